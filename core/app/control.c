@@ -1,0 +1,451 @@
+#include "app/control.h"
+
+#include "app/admin.h"
+#include "app/mock.h"
+#include "app/watch.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PROBLEMS_CAP (1u << 20)
+#define HOUSEKEEPING_MS 1000u
+
+/* ---- building a generation --------------------------------------------------------------------------------------------------- */
+
+static void place_mocks(struct claw_conf *conf, uint16_t port)
+{
+    for (size_t i = 0; i < conf->upstreams_n; i++) {
+        struct claw_conf_upstream *u = &conf->upstreams[i];
+        if (!claw_str_eqz(u->type, "mock") || u->url.text.len) continue;
+        u->url.tls = false;
+        u->url.host = CLAW_STR("127.0.0.1");
+        u->url.port = port;
+        u->url.path = CLAW_STR("/v1");
+        u->url.authority = CLAW_STR("mock");
+    }
+}
+
+static uint64_t hash_file(uint64_t h, const char *path)
+{
+    struct claw_buf b;
+    claw_buf_init(&b, 1u << 20);
+    if (path && claw_buf_add_file(&b, path) == 0) h = claw_str_hash(claw_buf_str(&b), h);
+    claw_buf_fini(&b);
+    return h;
+}
+
+static void free_policies(void *p) { claw_policies_free(p); }
+
+static int build(const char *path, uint16_t mock_port, struct claw_generation **out, struct claw_conf_problems *problems)
+{
+    struct claw_conf *conf;
+    struct claw_policies *policies;
+    struct claw_generation *gen;
+    int rc = claw_conf_load(path, NULL, &conf, problems);
+    if (rc != 0) return rc;
+    place_mocks(conf, mock_port);
+    rc = claw_policies_read(conf, &policies, problems);
+    if (rc != 0) {
+        claw_conf_free(conf);
+        return rc;
+    }
+    rc = claw_generation_new(conf, &gen, problems);
+    if (rc != 0) {
+        claw_policies_free(policies);
+        return rc;
+    }
+    gen->policies = policies;
+    gen->policies_free = free_policies;
+    uint64_t h = gen->hash ^ claw_policies_hash(policies);
+    h = hash_file(h, gen->conf->server.tls.cert);
+    gen->hash = hash_file(h, gen->conf->server.tls.key);
+    *out = gen;
+    return 0;
+}
+
+static void report_problems(const struct claw_conf_problems *problems, struct claw_buf *report)
+{
+    for (struct claw_conf_problem *p = problems->first; p; p = p->next)
+        if (claw_buf_add_fmt(report, "%s\n", p->text) != 0) return;
+    if (problems->n == 0 && claw_buf_add_z(report, "out of memory\n") != 0) return;
+    claw_log_redact(report);
+}
+
+int claw_control_build(const char *path, uint16_t mock_port, struct claw_generation **out, struct claw_buf *report)
+{
+    struct claw_arena arena;
+    struct claw_conf_problems problems;
+    claw_arena_init(&arena, NULL, 0, PROBLEMS_CAP);
+    claw_conf_problems_init(&problems, &arena);
+    struct claw_generation *gen = NULL;
+    int rc = build(path, mock_port, &gen, &problems);
+    if (rc == 0) rc = claw_policy_prove(gen, &problems);
+    if (rc != 0) {
+        report_problems(&problems, report);
+        if (gen) claw_generation_unref(gen);
+    } else {
+        *out = gen;
+    }
+    claw_arena_reset(&arena);
+    return rc;
+}
+
+/* ---- loading and publishing ----------------------------------------------------------------------------------------------------- */
+
+static enum claw_load refuse(struct claw_control *c, const char *reason)
+{
+    struct claw_str report = claw_buf_str(&c->last_error);
+    c->last_error_at = (int64_t)time(NULL);
+    struct claw_str result = CLAW_STR("refused");
+    claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
+    while (report.len) {
+        const char *nl = memchr(report.ptr, '\n', report.len);
+        size_t n = nl ? (size_t)(nl - report.ptr) : report.len;
+        char line[1024];
+        snprintf(line, sizeof line, "%.*s", (int)n, report.ptr);
+        claw_log_event(CLAW_LOG_ERROR, "reload refused", "reason", reason, "problem", line, NULL);
+        report.ptr += n + (nl != NULL);
+        report.len -= n + (nl != NULL);
+    }
+    claw_log_flush();
+    return CLAW_LOAD_REFUSED;
+}
+
+/* Settings that only a restart changes are said so, not silently kept. */
+static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
+{
+    if (strcmp(old->server.listen_address, new->server.listen_address) || old->server.listen_port != new->server.listen_port)
+        claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "server.listen_address, server.listen_port", NULL);
+    if (old->server.workers != new->server.workers) claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "server.workers", NULL);
+    if (strcmp(old->admin.listen_address, new->admin.listen_address) || old->admin.listen_port != new->admin.listen_port)
+        claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "admin.listen_address, admin.listen_port", NULL);
+}
+
+static void say_published(const struct claw_generation *g, const char *reason, uint64_t took_us)
+{
+    char id[24], hash[24], ms[24];
+    snprintf(id, sizeof id, "%llu", (unsigned long long)g->id);
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)g->hash);
+    snprintf(ms, sizeof ms, "%llu", (unsigned long long)took_us / 1000);
+    claw_log_event(CLAW_LOG_INFO, "generation published", "generation#", id, "hash", hash, "reason", reason, "took_ms#", ms, NULL);
+    for (size_t i = 0; i < g->conf->upstreams_n; i++) {
+        const struct claw_conf_upstream *u = &g->conf->upstreams[i];
+        char name[128];
+        snprintf(name, sizeof name, "%.*s", CLAW_STR_FMT(u->name));
+        if (u->url.tls && !u->tls_verify) claw_log_event(CLAW_LOG_WARN, "TLS verification is off for an upstream", "upstream", name, NULL);
+    }
+    claw_log_flush();
+}
+
+static int make_vms(struct claw_generation *g, unsigned n, struct claw_policy_vm **vms, struct claw_buf *report)
+{
+    for (unsigned i = 0; i < n; i++) {
+        char *why = NULL;
+        int rc = claw_policy_vm_new(g, &vms[i], &why);
+        if (rc == 0) continue;
+        if (claw_buf_add_fmt(report, "%s\n", why ? why : claw_err_text(rc)) != 0) claw_buf_clear(report);
+        free(why);
+        while (i-- > 0) claw_policy_vm_free(vms[i]);
+        return rc;
+    }
+    return 0;
+}
+
+enum claw_load claw_control_reload(struct claw_control *c, const char *reason)
+{
+    uint64_t start = claw_loop_clock_us();
+    struct claw_generation *gen;
+    if (c->draining) return CLAW_LOAD_UNCHANGED;
+    claw_buf_clear(&c->last_error);
+    if (claw_control_build(c->path, c->mock_port, &gen, &c->last_error) != 0) return refuse(c, reason);
+    if (c->current && gen->hash == c->current->hash) {
+        struct claw_str result = CLAW_STR("unchanged");
+        claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
+        claw_generation_unref(gen);
+        return CLAW_LOAD_UNCHANGED;
+    }
+    struct claw_policy_vm **vms = calloc(c->workers_n, sizeof *vms);
+    if (!vms || make_vms(gen, c->workers_n, vms, &c->last_error) != 0) {
+        free(vms);
+        claw_generation_unref(gen);
+        return refuse(c, reason);
+    }
+    gen->id = c->next_id++;
+    for (unsigned i = 0; i < c->workers_n; i++)
+        if (claw_worker_publish(c->workers[i], gen, vms[i]) != 0) claw_log_event(CLAW_LOG_ERROR, "a worker keeps its generation: out of memory", NULL);
+    free(vms);
+    struct claw_generation *old = c->current;
+    c->current = gen;
+    say_sealed(old->conf, gen->conf);
+    if (claw_log_set(&gen->conf->logging) != 0) claw_log_event(CLAW_LOG_ERROR, "the log stays where it was: cannot open logging.path", NULL);
+    claw_watch_set(c->watch, gen->conf);
+    claw_generation_unref(old);
+    struct claw_str result = CLAW_STR("published");
+    claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
+    claw_metrics_set(c->metrics, CLAW_METRIC_GENERATION, (int64_t)gen->id, 0, NULL);
+    say_published(gen, reason, claw_loop_clock_us() - start);
+    return CLAW_LOAD_PUBLISHED;
+}
+
+/* ---- messages from workers -------------------------------------------------------------------------------------------------------- */
+
+struct note {
+    struct claw_message message;
+    struct claw_policy_vm *vm;
+};
+
+static void on_vm_note(struct claw_loop *loop, struct claw_message *m)
+{
+    struct note *n = (struct note *)m;
+    claw_policy_vm_free(n->vm);
+    free(n);
+}
+
+static void on_vm_free(void *arg, struct claw_policy_vm *vm)
+{
+    struct claw_control *c = arg;
+    struct note *n = calloc(1, sizeof *n);
+    if (!n) {
+        claw_policy_vm_free(vm);
+        return;
+    }
+    n->message.run = on_vm_note;
+    n->vm = vm;
+    claw_loop_post(&c->loop, &n->message);
+}
+
+static void on_mock_closed(void *arg) { (void)arg; }
+
+/* The last worker has left: what is left is this thread's own. */
+static void end(struct claw_control *c)
+{
+    for (unsigned i = 0; i < c->workers_n; i++) {
+        int leaked = claw_worker_join(c->workers[i]);
+        if (leaked) {
+            fprintf(stderr, "a worker left %d handles open\n", leaked);
+            c->exit_code = 3;
+        }
+    }
+    c->workers_n = 0;
+    claw_timer_stop(&c->loop, &c->drain);
+    claw_timer_stop(&c->loop, &c->housekeeping);
+    for (unsigned i = 0; i < sizeof c->signals / sizeof *c->signals; i++) uv_close((uv_handle_t *)&c->signals[i], NULL);
+    if (c->admin) claw_admin_close(c->admin);
+    claw_mock_close(c->mock, on_mock_closed, NULL);
+    claw_watch_free(c->watch);
+    claw_loop_stop(&c->loop);
+}
+
+static void on_end_note(struct claw_loop *loop, struct claw_message *m)
+{
+    struct claw_control *c = loop->arg;
+    free(m);
+    if (--c->workers_left == 0) end(c);
+}
+
+static void on_worker_end(void *arg, struct claw_worker *w)
+{
+    struct claw_control *c = arg;
+    struct claw_message *m = calloc(1, sizeof *m);
+    CLAW_ASSERT(m != NULL);
+    m->run = on_end_note;
+    claw_loop_post(&c->loop, m);
+}
+
+/* ---- stopping ------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_drain_due(struct claw_timer *t)
+{
+    struct claw_control *c = t->arg;
+    claw_log_event(CLAW_LOG_WARN, "drain_seconds are over: cutting what is in flight", NULL);
+    for (unsigned i = 0; i < c->workers_n; i++) claw_worker_abort(c->workers[i]);
+}
+
+void claw_control_stop(struct claw_control *c, const char *reason)
+{
+    if (c->draining) {
+        for (unsigned i = 0; i < c->workers_n; i++) claw_worker_abort(c->workers[i]);
+        return;
+    }
+    c->draining = true;
+    claw_log_event(CLAW_LOG_INFO, "draining", "reason", reason, NULL);
+    for (unsigned i = 0; i < c->workers_n; i++) claw_worker_drain(c->workers[i]);
+    claw_timer_start(&c->loop, &c->drain, c->current->conf->server.drain_ms);
+}
+
+static void on_signal(uv_signal_t *h, int signal)
+{
+    struct claw_control *c = h->data;
+    switch (signal) {
+    case SIGHUP:
+        if (claw_control_reload(c, "SIGHUP") == CLAW_LOAD_UNCHANGED) claw_log_event(CLAW_LOG_INFO, "reload: nothing changed", "reason", "SIGHUP", NULL);
+        break;
+    case SIGUSR1:
+        if (claw_log_reopen() != 0) claw_log_event(CLAW_LOG_ERROR, "the log file cannot be opened anew", NULL);
+        break;
+    default: claw_control_stop(c, signal == SIGINT ? "SIGINT" : "SIGTERM");
+    }
+    claw_log_flush();
+}
+
+static void on_change(void *arg) { claw_control_reload(arg, "files changed"); }
+
+static void on_housekeeping(struct claw_timer *t)
+{
+    struct claw_control *c = t->arg;
+    claw_metrics_set(c->metrics, CLAW_METRIC_GENERATIONS_LIVE, claw_generation_live(), 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_LOG_DROPPED, (int64_t)claw_log_dropped(), 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_CONNECTIONS, c->connections, 0, NULL);
+    if (claw_log_waiting()) claw_log_flush();
+    claw_timer_start(&c->loop, t, HOUSEKEEPING_MS);
+}
+
+/* ---- starting --------------------------------------------------------------------------------------------------------------------------- */
+
+/* SO_REUSEPORT lets workers share a port, and would let a second proxy share it silently: ask for it alone first. */
+static bool port_is_free(const char *address, uint16_t port)
+{
+    struct sockaddr_storage a;
+    bool six = strchr(address, ':') != NULL;
+    if (port == 0) return true;
+    if ((six ? uv_ip6_addr(address, port, (struct sockaddr_in6 *)&a) : uv_ip4_addr(address, port, (struct sockaddr_in *)&a)) != 0) return true;
+    int fd = socket(six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    if (fd < 0) return true;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    bool ok = bind(fd, (struct sockaddr *)&a, six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)) == 0 || errno != EADDRINUSE;
+    close(fd);
+    return ok;
+}
+
+static int cannot_bind(const char *what, const char *address, unsigned port, const char *why)
+{
+    fprintf(stderr, "cannot listen on %s:%u (%s): %s\n", address, port, what, why);
+    return 2;
+}
+
+static int start_workers(struct claw_control *c)
+{
+    const struct claw_conf *conf = c->current->conf;
+    const struct claw_worker_events on = {on_vm_free, on_worker_end, c};
+    const char *why = NULL;
+    if (!port_is_free(conf->server.listen_address, conf->server.listen_port))
+        return cannot_bind("server", conf->server.listen_address, conf->server.listen_port, "address already in use");
+    c->workers = calloc(conf->server.workers, sizeof *c->workers);
+    struct claw_policy_vm **vms = calloc(conf->server.workers, sizeof *vms);
+    struct claw_buf report;
+    claw_buf_init(&report, 0);
+    int code = 0;
+    if (!c->workers || !vms || make_vms(c->current, conf->server.workers, vms, &report) != 0) {
+        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
+        code = 1;
+    }
+    claw_buf_fini(&report);
+    for (unsigned i = 0; i < conf->server.workers && code == 0; i++) {
+        int rc = claw_worker_new(c->current, vms[i], &c->connections, &on, &c->workers[i], &why);
+        if (rc == 0) c->workers_n++;
+        else code = rc == CLAW_EIO ? cannot_bind("server", conf->server.listen_address, conf->server.listen_port, why) : 3;
+        for (unsigned k = i + 1; rc != 0 && k < conf->server.workers; k++) claw_policy_vm_free(vms[k]);
+    }
+    free(vms);
+    for (unsigned i = 0; i < c->workers_n && code == 0; i++) {
+        if (claw_worker_start(c->workers[i]) != 0) code = 3;
+        else c->workers_left++;
+    }
+    return code;
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
+static int prepare(struct claw_control *c, const char *path)
+{
+    static const int numbers[5] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGQUIT};
+    const char *why;
+    c->path = path;
+    c->next_id = 1;
+    c->loop.arg = c;
+    c->metrics = claw_metrics_shard_new();
+    claw_buf_init(&c->last_error, 1u << 20);
+    for (unsigned i = 0; i < 5; i++) {
+        if (uv_signal_init(&c->loop.uv, &c->signals[i]) != 0 || uv_signal_start(&c->signals[i], on_signal, numbers[i]) != 0) return 3;
+        c->signals[i].data = c;
+    }
+    claw_timer_init(&c->drain, on_drain_due, c);
+    claw_timer_init(&c->housekeeping, on_housekeeping, c);
+    if (claw_mock_open(&c->loop, &c->mock, &c->mock_port, &why) != 0) return cannot_bind("mock upstream", "127.0.0.1", 0, why);
+    if (claw_watch_new(&c->loop, on_change, c, &c->watch) != 0) return 3;
+    return 0;
+}
+
+static int start(struct claw_control *c)
+{
+    const char *why;
+    if (claw_control_build(c->path, c->mock_port, &c->current, &c->last_error) != 0) {
+        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&c->last_error)));
+        return 1;
+    }
+    const struct claw_conf *conf = c->current->conf;
+    c->current->id = c->next_id++;
+    if (claw_log_open(&conf->logging) != 0) {
+        fprintf(stderr, "cannot open the log %s: %s\n", conf->logging.path ? conf->logging.path : "", strerror(errno));
+        return 3;
+    }
+    if (conf->admin.listen_port) {
+        if (!port_is_free(conf->admin.listen_address, conf->admin.listen_port))
+            return cannot_bind("admin", conf->admin.listen_address, conf->admin.listen_port, "address already in use");
+        if (claw_admin_open(c, conf->admin.listen_address, conf->admin.listen_port, &c->admin, &why) != 0)
+            return cannot_bind("admin", conf->admin.listen_address, conf->admin.listen_port, why);
+    }
+    int code = start_workers(c);
+    if (code != 0) return code;
+    char port[8], workers[12];
+    snprintf(port, sizeof port, "%u", claw_worker_port(c->workers[0]));
+    snprintf(workers, sizeof workers, "%u", c->workers_n);
+    claw_log_event(CLAW_LOG_INFO, "listening", "address", conf->server.listen_address, "port#", port, "workers#", workers, "version", CLAW_VERSION, NULL);
+    claw_watch_set(c->watch, conf);
+    claw_metrics_set(c->metrics, CLAW_METRIC_GENERATION, (int64_t)c->current->id, 0, NULL);
+    struct claw_str result = CLAW_STR("published");
+    claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
+    say_published(c->current, "start", 0);
+    claw_timer_start(&c->loop, &c->housekeeping, 1);
+    return 0;
+}
+
+int claw_control_run(const char *path)
+{
+    struct claw_control *c = calloc(1, sizeof *c);
+    if (!c || claw_loop_init(&c->loop) != 0) return 3;
+    signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
+    setenv("UV_THREADPOOL_SIZE", "8", 0); /* look-ups of names and handshakes share it */
+    int code = prepare(c, path);
+    if (code == 0) code = start(c);
+    if (code != 0) { /* the process ends here: what is open goes with it */
+        claw_log_close(1000);
+        fflush(NULL);
+        _exit(code);
+    }
+    claw_loop_run(&c->loop);
+    int leaked = claw_loop_fini(&c->loop, true);
+    claw_generation_unref(c->current);
+    claw_buf_fini(&c->last_error);
+    free(c->workers);
+    code = leaked ? 3 : c->exit_code;
+    free(c);
+    claw_log_event(CLAW_LOG_INFO, "stopped", NULL);
+    claw_log_flush();
+    claw_log_close(2000);
+    return code;
+}

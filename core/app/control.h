@@ -1,0 +1,49 @@
+/* control: the thread that owns the process: generations, workers, signals, the end.
+ *
+ *   load: read files -> parse and check -> prove in a scratch VM -> a VM for each worker -> publish by message
+ *   any failure on the way changes nothing but a log line, a metric and what admin shows
+ */
+#ifndef CLAW_APP_CONTROL_H
+#define CLAW_APP_CONTROL_H
+
+#include "app/worker.h"
+
+struct claw_admin;
+struct claw_mock;
+struct claw_watch;
+
+struct claw_control {
+    struct claw_loop loop;
+    const char *path;                 /* of openclaw.yaml */
+    struct claw_generation *current;
+    uint64_t next_id;
+    struct claw_worker **workers;
+    unsigned workers_n, workers_left;
+    _Atomic int64_t connections;
+    struct claw_metrics_shard *metrics;
+    uint16_t mock_port;
+    struct claw_mock *mock;
+    struct claw_admin *admin;
+    struct claw_watch *watch;
+    struct claw_buf last_error;       /* of the last refused load, as printed; "" : the last load was fine */
+    int64_t last_error_at;            /* Unix seconds */
+    struct claw_timer drain, housekeeping;
+    uv_signal_t signals[5];
+    bool draining;
+    int exit_code;
+};
+
+enum claw_load { CLAW_LOAD_PUBLISHED, CLAW_LOAD_UNCHANGED, CLAW_LOAD_REFUSED };
+
+/* Build a generation from the file: everything up to and including the proof. Problems are appended to *report, a line
+ * each. Used by -check and -explain too. `mock_port` is where upstreams of type mock are. */
+int claw_control_build(const char *path, uint16_t mock_port, struct claw_generation **out, struct claw_buf *report) CLAW_MUSTCHECK;
+
+/* Load and publish. Thread: control. */
+enum claw_load claw_control_reload(struct claw_control *c, const char *reason);
+/* Start to stop: drain, then end. Again: cut what is left. */
+void claw_control_stop(struct claw_control *c, const char *reason);
+/* Run a proxy on `path` until it is stopped. The process' exit code (SPEC 1). */
+int claw_control_run(const char *path);
+
+#endif

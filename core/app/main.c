@@ -1,0 +1,138 @@
+/* openclaw-proxy: the command line (SPEC 1). */
+#include "app/control.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char help[] =
+    "usage: openclaw-proxy -config FILE [-check | -explain REQUEST.json]\n"
+    "       openclaw-proxy -schema | -reference | -version | -help\n"
+    "\n"
+    "  -config FILE    (also -c, --config) run the proxy on this openclaw.yaml; policies/*.lua beside it are live\n"
+    "  -check          validate the file and its policies, print every problem with its place, and exit\n"
+    "  -explain FILE   print what would be decided for this request, and why, without any network;\n"
+    "                  FILE is JSON: a request body, or {\"method\",\"path\",\"headers\",\"body\"}; - is standard input\n"
+    "  -schema         print the JSON Schema of openclaw.yaml\n"
+    "  -reference      print the configuration reference (Markdown)\n"
+    "  -version, -help\n"
+    "\n"
+    "signals: SIGHUP reload, SIGTERM and SIGINT drain and stop (again: at once), SIGUSR1 reopen log files\n"
+    "exit: 0 clean, 1 configuration, 2 cannot listen, 3 other\n";
+
+struct arguments {
+    const char *config, *explain;
+    bool check, schema, reference, version, help;
+};
+
+static bool is(const char *arg, const char *word)
+{
+    if (*arg == '-') arg++;
+    if (*arg == '-') arg++;
+    return strcmp(arg, word) == 0;
+}
+
+static int parse(int argc, char **argv, struct arguments *a)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *s = argv[i];
+        const char **value = NULL;
+        if (s[0] != '-') value = NULL;
+        else if (is(s, "config") || is(s, "c")) value = &a->config;
+        else if (is(s, "explain")) value = &a->explain;
+        else if (is(s, "check")) { a->check = true; continue; }
+        else if (is(s, "schema")) { a->schema = true; continue; }
+        else if (is(s, "reference")) { a->reference = true; continue; }
+        else if (is(s, "version") || is(s, "v")) { a->version = true; continue; }
+        else if (is(s, "help") || is(s, "h")) { a->help = true; continue; }
+        if (!value) {
+            fprintf(stderr, "openclaw-proxy: unknown argument \"%s\" (see -help)\n", s);
+            return CLAW_EINVAL;
+        }
+        if (i + 1 == argc) {
+            fprintf(stderr, "openclaw-proxy: %s wants a file (see -help)\n", s);
+            return CLAW_EINVAL;
+        }
+        *value = argv[++i];
+    }
+    return 0;
+}
+
+static int print(int rc, struct claw_buf *b)
+{
+    struct claw_str s = claw_buf_str(b);
+    fwrite(s.ptr, 1, s.len, stdout);
+    claw_buf_fini(b);
+    return rc == 0 && fflush(stdout) == 0 ? 0 : 3;
+}
+
+static int check(const char *config)
+{
+    struct claw_buf report;
+    struct claw_generation *gen;
+    claw_buf_init(&report, 0);
+    int rc = claw_control_build(config, 1, &gen, &report);
+    if (rc == 0) {
+        printf("%s: ok (%zu upstreams, %zu routes)\n", config, gen->conf->upstreams_n, gen->conf->routes_n);
+        claw_generation_unref(gen);
+    } else {
+        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
+    }
+    claw_buf_fini(&report);
+    return rc == 0 ? 0 : 1;
+}
+
+static int explain(const char *config, const char *file)
+{
+    struct claw_buf report, request, out;
+    struct claw_generation *gen;
+    struct claw_policy_vm *vm;
+    char *why = NULL;
+    claw_buf_init(&report, 0);
+    claw_buf_init(&request, 64u << 20);
+    claw_buf_init(&out, 0);
+    if (claw_control_build(config, 1, &gen, &report) != 0) {
+        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
+        return 1;
+    }
+    if (claw_buf_add_file(&request, strcmp(file, "-") == 0 ? "/dev/stdin" : file) != 0) {
+        fprintf(stderr, "openclaw-proxy: cannot read %s\n", file);
+        return 3;
+    }
+    if (claw_policy_vm_new(gen, &vm, &why) != 0) {
+        fprintf(stderr, "%s\n", why ? why : "out of memory");
+        free(why);
+        return 1;
+    }
+    int rc = claw_policy_explain(vm, claw_buf_str(&request), &out);
+    claw_log_redact(&out);
+    claw_policy_vm_free(vm);
+    claw_generation_unref(gen);
+    claw_buf_fini(&request);
+    claw_buf_fini(&report);
+    return print(0, &out) == 0 && rc == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments a = {0};
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    if (parse(argc, argv, &a) != 0) return 1;
+    if (a.help) {
+        fputs(help, stdout);
+        return 0;
+    }
+    if (a.version) {
+        printf("openclaw-proxy %s\n", CLAW_VERSION);
+        return 0;
+    }
+    if (a.schema) return print(claw_conf_schema_write(&b), &b);
+    if (a.reference) return print(claw_conf_reference_write(&b), &b);
+    if (!a.config) {
+        fputs(help, stderr);
+        return 1;
+    }
+    if (a.check) return check(a.config);
+    if (a.explain) return explain(a.config, a.explain);
+    return claw_control_run(a.config);
+}

@@ -1,0 +1,21 @@
+/* watch: notices that openclaw.yaml, a policy or a certificate changed on disk.
+ *
+ * inotify on the folders tells at once; changes within 100 ms are one. Every 2 s the files' sizes and times are compared
+ * as well, for file systems that do not tell and for files in other folders (certificates). A folder that does not exist
+ * yet is found by the latter.
+ */
+#ifndef CLAW_APP_WATCH_H
+#define CLAW_APP_WATCH_H
+
+#include "base/conf.h"
+#include "net/loop.h"
+
+struct claw_watch;
+
+int claw_watch_new(struct claw_loop *loop, void (*on_change)(void *arg), void *arg, struct claw_watch **out) CLAW_MUSTCHECK;
+/* What to watch from now on: conf's file, its policies folder, its certificates. */
+void claw_watch_set(struct claw_watch *w, const struct claw_conf *conf);
+/* Closes its handles; memory goes when the loop turned. */
+void claw_watch_free(struct claw_watch *w);
+
+#endif

@@ -1,0 +1,248 @@
+#include "app/worker.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define LAG_MS 250u
+#define LOG_FLUSH_MS 50u
+
+struct claw_worker {
+    struct claw_loop loop;
+    struct claw_worker_ctx ctx;
+    struct claw_server server;
+    struct claw_worker_events on;
+    pthread_t thread;
+    struct claw_timer lag, log_flush;
+    uint64_t lag_due_us;
+    bool empty, ending;
+    int leaked;
+};
+
+struct news {
+    struct claw_message message;
+    struct claw_worker *worker;
+    struct claw_generation *gen;
+    struct claw_policy_vm *vm;
+};
+
+static void limits_of(const struct claw_conf *c, struct claw_server_limits *l)
+{
+    l->h1 = claw_h1_defaults;
+    l->h1.head_bytes = c->server.max_header_bytes;
+    l->h1.body_bytes = (int64_t)c->server.max_body_bytes;
+    if (l->h1.target_bytes > l->h1.head_bytes) l->h1.target_bytes = l->h1.head_bytes;
+    l->idle_timeout_ms = c->server.idle_timeout_ms;
+    l->header_timeout_ms = c->server.header_timeout_ms;
+    l->body_timeout_ms = c->server.body_timeout_ms;
+    l->send_timeout_ms = c->server.send_timeout_ms;
+}
+
+static void on_local_free(struct claw_generation_local *g)
+{
+    struct claw_worker *w = g->loop->arg;
+    w->on.on_vm_free(w->on.arg, g->policy);
+}
+
+/* The new generation is the current one; the old one lives as long as requests pin it. */
+static int adopt(struct claw_worker *w, struct claw_generation *gen, struct claw_policy_vm *vm)
+{
+    struct claw_generation_local *local, *old = w->ctx.current;
+    int rc = claw_generation_local_new(gen, &w->loop, w->ctx.pool, &claw_policy_ops_lua, vm, &local);
+    if (rc != 0) {
+        w->on.on_vm_free(w->on.arg, vm);
+        return rc;
+    }
+    local->on_free = on_local_free;
+    claw_policy_vm_attach(vm, &w->ctx);
+    w->ctx.current = local;
+    if (old) claw_generation_local_unref(old);
+    return 0;
+}
+
+static void on_publish(struct claw_loop *loop, struct claw_message *m)
+{
+    struct news *n = (struct news *)m;
+    struct claw_worker *w = loop->arg;
+    struct claw_server_limits limits;
+    limits_of(n->gen->conf, &limits);
+    if (adopt(w, n->gen, n->vm) == 0) {
+        claw_server_set(&w->server, &limits, n->gen->tls);
+        w->server.max_total = n->gen->conf->server.max_connections;
+    }
+    claw_generation_unref(n->gen);
+    free(n);
+}
+
+static void end_if_empty(struct claw_worker *w)
+{
+    if (!w->empty || w->ctx.requests_n || w->ending) return;
+    w->ending = true;
+    claw_loop_stop(&w->loop);
+}
+
+static void on_server_empty(struct claw_server *s)
+{
+    struct claw_worker *w = s->loop->arg;
+    w->empty = true;
+    end_if_empty(w);
+}
+
+static void on_idle(struct claw_worker_ctx *ctx) { end_if_empty(ctx->loop->arg); }
+
+static void on_drain(struct claw_loop *loop, struct claw_message *m)
+{
+    struct claw_worker *w = loop->arg;
+    free(m);
+    if (w->ctx.draining) return;
+    w->ctx.draining = true;
+    claw_server_drain(&w->server, on_server_empty);
+}
+
+static void on_abort(struct claw_loop *loop, struct claw_message *m)
+{
+    struct claw_worker *w = loop->arg;
+    free(m);
+    claw_server_abort(&w->server);
+}
+
+static void on_lag(struct claw_timer *t)
+{
+    struct claw_worker *w = t->arg;
+    uint64_t now = claw_loop_clock_us();
+    claw_metrics_observe(w->ctx.metrics, CLAW_METRIC_LOOP_LAG_SECONDS, now > w->lag_due_us ? now - w->lag_due_us : 0, 0, NULL);
+    w->lag_due_us = now + (LAG_MS + CLAW_LOOP_TICK_MS) * 1000;
+    claw_timer_start(&w->loop, t, LAG_MS);
+    if (claw_log_waiting()) claw_log_flush();
+}
+
+/* Lines gather for a moment so that logging costs no system call a request. */
+static void on_log_flush(struct claw_timer *t)
+{
+    claw_log_flush();
+}
+
+static void on_turn_end(uv_check_t *h)
+{
+    struct claw_worker *w = h->data;
+    if (!claw_timer_running(&w->log_flush) && claw_log_waiting()) claw_timer_start(&w->loop, &w->log_flush, LOG_FLUSH_MS);
+}
+
+static void *run(void *arg)
+{
+    struct claw_worker *w = arg;
+    uv_check_t check;
+    uv_check_init(&w->loop.uv, &check);
+    check.data = w;
+    uv_check_start(&check, on_turn_end);
+    w->lag_due_us = claw_loop_clock_us() + (LAG_MS + CLAW_LOOP_TICK_MS) * 1000;
+    claw_timer_start(&w->loop, &w->lag, LAG_MS);
+    claw_loop_run(&w->loop);
+    claw_timer_stop(&w->loop, &w->lag);
+    claw_timer_stop(&w->loop, &w->log_flush);
+    uv_close((uv_handle_t *)&check, NULL);
+    claw_generation_local_unref(w->ctx.current);
+    claw_loop_turn(&w->loop, false);
+    claw_pool_free(w->ctx.pool);
+    claw_server_set(&w->server, &w->server.limits, NULL);
+    w->leaked = claw_loop_fini(&w->loop, true);
+    claw_log_thread_end();
+    w->on.on_end(w->on.arg, w);
+    return NULL;
+}
+
+int claw_worker_new(struct claw_generation *gen, struct claw_policy_vm *vm, _Atomic int64_t *total,
+                    const struct claw_worker_events *on, struct claw_worker **out, const char **why)
+{
+    struct claw_worker *w = calloc(1, sizeof *w);
+    struct claw_server_limits limits;
+    *why = claw_err_text(CLAW_ENOMEM);
+    if (!w) {
+        claw_policy_vm_free(vm);
+        return CLAW_ENOMEM;
+    }
+    w->on = *on;
+    int rc = claw_loop_init(&w->loop);
+    if (rc != 0) {
+        claw_policy_vm_free(vm);
+        free(w);
+        return rc;
+    }
+    w->loop.arg = w;
+    w->ctx.loop = &w->loop;
+    w->ctx.on_idle = on_idle;
+    w->ctx.metrics = claw_metrics_shard_new();
+    claw_timer_init(&w->lag, on_lag, w);
+    claw_timer_init(&w->log_flush, on_log_flush, w);
+    limits_of(gen->conf, &limits);
+    rc = claw_pool_new(&w->loop, w->ctx.metrics, &w->ctx.pool);
+    if (rc == 0) rc = adopt(w, gen, vm);
+    else claw_policy_vm_free(vm);
+    if (rc == 0) {
+        w->server.total = total;
+        w->server.max_total = gen->conf->server.max_connections;
+        rc = claw_server_listen(&w->server, &w->loop, gen->conf->server.listen_address, gen->conf->server.listen_port, &limits,
+                                &claw_pipeline_server_events, &w->ctx, why);
+    }
+    if (rc != 0) {
+        claw_worker_discard(w);
+        return rc;
+    }
+    claw_server_set(&w->server, &limits, gen->tls);
+    *out = w;
+    return 0;
+}
+
+void claw_worker_discard(struct claw_worker *w)
+{
+    if (w->server.listening) claw_server_drain(&w->server, NULL);
+    if (w->ctx.current) claw_generation_local_unref(w->ctx.current);
+    claw_loop_turn(&w->loop, false);
+    if (w->ctx.pool) claw_pool_free(w->ctx.pool);
+    claw_loop_fini(&w->loop, false);
+    free(w);
+}
+
+int claw_worker_start(struct claw_worker *w)
+{
+    return pthread_create(&w->thread, NULL, run, w) == 0 ? 0 : CLAW_EIO;
+}
+
+int claw_worker_publish(struct claw_worker *w, struct claw_generation *gen, struct claw_policy_vm *vm)
+{
+    struct news *n = calloc(1, sizeof *n);
+    if (!n) {
+        claw_policy_vm_free(vm);
+        return CLAW_ENOMEM;
+    }
+    n->message.run = on_publish;
+    n->gen = claw_generation_ref(gen);
+    n->vm = vm;
+    claw_loop_post(&w->loop, &n->message);
+    return 0;
+}
+
+static void post(struct claw_worker *w, void (*fn)(struct claw_loop *, struct claw_message *))
+{
+    struct claw_message *m = calloc(1, sizeof *m);
+    if (!m) return;
+    m->run = fn;
+    claw_loop_post(&w->loop, m);
+}
+
+void claw_worker_drain(struct claw_worker *w) { post(w, on_drain); }
+void claw_worker_abort(struct claw_worker *w) { post(w, on_abort); }
+
+int claw_worker_join(struct claw_worker *w)
+{
+    pthread_join(w->thread, NULL);
+    int leaked = w->leaked;
+    struct claw_req *r;
+    while ((r = w->ctx.spare)) {
+        w->ctx.spare = r->next;
+        free(r);
+    }
+    free(w);
+    return leaked;
+}
+
+uint16_t claw_worker_port(const struct claw_worker *w) { return claw_server_port(&w->server); }

@@ -1,0 +1,39 @@
+/* worker: one thread with its loop, its listening socket, its pool and its view of the current generation.
+ *
+ * Made on the control thread (so that a port that cannot be bound is told before anything runs), then run on a thread of
+ * its own. The control thread talks to it by messages only.
+ */
+#ifndef CLAW_APP_WORKER_H
+#define CLAW_APP_WORKER_H
+
+#include "proxy/pipeline.h"
+#include "script/policy.h"
+
+struct claw_worker;
+
+/* What workers tell the control thread; both run on the worker's thread. */
+struct claw_worker_events {
+    void (*on_vm_free)(void *arg, struct claw_policy_vm *vm); /* a generation's VM is no longer used: free it elsewhere */
+    void (*on_end)(void *arg, struct claw_worker *w);         /* drained: about to leave its loop */
+    void *arg;
+};
+
+/* Listen as `gen` says, with `vm` (owned from here on) as its first policy VM. `total` counts client connections over
+ * all workers. CLAW_EIO with *why: cannot bind. */
+int claw_worker_new(struct claw_generation *gen, struct claw_policy_vm *vm, _Atomic int64_t *total,
+                    const struct claw_worker_events *on, struct claw_worker **out, const char **why) CLAW_MUSTCHECK;
+/* Start the thread. */
+int claw_worker_start(struct claw_worker *w) CLAW_MUSTCHECK;
+/* Requests from now on use `gen` and `vm` (owned from here on, on failure too). CLAW_ENOMEM: nothing was posted. */
+int claw_worker_publish(struct claw_worker *w, struct claw_generation *gen, struct claw_policy_vm *vm) CLAW_MUSTCHECK;
+/* Stop accepting; on_end follows when the last request is done. */
+void claw_worker_drain(struct claw_worker *w);
+/* Cut what is still in flight. */
+void claw_worker_abort(struct claw_worker *w);
+/* Wait for the thread's end and free the worker. The number of handles it leaked (0: clean). */
+int claw_worker_join(struct claw_worker *w);
+/* Ends a worker that was never started. */
+void claw_worker_discard(struct claw_worker *w);
+uint16_t claw_worker_port(const struct claw_worker *w);
+
+#endif

@@ -1,0 +1,323 @@
+#include "base/buf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define FIRST_CAP ((size_t)256)
+
+static unsigned char lower(unsigned char c) { return c >= 'A' && c <= 'Z' ? (unsigned char)(c | 32) : c; }
+
+bool claw_str_ieq(struct claw_str a, struct claw_str b)
+{
+    if (a.len != b.len) return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (lower((unsigned char)a.ptr[i]) != lower((unsigned char)b.ptr[i])) return false;
+    return true;
+}
+
+bool claw_str_starts(struct claw_str s, struct claw_str prefix)
+{
+    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
+}
+
+ptrdiff_t claw_str_find(struct claw_str s, struct claw_str needle)
+{
+    if (needle.len == 0) return 0;
+    if (s.len < needle.len) return -1;
+    const char *p = memmem(s.ptr, s.len, needle.ptr, needle.len);
+    return p ? p - s.ptr : -1;
+}
+
+struct claw_str claw_str_trim(struct claw_str s)
+{
+    while (s.len && (s.ptr[0] == ' ' || s.ptr[0] == '\t')) s.ptr++, s.len--;
+    while (s.len && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t')) s.len--;
+    return s;
+}
+
+int claw_str_u64(struct claw_str s, uint64_t max, uint64_t *out)
+{
+    uint64_t n = 0;
+    if (s.len == 0) return CLAW_EINVAL;
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned d = (unsigned char)s.ptr[i] - (unsigned)'0';
+        if (d > 9 || n > (max - (d < max ? d : max)) / 10 || d > max) return CLAW_EINVAL;
+        n = n * 10 + d;
+    }
+    *out = n;
+    return 0;
+}
+
+bool claw_str_glob(struct claw_str pattern, struct claw_str s)
+{
+    size_t p = 0, i = 0, star = SIZE_MAX, mark = 0;
+    while (i < s.len) {
+        if (p < pattern.len && pattern.ptr[p] == '*') {
+            star = p++;
+            mark = i;
+        } else if (p < pattern.len && pattern.ptr[p] == s.ptr[i]) {
+            p++, i++;
+        } else if (star != SIZE_MAX) { /* the last star takes one byte more; earlier ones need never change */
+            p = star + 1;
+            i = ++mark;
+        } else {
+            return false;
+        }
+    }
+    while (p < pattern.len && pattern.ptr[p] == '*') p++;
+    return p == pattern.len;
+}
+
+uint64_t claw_str_hash(struct claw_str s, uint64_t seed)
+{
+    uint64_t h = seed ? seed : UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < s.len; i++) h = (h ^ (unsigned char)s.ptr[i]) * UINT64_C(1099511628211);
+    return h;
+}
+
+void claw_buf_init(struct claw_buf *b, size_t max) { *b = (struct claw_buf){.max = max}; }
+
+void claw_buf_fini(struct claw_buf *b)
+{
+    free(b->data);
+    claw_buf_init(b, b->max);
+}
+
+int claw_buf_reserve(struct claw_buf *b, size_t n)
+{
+    CLAW_ASSERT(b->off <= b->len && b->len <= b->cap);
+    size_t size = b->len - b->off;
+    if (n > SIZE_MAX / 4 - size || (b->max && (size > b->max || n > b->max - size))) return CLAW_ENOMEM;
+    if (n <= b->cap - b->len && b->data) return 0;
+    /* Not for a few taken bytes: a nearly full buffer would be moved again and again. */
+    if (b->off && b->off >= size / 4 && size + n <= b->cap) {
+        memmove(b->data, b->data + b->off, size);
+        b->off = 0;
+        b->len = size;
+        return 0;
+    }
+    size_t cap = b->cap < FIRST_CAP ? FIRST_CAP : b->cap;
+    while (cap < size + n) cap *= 2;
+    char *data;
+    if (b->off == 0) {
+        data = realloc(b->data, cap);
+        if (!data) return CLAW_ENOMEM;
+    } else { /* realloc would carry the taken bytes along */
+        data = malloc(cap);
+        if (!data) return CLAW_ENOMEM;
+        memcpy(data, b->data + b->off, size);
+        free(b->data);
+    }
+    b->data = data;
+    b->off = 0;
+    b->len = size;
+    b->cap = cap;
+    return 0;
+}
+
+int claw_buf_add(struct claw_buf *b, const void *p, size_t n)
+{
+    if (n == 0) return 0;
+    int r = claw_buf_reserve(b, n);
+    if (r) return r;
+    memcpy(b->data + b->len, p, n);
+    b->len += n;
+    return 0;
+}
+
+int claw_buf_add_str(struct claw_buf *b, struct claw_str s) { return claw_buf_add(b, s.ptr, s.len); }
+int claw_buf_add_z(struct claw_buf *b, const char *z) { return claw_buf_add(b, z, strlen(z)); }
+
+/* The decimal digits of `n` at the end of `out`; where they begin. */
+static char *digits(char out[20], uint64_t n)
+{
+    char *p = out + 20;
+    do *--p = (char)('0' + n % 10);
+    while (n /= 10);
+    return p;
+}
+
+int claw_buf_add_u64(struct claw_buf *b, uint64_t n)
+{
+    char out[20], *p = digits(out, n);
+    return claw_buf_add(b, p, (size_t)(out + 20 - p));
+}
+
+int claw_buf_add_micros(struct claw_buf *b, int64_t micros)
+{
+    char out[32], num[20], *at = out;
+    uint64_t u = micros < 0 ? 0 - (uint64_t)micros : (uint64_t)micros;
+    if (micros < 0) *at++ = '-';
+    char *p = digits(num, u / 1000000);
+    memcpy(at, p, (size_t)(num + 20 - p));
+    at += num + 20 - p;
+    unsigned part = (unsigned)(u % 1000000);
+    if (part) {
+        *at++ = '.';
+        for (unsigned unit = 100000; part; unit /= 10) {
+            *at++ = (char)('0' + part / unit);
+            part %= unit;
+        }
+    }
+    return claw_buf_add(b, out, (size_t)(at - out));
+}
+
+int claw_buf_add_fmt(struct claw_buf *b, const char *fmt, ...)
+{
+    char small[256];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(small, sizeof small, fmt, ap);
+    va_end(ap);
+    if (n < 0) return CLAW_EINVAL;
+    if ((size_t)n < sizeof small) return claw_buf_add(b, small, (size_t)n);
+
+    /* vsnprintf writes a NUL that the bound must not count. */
+    char *big = malloc((size_t)n + 1);
+    if (!big) return CLAW_ENOMEM;
+    va_start(ap, fmt);
+    vsnprintf(big, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    int r = claw_buf_add(b, big, (size_t)n);
+    free(big);
+    return r;
+}
+
+/* How many bytes the UTF-8 character at `p` has; 0 when it is not one (RFC 3629 4). */
+static size_t utf8_len(const unsigned char *p, size_t n)
+{
+    unsigned char c = p[0];
+    unsigned char low = 0x80, high = 0xBF;
+    size_t need;
+    if (c >= 0xC2 && c <= 0xDF) need = 2;
+    else if (c >= 0xE0 && c <= 0xEF) need = 3;
+    else if (c >= 0xF0 && c <= 0xF4) need = 4;
+    else return 0;
+    if (n < need) return 0;
+    if (c == 0xE0) low = 0xA0;       /* overlong */
+    else if (c == 0xED) high = 0x9F; /* surrogates */
+    else if (c == 0xF0) low = 0x90;  /* overlong */
+    else if (c == 0xF4) high = 0x8F; /* past U+10FFFF */
+    if (p[1] < low || p[1] > high) return 0;
+    for (size_t i = 2; i < need; i++)
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    return need;
+}
+
+/* 1 for the bytes that go out as they are and stand alone. */
+static const unsigned char plain[256] = {
+    [' '] = 1, ['!'] = 1, ['#' ... '['] = 1, [']' ... '~'] = 1,
+};
+
+static size_t plain_run(const unsigned char *p, size_t n)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t w;
+        memcpy(&w, p + i, 8);
+        /* A top bit for each byte that is < 0x20, '"', '\\', DEL or >= 0x80 (and at times for the byte after
+         * one such, which the loop below sorts out). */
+        uint64_t q = w ^ ones * '"', s = w ^ ones * '\\', d = w ^ ones * 0x7F;
+        uint64_t bad = w | ((w - ones * 0x20) & ~w) | ((q - ones) & ~q) | ((s - ones) & ~s) | ((d - ones) & ~d);
+        if (bad & tops) break;
+    }
+    while (i < n && plain[p[i]]) i++;
+    return i;
+}
+
+/* One byte that is not plain ASCII text, escaped. */
+static int add_escaped(struct claw_buf *b, unsigned char c)
+{
+    static const char hex[] = "0123456789abcdef";
+    char out[6] = {'\\', 0, '0', '0', hex[c >> 4], hex[c & 15]};
+    switch (c) {
+    case '"': out[1] = '"'; break;
+    case '\\': out[1] = '\\'; break;
+    case '\b': out[1] = 'b'; break;
+    case '\f': out[1] = 'f'; break;
+    case '\n': out[1] = 'n'; break;
+    case '\r': out[1] = 'r'; break;
+    case '\t': out[1] = 't'; break;
+    default: out[1] = 'u'; return claw_buf_add(b, out, 6);
+    }
+    return claw_buf_add(b, out, 2);
+}
+
+static int add_json_inside(struct claw_buf *b, const unsigned char *p, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        size_t run = plain_run(p + i, n - i);
+        while (i + run < n && p[i + run] >= 0x80) {
+            size_t u = utf8_len(p + i + run, n - i - run);
+            if (u == 0) break;
+            run += u;
+            run += plain_run(p + i + run, n - i - run);
+        }
+        int r = claw_buf_add(b, p + i, run);
+        i += run;
+        if (!r && i < n) r = p[i] >= 0x80 ? claw_buf_add(b, "\xEF\xBF\xBD", 3) : add_escaped(b, p[i]);
+        if (r) return r;
+        i++;
+    }
+    return 0;
+}
+
+int claw_buf_add_json(struct claw_buf *b, struct claw_str s)
+{
+    size_t before = claw_buf_size(b);
+    if (s.len > SIZE_MAX / 4 - 2) return CLAW_ENOMEM;
+    int r = claw_buf_reserve(b, s.len + 2); /* no output is shorter */
+    if (!r) r = claw_buf_add(b, "\"", 1);
+    if (!r) r = add_json_inside(b, (const unsigned char *)s.ptr, s.len);
+    if (!r) r = claw_buf_add(b, "\"", 1);
+    if (r) b->len = b->off + before; /* all or nothing */
+    return r;
+}
+
+void claw_buf_take(struct claw_buf *b, size_t n)
+{
+    CLAW_ASSERT(n <= b->len - b->off);
+    b->off += n;
+    if (b->off == b->len) b->off = b->len = 0;
+}
+
+void claw_buf_clear(struct claw_buf *b) { b->off = b->len = 0; }
+
+static int add_fd(struct claw_buf *b, int fd)
+{
+    for (;;) {
+        /* At the bound one byte more decides between a whole file and one that is too big. */
+        size_t size = claw_buf_size(b), want = 16384;
+        char probe;
+        ssize_t n;
+        if (b->max && b->max - size < want) want = b->max - size;
+        if (want) {
+            int r = claw_buf_reserve(b, want);
+            if (r) return r;
+            n = read(fd, b->data + b->len, want);
+        } else {
+            n = read(fd, &probe, 1);
+        }
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return n < 0 ? CLAW_EIO : 0;
+        if (want == 0) return CLAW_ENOMEM;
+        b->len += (size_t)n;
+    }
+}
+
+int claw_buf_add_file(struct claw_buf *b, const char *path)
+{
+    size_t before = claw_buf_size(b);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return CLAW_EIO;
+    int r = add_fd(b, fd), why = errno;
+    close(fd);
+    errno = why;
+    if (r) b->len = b->off + before;
+    return r;
+}

@@ -1,0 +1,163 @@
+/* conf: openclaw.yaml as one immutable, typed object.
+ *
+ *     file --libyaml--> tree of nodes with marks --${} expansion--> checked against the schema --> struct claw_conf
+ *
+ * The schema is one table (conf_schema.c): key, type, unit, default, bounds, one sentence of documentation. It
+ * drives checking, defaults, "did you mean", -schema and the configuration reference. The typed half below is
+ * what C uses; the tree stays for what Lua decides about (routes, transformations, strategies …) and for marks.
+ *
+ * Expansion, in any scalar: ${VAR}, ${VAR:-default}, ${file:/path} (one trailing newline cut off), $$ for a
+ * dollar. An unset variable without default is an error naming key and variable. What was expanded is a string
+ * unless the whole scalar was one expression and the schema wants another type.
+ *
+ * Every problem found is reported, not only the first. Lifetime: one arena, freed whole. Thread: load on any
+ * one thread, read from all.
+ */
+#ifndef CLAW_BASE_CONF_H
+#define CLAW_BASE_CONF_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/log.h"
+
+enum claw_conf_type { CLAW_CONF_NULL, CLAW_CONF_BOOL, CLAW_CONF_NUMBER, CLAW_CONF_STRING, CLAW_CONF_LIST, CLAW_CONF_MAP };
+
+struct claw_conf_node {
+    enum claw_conf_type type; /* YAML 1.2 core: plain true/false, numbers, null/~/empty; quoted is always a string */
+    unsigned line, column;    /* 1-based, of the value */
+    bool secret;              /* the schema says so: never show */
+    struct claw_str text;     /* scalars: the expanded text, NUL after it */
+    double number;            /* NUMBER */
+    bool truth;               /* BOOL */
+    struct claw_conf_entry *entries; /* LIST (key empty) and MAP, in file order */
+    size_t n;
+};
+struct claw_conf_entry {
+    struct claw_str key;
+    unsigned line, column; /* of the key */
+    struct claw_conf_node *value;
+};
+
+/* A problem, in the form `file:line:col: key.path: message (did you mean …?)`. */
+struct claw_conf_problem {
+    struct claw_conf_problem *next;
+    unsigned line, column;
+    char *text; /* the whole line without newline, secrets never in it */
+};
+struct claw_conf_problems {
+    struct claw_arena *arena; /* where problems are kept; set by the caller */
+    struct claw_conf_problem *first, **last;
+    size_t n;
+};
+void claw_conf_problems_init(struct claw_conf_problems *p, struct claw_arena *a);
+/* Add one, for checks above this floor. `path` is the dotted key path such as "routes[0].match.path"; line and
+ * column are looked up in the conf's tree (the nearest existing parent when the path itself is not there). */
+struct claw_conf;
+void claw_conf_problem_add(struct claw_conf_problems *p, const struct claw_conf *conf, const char *path,
+                           const char *fmt, ...) CLAW_PRINTF(4, 5);
+
+struct claw_conf_tls_server { const char *cert, *key, *client_ca; }; /* paths; cert NULL: no TLS */
+
+struct claw_conf_url {
+    struct claw_str text;   /* as written */
+    bool tls;               /* https */
+    struct claw_str host;   /* without brackets */
+    uint16_t port;
+    struct claw_str path;   /* without trailing slash; "" for none */
+    struct claw_str authority; /* what Host says: host, with port when not the scheme's */
+};
+
+struct claw_conf_header { struct claw_str name, value; };
+
+/* Prices in pico-dollars (1e-12 USD) a token: 30.00 USD a million tokens = 30,000,000. -1: not given. */
+struct claw_conf_price { int64_t input, output, cached_input; int64_t request_micros; };
+
+struct claw_conf_upstream {
+    struct claw_str name;
+    struct claw_str type;            /* openai anthropic generic mock … */
+    struct claw_conf_url url;        /* mock: may be empty (text.len 0) */
+    struct claw_str *api_keys;       /* api_key and api_keys together; "" entries left out */
+    size_t api_keys_n;
+    struct claw_conf_header *headers;
+    size_t headers_n;
+    unsigned timeout_ms;             /* whole answer's head; server.timeout_seconds unless given */
+    unsigned connect_timeout_ms;     /* connect and TLS handshake, 5000 */
+    unsigned first_byte_timeout_ms;  /* request sent to answer's head; timeout_ms unless given */
+    unsigned stall_timeout_ms;       /* no byte while an answer is under way, 120000 */
+    unsigned max_concurrency;        /* 0: none */
+    bool tls_verify;                 /* true */
+    const char *tls_ca;              /* NULL: the system's roots */
+    struct claw_str tls_server_name; /* "": url.host */
+    struct claw_conf_price price;
+    const struct claw_conf_node *node; /* the rest (models, model_map, region …) is Lua's */
+};
+
+struct claw_conf_route {
+    struct claw_str id;
+    unsigned timeout_ms;              /* 0: the upstream's */
+    const struct claw_conf_node *node;
+};
+
+struct claw_conf {
+    const char *path;                 /* of the file */
+    const char *dir;                  /* its folder: relative paths in the file start there */
+    uint64_t hash;                    /* of the expanded tree */
+    struct claw_conf_node *root;
+
+    struct {
+        const char *listen_address;   /* "0.0.0.0"; IPv6 without brackets */
+        uint16_t listen_port;         /* 8080 */
+        unsigned timeout_ms;          /* timeout_seconds, 60 */
+        unsigned workers;             /* CPUs this process may use */
+        struct claw_conf_tls_server tls;
+        size_t max_body_bytes;        /* max_body_mb, 32 */
+        size_t max_header_bytes;      /* max_header_kb, 32 */
+        unsigned idle_timeout_ms;     /* 75 s */
+        unsigned header_timeout_ms;   /* 10 s */
+        unsigned body_timeout_ms;     /* body_timeout_seconds, 10: in each such interval 1 KB/s must arrive */
+        unsigned send_timeout_ms;     /* send_timeout_seconds, 30: a client that does not read */
+        unsigned drain_ms;            /* 30 s */
+        unsigned max_connections;     /* 10000, over all workers */
+        bool expose_headers;          /* true */
+        const struct claw_conf_node *trusted_proxies; /* list of CIDR strings or NULL */
+    } server;
+    struct {
+        const char *listen_address;   /* "127.0.0.1" */
+        uint16_t listen_port;         /* 9090; 0: no admin port */
+        struct claw_str token;        /* "": none */
+    } admin;
+    struct claw_conf_upstream *upstreams;
+    size_t upstreams_n;
+    struct claw_conf_route *routes;
+    size_t routes_n;
+    struct {
+        const char *dir;              /* absolute; "policies" beside the file unless given */
+        unsigned budget_ms;           /* 10 */
+        unsigned memory_mb;           /* 32 */
+    } policies;
+    struct claw_log_conf logging;     /* path absolute */
+    unsigned retry_attempts;          /* retry.attempts; 0: not given */
+    unsigned retry_total_timeout_ms;  /* 0: none */
+};
+
+/* Load, expand, check. 0 and *out; or CLAW_EINVAL and at least one problem. Registers every secret scalar with
+ * claw_log_secret. Problems go to `problems` (whose arena must outlive their use). `get_env` gives a variable's
+ * value or NULL (NULL: getenv). */
+int claw_conf_load(const char *path, const char *(*get_env)(const char *name), struct claw_conf **out,
+                   struct claw_conf_problems *problems) CLAW_MUSTCHECK;
+/* The same from memory; `path` is only for messages and relative paths. */
+int claw_conf_parse(const char *path, struct claw_str yaml, const char *(*get_env)(const char *name),
+                    struct claw_conf **out, struct claw_conf_problems *problems) CLAW_MUSTCHECK;
+void claw_conf_free(struct claw_conf *c);
+
+/* A node by dotted path ("upstreams.openai.models[0]"), NULL when not there. */
+const struct claw_conf_node *claw_conf_at(const struct claw_conf *c, const char *path);
+/* A map's value by key, NULL when not there or no map. */
+const struct claw_conf_node *claw_conf_get(const struct claw_conf_node *map, const char *key);
+
+/* The JSON Schema (draft 2020-12) of the file, for -schema. */
+int claw_conf_schema_write(struct claw_buf *out) CLAW_MUSTCHECK;
+/* The configuration reference in Markdown, one row a key, from the same table. */
+int claw_conf_reference_write(struct claw_buf *out) CLAW_MUSTCHECK;
+
+#endif

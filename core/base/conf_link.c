@@ -1,0 +1,289 @@
+#include "base/conf_schema.h"
+#include "base/conf_tree.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A value of this type and not yet complained about, or NULL. */
+static const struct claw_conf_node *get(const struct claw_conf_node *map, const char *key, enum claw_conf_type type)
+{
+    const struct claw_conf_node *n = claw_conf_get(map, key);
+    return n && n->type == type && !claw_conf_leaf_of(n)->broken ? n : NULL;
+}
+
+static bool given(const struct claw_conf_node *map, const char *key)
+{
+    const struct claw_conf_node *n = claw_conf_get(map, key);
+    return n && (n->type != CLAW_CONF_NULL || claw_conf_leaf_of(n)->broken);
+}
+
+/* A problem of a member: at its value when it is there, else where its map is. */
+static void problem(struct claw_conf_report *r, const struct claw_conf_entry *map, const char *key, const char *text)
+{
+    const struct claw_conf_node *n = claw_conf_get(map->value, key);
+    size_t mark = claw_conf_report_enter(r, claw_str_of(key));
+    claw_conf_report_add(r, n ? n->line : map->line, n ? n->column : map->column, "%s", text);
+    claw_conf_report_leave(r, mark);
+}
+
+/* ---- upstreams -------------------------------------------------------------------------------------------- */
+
+struct claw_str claw_conf_upstream_name(const struct claw_conf_node *upstreams, size_t i)
+{
+    const struct claw_conf_entry *e = &upstreams->entries[i];
+    if (upstreams->type == CLAW_CONF_MAP) return e->key;
+    const struct claw_conf_node *name = get(e->value, "name", CLAW_CONF_STRING);
+    return name ? name->text : CLAW_STR("");
+}
+
+const char *claw_conf_upstream_url(struct claw_str type)
+{
+    static const char *const urls[][2] = {
+        {"openai", "https://api.openai.com/v1"},
+        {"anthropic", "https://api.anthropic.com/v1"},
+        {"mock", ""},
+    };
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++)
+        if (claw_str_eqz(type, urls[i][0])) return urls[i][1];
+    return NULL;
+}
+
+/* RFC 9110 5.6.2 */
+static bool is_token(struct claw_str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!alnum && !memchr("!#$%&'*+-.^_`|~", c, 15)) return false;
+    }
+    return s.len > 0;
+}
+
+static void link_headers(struct claw_conf_report *r, const struct claw_conf_node *map)
+{
+    static const char *const own[] = {"host", "connection", "content-length", "transfer-encoding", "upgrade", "te",
+                                      "trailer", "keep-alive", "proxy-connection", "expect"};
+    const struct claw_conf_node *headers = get(map, "headers", CLAW_CONF_MAP);
+    size_t mark = claw_conf_report_enter(r, CLAW_STR("headers"));
+    for (size_t i = 0; headers && i < headers->n; i++) {
+        const struct claw_conf_entry *e = &headers->entries[i];
+        const char *why = is_token(e->key) ? NULL : "this is no valid header name";
+        for (size_t k = 0; !why && k < sizeof own / sizeof *own; k++)
+            if (claw_str_ieq(e->key, claw_str_of(own[k]))) why = "this header is the proxy's own and cannot be set";
+        if (!why) continue;
+        size_t inner = claw_conf_report_enter(r, e->key);
+        claw_conf_report_add(r, e->line, e->column, "%s", why);
+        claw_conf_report_leave(r, inner);
+    }
+    claw_conf_report_leave(r, mark);
+}
+
+static bool type_known(struct claw_str type)
+{
+    struct claw_str word;
+    for (const char *at = claw_conf_rule_at("upstreams.*.type")->words; claw_conf_word_next(&at, &word);)
+        if (claw_str_eq(word, type)) return true;
+    return false;
+}
+
+static void link_upstream(struct claw_conf_report *r, const struct claw_conf_node *all, const struct claw_conf_entry *e)
+{
+    const struct claw_conf_node *name = get(e->value, "name", CLAW_CONF_STRING);
+    if (all->type == CLAW_CONF_MAP && name && !claw_str_eq(name->text, e->key))
+        problem(r, e, "name", "differs from the key above it: give one name only");
+    const struct claw_conf_node *type = get(e->value, "type", CLAW_CONF_STRING);
+    const struct claw_conf_node *url = claw_conf_get(e->value, "base_url");
+    bool empty = !given(e->value, "base_url") || (url->type == CLAW_CONF_STRING && !url->text.len);
+    if (type && empty && type_known(type->text) && !claw_conf_upstream_url(type->text))
+        problem(r, e, "base_url", "required, but not given (this type has no default)");
+    link_headers(r, e->value);
+}
+
+/* ---- names ------------------------------------------------------------------------------------------------ */
+
+struct naming {
+    struct claw_conf_report *r;
+    const char *list, *key;
+};
+
+static void report_twice(void *arg, const struct claw_conf_name *first, const struct claw_conf_name *second)
+{
+    const struct naming *naming = arg;
+    if (!second->text.len) return;
+    size_t mark = claw_conf_report_enter(naming->r, claw_str_of(naming->list));
+    claw_conf_report_enter_at(naming->r, second->i);
+    claw_conf_report_enter(naming->r, claw_str_of(naming->key));
+    claw_conf_report_add(naming->r, second->line, second->column, "the name \"%.*s\" is taken (first on line %u)",
+                         (int)(second->text.len < 128 ? second->text.len : 128), second->text.ptr, first->line);
+    claw_conf_report_leave(naming->r, mark);
+}
+
+/* The string under `key` of each map in the list has to be unique. A route without id is called route_<n>. */
+static void link_names(struct claw_conf_report *r, const struct claw_conf_node *root, const char *list_key,
+                       const char *key)
+{
+    const struct claw_conf_node *list = get(root, list_key, CLAW_CONF_LIST);
+    struct claw_conf_name *names = list && list->n ? calloc(list->n, sizeof *names) : NULL;
+    char (*own)[32] = names ? calloc(list->n, sizeof *own) : NULL;
+    for (size_t i = 0; own && i < list->n; i++) {
+        const struct claw_conf_entry *e = &list->entries[i];
+        const struct claw_conf_node *n = get(e->value, key, CLAW_CONF_STRING);
+        if (!n && strcmp(list_key, "routes") == 0) snprintf(own[i], sizeof own[i], "route_%zu", i + 1);
+        names[i] = (struct claw_conf_name){n ? n->text : claw_str_of(own[i]), n ? n->line : e->line,
+                                           n ? n->column : e->column, i};
+    }
+    struct naming naming = {r, list_key, key};
+    if (own) claw_conf_names_twice(names, list->n, report_twice, &naming);
+    free(own);
+    free(names);
+}
+
+/* ---- routes ----------------------------------------------------------------------------------------------- */
+
+static void link_name(struct claw_conf_report *r, const struct claw_conf_node *upstreams,
+                      const struct claw_conf_node *n)
+{
+    struct claw_conf_guess guess;
+    for (size_t i = 0; i < upstreams->n; i++)
+        if (claw_str_eq(claw_conf_upstream_name(upstreams, i), n->text)) return;
+    claw_conf_guess_init(&guess, n->text);
+    for (size_t i = 0; i < upstreams->n && r->n < CLAW_CONF_PROBLEMS; i++)
+        claw_conf_guess_try(&guess, claw_conf_upstream_name(upstreams, i));
+    bool show = !claw_conf_leaf_of(n)->expanded;
+    struct claw_str text = show ? n->text : CLAW_STR("…");
+    claw_conf_report_add(r, n->line, n->column, "there is no upstream \"%.*s\"%s",
+                         (int)(text.len < 128 ? text.len : 128), text.ptr, claw_conf_guess_text(&guess));
+}
+
+static void link_candidates(struct claw_conf_report *r, const struct claw_conf_node *upstreams,
+                            const struct claw_conf_node *list)
+{
+    for (size_t i = 0; list && i < list->n; i++) {
+        const struct claw_conf_node *n = list->entries[i].value;
+        size_t mark = claw_conf_report_enter_at(r, i);
+        if (n->type == CLAW_CONF_MAP) {
+            n = get(n, "name", CLAW_CONF_STRING);
+            claw_conf_report_enter(r, CLAW_STR("name"));
+        }
+        if (n && n->type == CLAW_CONF_STRING && !claw_conf_leaf_of(n)->broken) link_name(r, upstreams, n);
+        claw_conf_report_leave(r, mark);
+    }
+}
+
+static void link_strategy(struct claw_conf_report *r, const struct claw_conf_node *upstreams,
+                          const struct claw_conf_entry *e)
+{
+    bool one = given(e->value, "upstream"), several = given(e->value, "upstreams");
+    if (one && several) problem(r, e, "upstream", "give either upstream or upstreams");
+    if (!one && !several) problem(r, e, "upstreams", "required, but not given");
+    const struct claw_conf_node *n = get(e->value, "upstream", CLAW_CONF_STRING);
+    if (!upstreams) return;
+    size_t mark = claw_conf_report_enter(r, CLAW_STR("upstream"));
+    if (n) link_name(r, upstreams, n);
+    claw_conf_report_leave(r, mark);
+    claw_conf_report_enter(r, CLAW_STR("upstreams"));
+    link_candidates(r, upstreams, get(e->value, "upstreams", CLAW_CONF_LIST));
+    claw_conf_report_leave(r, mark);
+}
+
+static void link_route(struct claw_conf_report *r, const struct claw_conf_node *upstreams,
+                       const struct claw_conf_entry *e)
+{
+    for (size_t i = 0; i < e->value->n; i++) {
+        const struct claw_conf_entry *sub = &e->value->entries[i];
+        if (!claw_str_eqz(sub->key, "strategy") || sub->value->type != CLAW_CONF_MAP) continue;
+        size_t mark = claw_conf_report_enter(r, sub->key);
+        link_strategy(r, upstreams, sub);
+        claw_conf_report_leave(r, mark);
+    }
+}
+
+/* ---- the rest --------------------------------------------------------------------------------------------- */
+
+static void link_client(struct claw_conf_report *r, const struct claw_conf_entry *e)
+{
+    if (given(e->value, "key") == given(e->value, "key_sha256"))
+        problem(r, e, "key", "give either key or key_sha256");
+}
+
+static void link_limit(struct claw_conf_report *r, const struct claw_conf_entry *e)
+{
+    static const char *const counts[] = {"requests_per_second", "requests_per_minute", "requests_per_hour",
+                                         "requests_per_day",    "tokens_per_minute",   "tokens_per_day",
+                                         "concurrent"};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (given(e->value, counts[i])) return;
+    claw_conf_report_add(r, e->line, e->column, "limits nothing: give requests_per_…, tokens_per_… or concurrent");
+}
+
+static void link_transformation(struct claw_conf_report *r, const struct claw_conf_entry *e)
+{
+    if (!given(e->value, "request") && !given(e->value, "response"))
+        claw_conf_report_add(r, e->line, e->column, "changes nothing: give request or response");
+}
+
+static void each(struct claw_conf_report *r, const struct claw_conf_node *root, const char *key,
+                 void (*look)(struct claw_conf_report *, const struct claw_conf_entry *))
+{
+    const struct claw_conf_node *list = get(root, key, CLAW_CONF_LIST);
+    for (size_t i = 0; list && i < list->n; i++) {
+        if (list->entries[i].value->type != CLAW_CONF_MAP) continue;
+        size_t mark = claw_conf_report_enter(r, claw_str_of(key));
+        claw_conf_report_enter_at(r, i);
+        look(r, &list->entries[i]);
+        claw_conf_report_leave(r, mark);
+    }
+}
+
+static void link_sections(struct claw_conf_report *r, const struct claw_conf_node *root)
+{
+    const struct claw_conf_node *caching = get(root, "caching", CLAW_CONF_MAP);
+    const struct claw_conf_node *state = get(root, "state", CLAW_CONF_MAP);
+    bool url = state && given(state, "url");
+    for (size_t i = 0; i < root->n; i++) {
+        const struct claw_conf_entry *e = &root->entries[i];
+        if (e->value->type != CLAW_CONF_MAP) continue;
+        size_t mark = claw_conf_report_enter(r, e->key);
+        const struct claw_conf_node *backend = get(e->value, "backend", CLAW_CONF_STRING);
+        if ((e->value == caching || e->value == state) && backend && claw_str_eqz(backend->text, "redis") && !url)
+            problem(r, e, "backend", "redis needs state.url");
+        if (claw_str_eqz(e->key, "logging")) {
+            const struct claw_conf_node *output = get(e->value, "output", CLAW_CONF_STRING);
+            bool file = output && claw_str_eqz(output->text, "file");
+            if (file && !given(e->value, "path")) problem(r, e, "path", "required with output: file, but not given");
+            if (!file && get(e->value, "path", CLAW_CONF_STRING))
+                problem(r, e, "path", "is used only with output: file");
+        }
+        claw_conf_report_leave(r, mark);
+    }
+}
+
+void claw_conf_link(const struct claw_conf_node *root, struct claw_conf_report *r)
+{
+    const struct claw_conf_node *upstreams = claw_conf_get(root, "upstreams");
+    if (upstreams && upstreams->type != CLAW_CONF_MAP && upstreams->type != CLAW_CONF_LIST) upstreams = NULL;
+    for (size_t i = 0; upstreams && i < upstreams->n; i++) {
+        const struct claw_conf_entry *e = &upstreams->entries[i];
+        if (e->value->type != CLAW_CONF_MAP) continue;
+        size_t mark = claw_conf_report_enter(r, CLAW_STR("upstreams"));
+        if (upstreams->type == CLAW_CONF_MAP) claw_conf_report_enter(r, e->key);
+        else claw_conf_report_enter_at(r, i);
+        link_upstream(r, upstreams, e);
+        claw_conf_report_leave(r, mark);
+    }
+    const struct claw_conf_node *routes = get(root, "routes", CLAW_CONF_LIST);
+    for (size_t i = 0; routes && i < routes->n; i++) {
+        size_t mark = claw_conf_report_enter(r, CLAW_STR("routes"));
+        claw_conf_report_enter_at(r, i);
+        link_route(r, upstreams, &routes->entries[i]);
+        claw_conf_report_leave(r, mark);
+    }
+    link_names(r, root, "upstreams", "name");
+    link_names(r, root, "routes", "id");
+    link_names(r, root, "clients", "name");
+    link_names(r, root, "rate_limits", "id");
+    each(r, root, "clients", link_client);
+    each(r, root, "rate_limits", link_limit);
+    each(r, root, "transformations", link_transformation);
+    link_sections(r, root);
+}

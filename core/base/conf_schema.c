@@ -1,0 +1,498 @@
+#include "base/conf_schema.h"
+
+#include <string.h>
+
+#define BOOL CLAW_CONF_IS_BOOL
+#define NUM CLAW_CONF_IS_NUMBER
+#define INT CLAW_CONF_IS_INT
+#define STR CLAW_CONF_IS_STRING
+#define LIST CLAW_CONF_IS_LIST
+#define MAP CLAW_CONF_IS_MAP
+#define MATCH CLAW_CONF_IS_MATCH
+#define NEED CLAW_CONF_REQUIRED
+#define SECRET CLAW_CONF_SECRET
+
+#define GROUP(name_, doc_) static const struct claw_conf_group name_##_group = {#name_, doc_, name_##_rules}
+
+/* A length of time, 0 not allowed. */
+#define SECONDS(key_, def, doc_)                                                                   \
+    {key_, NUM, CLAW_CONF_ABOVE_MIN, .unit = "seconds", .fallback = def, .max = 86400, .doc = doc_}
+/* A whole number from lo to hi. */
+#define WHOLE(key_, unit_, def, lo, hi, doc_)                                                      \
+    {key_, INT, .unit = unit_, .fallback = def, .min = lo, .max = hi, .doc = doc_}
+#define PRICE(key_, unit_, doc_) {key_, NUM, .unit = unit_, .max = 1e6, .doc = doc_}
+#define PRICES                                                                                     \
+    PRICE("cost_per_million_input_tokens", "USD", "Price of a million input tokens."),             \
+    PRICE("cost_per_million_output_tokens", "USD", "Price of a million output tokens."),           \
+    PRICE("cost_per_million_cached_input_tokens", "USD",                                           \
+          "Price of a million input tokens read from the provider's prompt cache."),               \
+    PRICE("cost_per_request", "USD", "Price of a request, whatever its tokens.")
+#define RATES                                                                                      \
+    WHOLE("requests_per_second", "requests", NULL, 1, 1e9, "Most requests in a second."),          \
+    WHOLE("requests_per_minute", "requests", NULL, 1, 1e9, "Most requests in a minute."),          \
+    WHOLE("requests_per_hour", "requests", NULL, 1, 1e9, "Most requests in an hour."),             \
+    WHOLE("requests_per_day", "requests", NULL, 1, 1e9, "Most requests in a day."),                \
+    WHOLE("tokens_per_minute", "tokens", NULL, 1, 1e12, "Most input and output tokens in a minute."), \
+    WHOLE("tokens_per_day", "tokens", NULL, 1, 1e12, "Most input and output tokens in a day."),    \
+    WHOLE("concurrent", "requests", NULL, 1, 1e6, "Most requests at the same time."),              \
+    WHOLE("burst", "requests", NULL, 0, 1e9, "Requests allowed at once beyond the steady rate."),  \
+    WHOLE("max_wait_ms", "ms", "0", 0, 600000, "Wait this long for room instead of refusing.")
+
+static const struct claw_conf_rule name_rule = {.key = "", .is = STR, .format = CLAW_CONF_NAME};
+static const struct claw_conf_rule cidr_rule = {.key = "", .is = STR, .format = CLAW_CONF_CIDR};
+
+/* ---- server, admin ---------------------------------------------------------------------------------------- */
+
+static const struct claw_conf_rule server_tls_rules[] = {
+    {"cert", STR, NEED | CLAW_CONF_NOT_EMPTY, .doc = "Certificate chain, a PEM file."},
+    {"key", STR, NEED | CLAW_CONF_NOT_EMPTY, .doc = "Its private key, a PEM file."},
+    {"client_ca", STR, CLAW_CONF_NOT_EMPTY,
+     .doc = "Ask clients for a certificate signed by one of these, a PEM file."},
+    {0}};
+GROUP(server_tls, "TLS for clients.");
+
+static const struct claw_conf_rule server_rules[] = {
+    {"listen_address", STR, .format = CLAW_CONF_ADDRESS, .fallback = "0.0.0.0",
+     .doc = "Address to listen on; \"::\" for IPv6 too."},
+    WHOLE("listen_port", NULL, "8080", 0, 65535, "Port to listen on; 0 takes a free one."),
+    SECONDS("timeout_seconds", "60", "How long an upstream may take, unless the upstream or route says otherwise."),
+    WHOLE("workers", "threads", "(the CPUs this process may use)", 1, 256,
+          "Threads that serve requests. Needs a restart."),
+    {"tls", MAP, .group = &server_tls_group, .doc = "Serve HTTPS."},
+    WHOLE("max_body_mb", "MB", "32", 1, 4096, "Largest request body; larger ones get 413."),
+    WHOLE("max_header_kb", "KB", "32", 1, 1024, "Largest request head; larger ones get 431."),
+    SECONDS("idle_timeout_seconds", "75", "Close a client's connection that has been idle so long."),
+    SECONDS("header_timeout_seconds", "10", "Time for a request's head to arrive."),
+    SECONDS("body_timeout_seconds", "10", "In each such interval at least 1 KB a second of a request's body must arrive."),
+    SECONDS("send_timeout_seconds", "30", "Longest time a client may read nothing of an answer that waits for it."),
+    {"drain_seconds", NUM, .unit = "seconds", .fallback = "30", .max = 86400,
+     .doc = "At shutdown, how long requests in flight may go on; 0 aborts them."},
+    WHOLE("max_connections", "connections", "10000", 1, 1e6, "Most client connections over all workers."),
+    {"expose_headers", BOOL, .fallback = "true", .doc = "Put x-openclaw-* headers on answers."},
+    {"trusted_proxies", LIST, .each = &cidr_rule, .doc = "Networks whose X-Forwarded-For is believed."},
+    {0}};
+GROUP(server, "How clients reach the proxy.");
+
+static const struct claw_conf_rule admin_rules[] = {
+    {"listen_address", STR, .format = CLAW_CONF_ADDRESS, .fallback = "127.0.0.1",
+     .doc = "Address of the admin port."},
+    WHOLE("listen_port", NULL, "9090", 0, 65535, "Port for health, metrics and control; 0 turns it off."),
+    {"token", STR, SECRET, CLAW_CONF_HEADER, .fallback = "",
+     .doc = "Bearer token the admin port asks for; empty: none."},
+    {0}};
+GROUP(admin, "Health, metrics and control.");
+
+/* ---- upstreams -------------------------------------------------------------------------------------------- */
+
+static const struct claw_conf_rule model_rules[] = {
+    {"name", STR, NEED, CLAW_CONF_NAME, .doc = "Model name, or a glob with `*`."},
+    PRICES,
+    WHOLE("context_window", "tokens", NULL, 1, 1e9, "Most tokens the model takes in."),
+    {"capabilities", LIST, .each = &name_rule, .doc = "What it can do: tools, vision, json_schema, streaming …"},
+    {0}};
+GROUP(model, "A model of an upstream, when its name alone does not say enough.");
+
+static const struct claw_conf_rule model_item = {.key = "", .is = STR | MAP,
+    .format = CLAW_CONF_NAME, .group = &model_group};
+
+static const struct claw_conf_rule api_key_rules[] = {
+    {"key", STR, NEED | SECRET, CLAW_CONF_HEADER, .doc = "The key."},
+    {"weight", NUM, CLAW_CONF_ABOVE_MIN, .fallback = "1", .max = 1e6, .doc = "Its share of the requests."},
+    {"models", LIST, .each = &name_rule, .doc = "Models (or globs) it may be used for; all when not given."},
+    {0}};
+GROUP(api_key, "One of several keys of an upstream.");
+
+static const struct claw_conf_rule api_key_item = {.key = "", .is = STR | MAP, .flags = SECRET,
+    .format = CLAW_CONF_HEADER, .group = &api_key_group};
+
+static const struct claw_conf_rule header_rules[] = {
+    {"*", STR, CLAW_CONF_SECRET_BY_KEY, CLAW_CONF_HEADER, .doc = "Header name and value."}, {0}};
+GROUP(header, "Headers. Values of names that look like credentials are kept secret.");
+
+static const struct claw_conf_rule model_map_rules[] = {
+    {"*", STR, .format = CLAW_CONF_NAME, .doc = "Model asked for: model sent."}, {0}};
+GROUP(model_map, "Names of models at this upstream.");
+
+static const struct claw_conf_rule upstream_tls_rules[] = {
+    {"ca", STR, CLAW_CONF_NOT_EMPTY, .fallback = "(the system's roots)",
+     .doc = "Certificates to trust, a PEM file."},
+    {"verify", BOOL, .fallback = "true", .doc = "Check the upstream's certificate."},
+    {"server_name", STR, .format = CLAW_CONF_NAME, .fallback = "(the host of base_url)",
+     .doc = "Name to ask for and to check."},
+    {0}};
+GROUP(upstream_tls, "TLS with the upstream.");
+
+static const struct claw_conf_rule health_rules[] = {
+    {"path", STR, NEED, CLAW_CONF_NAME, .doc = "Path to GET, below base_url's host."},
+    SECONDS("interval_seconds", "10", "Time between checks."),
+    {0}};
+GROUP(health, "Active health checks.");
+
+static const struct claw_conf_rule upstream_rules[] = {
+    {"name", STR, .format = CLAW_CONF_NAME, .fallback = "(the key)", .doc = "Unique name; only in the list form."},
+    {"type", STR, NEED,
+     .words = "openai anthropic gemini google vertex azure bedrock mistral cohere ollama generic groq deepseek "
+     "openrouter together fireworks xai perplexity huggingface vllm nvidia mock", .doc = "Kind of provider."},
+    {"api_key", STR, SECRET, CLAW_CONF_HEADER, .doc = "The provider's key; use ${VAR} or ${file:}."},
+    {"api_keys", LIST, SECRET, .each = &api_key_item,
+     .doc = "Several keys, chosen by weight among the usable ones."},
+    {"base_url", STR, .format = CLAW_CONF_URL, .fallback = "(the provider's, for openai and anthropic)",
+     .doc = "URL of the API, http or https."},
+    {"models", LIST, .each = &model_item,
+     .doc = "Models it serves: names, globs or maps; any model when not given."},
+    {"model_map", MAP, .group = &model_map_group, .doc = "Rename models on the way out."},
+    SECONDS("timeout_seconds", "(server.timeout_seconds)", "How long the head of an answer may take."),
+    SECONDS("connect_timeout_seconds", "5", "TCP and TLS handshake."),
+    SECONDS("first_byte_timeout_seconds", "(timeout_seconds)", "From the request sent to the answer's head."),
+    SECONDS("stall_timeout_seconds", "120", "Longest silence within an answer."),
+    {"headers", MAP, .group = &header_group, .doc = "Headers to send with each request."},
+    PRICES,
+    WHOLE("max_concurrency", "requests", "0", 0, 1e6, "Most requests at the same time; 0: no bound."),
+    {"region", STR, .format = CLAW_CONF_NAME, .doc = "Region, for strategies and for providers that need one."},
+    {"tls", MAP, .group = &upstream_tls_group, .doc = "TLS with the upstream."},
+    {"health", MAP, .group = &health_group, .doc = "Active health checks."},
+    {"lossy", STR, .fallback = "refuse", .words = "refuse allow",
+     .doc = "What a translation cannot express: refuse the request, or drop it and say so."},
+    {0}};
+GROUP(upstream, "A provider, or one account or instance of it.");
+
+static const struct claw_conf_rule upstream_item = {.key = "", .is = MAP, .group = &upstream_group, .need = "name"};
+static const struct claw_conf_rule upstreams_rules[] = {
+    {"*", MAP, .group = &upstream_group, .doc = "An upstream's name and its settings."}, {0}};
+GROUP(upstreams, "Upstreams by name. A list of settings with `name:` works too.");
+
+/* ---- routes ----------------------------------------------------------------------------------------------- */
+
+const char claw_conf_operators[] = "equals in contains matches exists gt gte lt lte not";
+
+static const struct claw_conf_rule match_header_rules[] = {
+    {"*", MATCH, CLAW_CONF_SECRET_BY_KEY, .doc = "Name and the value wanted."}, {0}};
+GROUP(match_header, "Headers or query parameters. Values of names that look like credentials are kept secret.");
+
+/* No secrets by key here: max_tokens is none. */
+static const struct claw_conf_rule match_body_rules[] = {
+    {"*", MATCH, .doc = "Dotted path, such as `model` or `messages[-1].content`, and the value wanted."}, {0}};
+GROUP(match_body, "Fields of the JSON body.");
+
+static const struct claw_conf_rule match_client_rules[] = {
+    {"name", MATCH, .doc = "Client's name."},
+    {"tier", MATCH, .doc = "Client's tier."},
+    {"ip", MATCH, .doc = "Client's address or network."},
+    {0}};
+GROUP(match_client, "Who asks.");
+
+static const struct claw_conf_rule match_rules[] = {
+    {"path", MATCH, .doc = "Request path; `*` stands for any run of characters."},
+    {"method", MATCH, .doc = "HTTP method."},
+    {"headers", MAP, .group = &match_header_group, .doc = "Request headers."},
+    {"query", MAP, .group = &match_header_group, .doc = "Query parameters."},
+    {"json_body", MAP, .group = &match_body_group, .doc = "Fields of the JSON body."},
+    {"client", MAP | STR | LIST, .group = &match_client_group, .each = &name_rule,
+     .doc = "Client: name, or name, tier and ip."},
+    {"upstream_name", MATCH, .doc = "Upstream chosen."},
+    {"route_id", MATCH, .doc = "Route taken."},
+    {"model", MATCH, .doc = "Model asked for."},
+    {0}};
+GROUP(match, "What a request must be like. A value is a scalar, a list (any of) or a map of operators: "
+      "equals in contains matches exists gt gte lt lte not.");
+
+static const struct claw_conf_rule candidate_rules[] = {
+    {"name", STR, NEED, CLAW_CONF_NAME, .doc = "Upstream's name."},
+    {"weight", NUM, .fallback = "1", .max = 1e6, .doc = "Its share, for weighted strategies."},
+    {"percentage", NUM, .unit = "percent", .max = 100,
+     .doc = "Its share, for canary; what is left over is the first's."},
+    {0}};
+GROUP(candidate, "An upstream of a strategy.");
+
+static const struct claw_conf_rule candidate_item = {.key = "", .is = STR | MAP,
+    .format = CLAW_CONF_NAME, .group = &candidate_group};
+
+static const struct claw_conf_rule strategy_rules[] = {
+    {"type", STR, .format = CLAW_CONF_NAME, .fallback = "first_available",
+     .doc = "round_robin, weighted_round_robin, weighted_random, "
+     "first_available, failover, lowest_cost, lowest_latency, canary, least_busy, sticky, or the name of a policy."},
+    {"upstreams", LIST, CLAW_CONF_NOT_EMPTY, .each = &candidate_item,
+     .doc = "Candidates: names, or maps with name and weight or percentage."},
+    {"upstream", STR, .format = CLAW_CONF_NAME, .doc = "The one candidate, instead of upstreams."},
+    {"fallback", BOOL, .fallback = "true", .doc = "Go on to the next candidate when one fails."},
+    {"on", STR, .format = CLAW_CONF_NAME,
+     .doc = "sticky: what keeps requests together: client, session, prompt_prefix or header:NAME."},
+    {"sticky_by", STR, .format = CLAW_CONF_NAME,
+     .doc = "canary: what keeps one user on one side; values as for `on`."},
+    {"max_latency_ms", NUM, CLAW_CONF_ABOVE_MIN, .unit = "ms", .max = 86400000,
+     .doc = "Leave out candidates slower than this."},
+    WHOLE("min_context", "tokens", NULL, 0, 1e9, "Leave out models with a smaller context window."),
+    {"require", LIST | STR, .format = CLAW_CONF_NAME, .each = &name_rule,
+     .doc = "Capabilities a candidate must have: tools, vision, json_schema, streaming."},
+    {"region", LIST | STR, .format = CLAW_CONF_NAME, .each = &name_rule,
+     .doc = "Only candidates of these regions."},
+    {0}};
+GROUP(strategy, "Which upstream gets the request, and which come after it.");
+
+static const struct claw_conf_rule retry_on_item = {.key = "", .is = STR | INT, .min = 400, .max = 599,
+    .words = "connect tls timeout_first_byte stall eof rate_limited overloaded auth "
+             "context_window content_policy bad_response stream_error http_*"};
+static const struct claw_conf_rule retry_rules[] = {
+    WHOLE("attempts", NULL, "2", 1, 20, "Most attempts in all; 1: no retry."),
+    {"on", LIST, .fallback = "[connect, timeout_first_byte, eof, 429, 500, 502, 503, 504, 529]", .each = &retry_on_item,
+     .doc = "Kinds of failure and statuses that are tried again."},
+    WHOLE("backoff_ms", "ms", "250", 0, 600000, "Pause before the second attempt; doubles from there."),
+    WHOLE("max_backoff_ms", "ms", "8000", 0, 600000, "Longest pause."),
+    {"jitter", NUM, .fallback = "0.2", .max = 1, .doc = "Part of the pause that is left to chance."},
+    {"budget", NUM, .fallback = "0.2", .max = 1, .doc = "Retries as a part of live traffic, at most."},
+    {"total_timeout_seconds", NUM, .unit = "seconds", .fallback = "0", .max = 86400,
+     .doc = "Time for all attempts together; 0: no bound."},
+    {0}};
+GROUP(retry, "Trying again before anything was sent to the client.");
+
+static const struct claw_conf_rule hedge_rules[] = {
+    {"after", STR | NUM, CLAW_CONF_ABOVE_MIN, .unit = "ms", .max = 86400000, .words = "p50 p75 p90 p95 p99",
+     .doc = "Start the next candidate when no token came by then: ms, or a percentile of the usual."},
+    {"budget", NUM, .fallback = "0.05", .max = 1, .doc = "Hedges as a part of live traffic, at most."},
+    {0}};
+GROUP(hedge, "A second upstream started when the first is slow.");
+
+static const struct claw_conf_rule route_cache_rules[] = {
+    {"enabled", BOOL, .fallback = "true", .doc = "Cache this route's answers."},
+    SECONDS("ttl_seconds", "(caching.default_ttl_seconds)", "How long an answer is kept."),
+    {"scope", STR, .fallback = "(caching.scope)", .words = "client shared", .doc = "Who shares cached answers."},
+    {0}};
+GROUP(route_cache, "Caching of one route.");
+
+static const struct claw_conf_rule route_rules[] = {
+    {"id", STR, .format = CLAW_CONF_NAME, .fallback = "(route_<n>)",
+     .doc = "Unique name, seen in logs, metrics and headers."},
+    {"match", MAP, .group = &match_group, .doc = "Which requests; all when not given."},
+    {"strategy", MAP, NEED, .group = &strategy_group, .doc = "Which upstream."},
+    {"policies", LIST, .each = &name_rule, .doc = "Policies to run, in this order, after policies.always."},
+    {"retry", MAP, .group = &retry_group, .doc = "Instead of the general retry settings, key by key."},
+    SECONDS("timeout_seconds", "(the upstream's)", "How long an upstream may take on this route."),
+    {"cache", BOOL | MAP, .group = &route_cache_group, .doc = "false: never cache; or settings of this route."},
+    {"priority", INT, .fallback = "0", .min = -1000000, .max = 1000000,
+     .doc = "Routes with a higher one are looked at first."},
+    {"hedge", MAP, .group = &hedge_group, .doc = "Start a second upstream when the first is slow."},
+    {"on_disconnect", STR, .fallback = "cancel", .words = "cancel finish",
+     .doc = "When the client leaves: cancel the upstream, or let it finish for the cache."},
+    {"lossy", STR, .fallback = "refuse", .words = "refuse allow",
+     .doc = "What a translation cannot express: refuse the request, or drop it and say so."},
+    {0}};
+GROUP(route, "Which requests go where. The most specific matching route wins.");
+
+static const struct claw_conf_rule route_item = {.key = "", .is = MAP, .group = &route_group};
+
+/* ---- limits, security, cache ------------------------------------------------------------------------------ */
+
+static const struct claw_conf_rule per_item = {.key = "", .is = STR, .words = "ip client user header:*"};
+static const struct claw_conf_rule rate_limit_rules[] = {
+    {"id", STR, .format = CLAW_CONF_NAME, .fallback = "(limit_<n>)", .doc = "Name, seen in metrics."},
+    {"match", MAP, .group = &match_group, .doc = "Which requests count; all when not given."},
+    {"per", STR | LIST, .words = "ip client user header:*", .each = &per_item,
+     .doc = "A count of its own for each: ip, client, user or header:NAME."},
+    RATES,
+    {0}};
+GROUP(rate_limit, "A limit over all workers.");
+static const struct claw_conf_rule rate_limit_item = {.key = "", .is = MAP, .group = &rate_limit_group};
+
+static const struct claw_conf_rule security_rules[] = {
+    {"ip_whitelist", LIST, .each = &cidr_rule, .doc = "Only these addresses and networks may ask."},
+    {"ip_blacklist", LIST, .each = &cidr_rule, .doc = "These may not, even when whitelisted."},
+    {0}};
+GROUP(security, "Who may ask, by address.");
+
+static const struct claw_conf_rule cache_strategy_rules[] = {
+    {"id", STR, .format = CLAW_CONF_NAME, .doc = "Name."},
+    {"match", MAP, .group = &match_group, .doc = "Which requests."},
+    SECONDS("ttl_seconds", "(default_ttl_seconds)", "How long an answer is kept."),
+    {0}};
+GROUP(cache_strategy, "Which answers are cached, and how long.");
+static const struct claw_conf_rule cache_strategy_item = {.key = "", .is = MAP, .group = &cache_strategy_group};
+
+static const struct claw_conf_rule caching_rules[] = {
+    {"enabled", BOOL, .fallback = "false", .doc = "Cache complete answers."},
+    SECONDS("default_ttl_seconds", "3600", "How long an answer is kept."),
+    WHOLE("max_size_mb", "MB", "100", 1, 1048576, "Most memory for cached answers, all counted."),
+    {"scope", STR, .fallback = "(client when clients are given, else shared)", .words = "client shared",
+     .doc = "Who shares cached answers."},
+    {"backend", STR, .fallback = "memory", .words = "memory redis",
+     .doc = "Where answers are kept; redis is state.url's."},
+    {"strategies", LIST, .each = &cache_strategy_item,
+     .doc = "What is cached; everything cacheable when not given."},
+    {0}};
+GROUP(caching, "Answers kept for identical requests.");
+
+/* ---- transformations, logging, policies ------------------------------------------------------------------- */
+
+static const struct claw_conf_rule script_rules[] = {
+    {"script", STR, NEED | CLAW_CONF_NOT_EMPTY, CLAW_CONF_NAME,
+     .doc = "A Lua file in policies.dir: a policy, or a file that returns a function."}, {0}};
+GROUP(script, "A script of a transformation.");
+
+static const struct claw_conf_rule transformation_rules[] = {
+    {"id", STR, .format = CLAW_CONF_NAME, .doc = "Name, seen in logs."},
+    {"match", MAP, .group = &match_group, .doc = "Which requests; all when not given."},
+    {"request", MAP, .group = &script_group, .doc = "Changes the request's body."},
+    {"response", MAP, .group = &script_group, .doc = "Changes the response's body."},
+    {0}};
+GROUP(transformation, "Changes to bodies on their way.");
+static const struct claw_conf_rule transformation_item = {.key = "", .is = MAP, .group = &transformation_group};
+
+static const struct claw_conf_rule logging_rules[] = {
+    {"format", STR, .fallback = "json", .words = "json text", .doc = "One JSON object a line, or text."},
+    {"level", STR, .fallback = "info", .words = "debug info warn error",
+     .doc = "Least important lines to write; debug says why routes did not match."},
+    {"output", STR, .fallback = "stdout", .words = "stdout stderr file", .doc = "Where to."},
+    {"path", STR, CLAW_CONF_NOT_EMPTY, .doc = "The file, with output: file."},
+    {"bodies", BOOL, .fallback = "false", .doc = "Log bodies too. They hold what users wrote."},
+    {0}};
+GROUP(logging, "One line a request.");
+
+static const struct claw_conf_rule policies_rules[] = {
+    {"dir", STR, CLAW_CONF_NOT_EMPTY, .fallback = "policies", .doc = "Folder of policies, relative to this file."},
+    {"always", LIST, .each = &name_rule, .doc = "Policies that run on every request, in this order."},
+    WHOLE("budget_ms", "ms", "10", 1, 60000, "CPU time one call of a policy may take."),
+    WHOLE("memory_mb", "MB", "32", 1, 4096, "Memory for Lua in each worker."),
+    {0}};
+GROUP(policies, "Lua policies.");
+
+/* ---- clients, webhooks, state, metrics, tracing, prices ----------------------------------------------------- */
+
+static const struct claw_conf_rule limits_rules[] = {RATES, {0}};
+GROUP(limits, "Limits of one client.");
+
+static const struct claw_conf_rule budget_rules[] = {
+    {"usd", NUM, NEED, .unit = "USD", .max = 1e9, .doc = "Most to spend in a period."},
+    {"per", STR, .fallback = "month", .words = "day week month total", .doc = "The period."},
+    {"soft_stop", BOOL, .fallback = "false",
+     .doc = "End a running stream that reaches the budget with a valid length finish."},
+    {0}};
+GROUP(budget, "Spending of one client.");
+
+static const struct claw_conf_rule metadata_rules[] = {{"*", CLAW_CONF_IS_ANY,
+     .doc = "Anything; policies see it."}, {0}};
+GROUP(metadata, "Free data.");
+
+static const struct claw_conf_rule client_rules[] = {
+    {"name", STR, NEED, CLAW_CONF_NAME, .doc = "Unique name."},
+    {"key", STR, SECRET | CLAW_CONF_NOT_EMPTY, CLAW_CONF_HEADER, .doc = "The key it sends."},
+    {"key_sha256", STR, .format = CLAW_CONF_HEX256, .doc = "SHA-256 of the key in hexadecimal, instead of key."},
+    {"tier", STR, .format = CLAW_CONF_NAME, .doc = "Free word for match.client.tier."},
+    {"models", LIST, .each = &name_rule, .doc = "Models (or globs) it may use; all when not given."},
+    {"routes", LIST, .each = &name_rule, .doc = "Routes it may use; all when not given."},
+    {"metadata", MAP, .group = &metadata_group, .doc = "Free data for policies and logs."},
+    {"limits", MAP, .group = &limits_group, .doc = "Its own rate limits."},
+    {"budget", MAP, .group = &budget_group, .doc = "Its own spending limit."},
+    {0}};
+GROUP(client, "Who may ask. With clients given, a request without a known key gets 401.");
+static const struct claw_conf_rule client_item = {.key = "", .is = MAP, .group = &client_group};
+
+static const struct claw_conf_rule webhook_event_item = {.key = "", .is = STR,
+    .words = "failover rate_limit upstream_error key_retired breaker budget reload policy_error"};
+static const struct claw_conf_rule webhook_rules[] = {
+    {"url", STR, NEED, CLAW_CONF_URL, .doc = "Where to POST events."},
+    {"events", LIST, .each = &webhook_event_item, .doc = "Which events; all when not given."},
+    {"secret", STR, SECRET, .doc = "Key of the HMAC signature."},
+    {"headers", MAP, .group = &header_group, .doc = "Headers to send along."},
+    SECONDS("timeout_seconds", "10", "Time for one delivery."),
+    WHOLE("attempts", NULL, "5", 1, 20, "Most attempts of one delivery."),
+    WHOLE("max_queue", "events", "1000", 1, 1e6, "Most events that wait; the oldest is dropped and counted."),
+    {0}};
+GROUP(webhook, "Events sent to other systems, never on a request's path.");
+static const struct claw_conf_rule webhook_item = {.key = "", .is = MAP, .group = &webhook_group};
+
+static const struct claw_conf_rule state_rules[] = {
+    {"backend", STR, .fallback = "memory", .words = "memory redis",
+     .doc = "Where limits, budgets and cooldowns live."},
+    {"url", STR, SECRET, .doc = "redis://user:password@host:port/db, rediss:// for TLS."},
+    {0}};
+GROUP(state, "State shared by several instances.");
+
+static const struct claw_conf_rule metrics_rules[] = {
+    {"enabled", BOOL, .fallback = "true", .doc = "Serve /metrics on the admin port."},
+    WHOLE("max_series", "series", "10000", 100, 1e6, "Most label sets; further ones are counted together."),
+    {0}};
+GROUP(metrics, "Prometheus metrics.");
+
+static const struct claw_conf_rule tracing_rules[] = {
+    {"endpoint", STR, NEED, CLAW_CONF_URL, .doc = "OTLP/HTTP receiver."},
+    {"headers", MAP, .group = &header_group, .doc = "Headers to send along."},
+    {"service_name", STR, .format = CLAW_CONF_NAME, .fallback = "openclaw-proxy",
+     .doc = "service.name of the spans."},
+    {"sample_ratio", NUM, .fallback = "1", .max = 1,
+     .doc = "Part of the requests without a sampled parent that is traced."},
+    {0}};
+GROUP(tracing, "Spans with GenAI conventions.");
+
+static const struct claw_conf_rule price_rules[] = {PRICES, {0}};
+GROUP(price, "Prices of a model.");
+static const struct claw_conf_rule prices_rules[] = {
+    {"*", MAP, .group = &price_group, .doc = "Model (or glob) and its prices."}, {0}};
+GROUP(prices, "Prices by model, where the upstream does not say.");
+
+static const struct claw_conf_rule config_rules[] = {
+    {"server", MAP, .group = &server_group, .doc = "How clients reach the proxy."},
+    {"admin", MAP, .group = &admin_group, .doc = "Health, metrics and control."},
+    {"upstreams", MAP | LIST, NEED, .group = &upstreams_group, .each = &upstream_item,
+     .doc = "Providers, by name or as a list."},
+    {"routes", LIST, NEED, .each = &route_item, .doc = "Which requests go where."},
+    {"clients", LIST, .each = &client_item, .doc = "Who may ask."},
+    {"rate_limits", LIST, .each = &rate_limit_item, .doc = "Limits."},
+    {"security", MAP, .group = &security_group, .doc = "Who may ask, by address."},
+    {"caching", MAP, .group = &caching_group, .doc = "Answers kept for identical requests."},
+    {"transformations", LIST, .each = &transformation_item, .doc = "Changes to bodies on their way."},
+    {"retry", MAP, .group = &retry_group, .doc = "Trying again, for all routes."},
+    {"policies", MAP, .group = &policies_group, .doc = "Lua policies."},
+    {"prices", MAP, .group = &prices_group, .doc = "Prices by model."},
+    {"logging", MAP, .group = &logging_group, .doc = "Logs."},
+    {"metrics", MAP, .group = &metrics_group, .doc = "Prometheus metrics."},
+    {"tracing", MAP, .group = &tracing_group, .doc = "Traces."},
+    {"webhooks", LIST, .each = &webhook_item, .doc = "Events sent to other systems."},
+    {"state", MAP, .group = &state_group, .doc = "State shared by several instances."},
+    {0}};
+GROUP(config, "The whole file.");
+
+const struct claw_conf_group *claw_conf_schema_root(void) { return &config_group; }
+
+const struct claw_conf_rule *claw_conf_rule_of(const struct claw_conf_group *g, struct claw_str key)
+{
+    const struct claw_conf_rule *any = NULL;
+    for (const struct claw_conf_rule *r = g->rules; r->key; r++) {
+        if (claw_str_eqz(key, r->key)) return r;
+        if (strcmp(r->key, "*") == 0) any = r;
+    }
+    return any;
+}
+
+const struct claw_conf_rule *claw_conf_rule_at(const char *path)
+{
+    const struct claw_conf_group *g = &config_group;
+    for (;;) {
+        struct claw_str key = {path, strcspn(path, ".")};
+        const struct claw_conf_rule *r = claw_conf_rule_of(g, key);
+        CLAW_ASSERT(r);
+        if (!path[key.len]) return r;
+        g = r->each && !(r->is & MAP) ? r->each->group : r->group;
+        CLAW_ASSERT(g);
+        path += key.len + 1;
+    }
+}
+
+bool claw_conf_key_secret(struct claw_str key)
+{
+    static const char *const globs[] = {"*authorization*", "*api-key*", "*api_key*", "*apikey*", "*token*",
+                                        "*secret*", "*password*", "cookie", "set-cookie"};
+    char low[128];
+    if (key.len > sizeof low) return true; /* too long to tell */
+    for (size_t i = 0; i < key.len; i++)
+        low[i] = key.ptr[i] >= 'A' && key.ptr[i] <= 'Z' ? (char)(key.ptr[i] + 32) : key.ptr[i];
+    for (size_t i = 0; i < sizeof globs / sizeof *globs; i++)
+        if (claw_str_glob(claw_str_of(globs[i]), (struct claw_str){low, key.len})) return true;
+    return false;
+}
+
+bool claw_conf_word_next(const char **words, struct claw_str *out)
+{
+    while (**words == ' ') ++*words;
+    *out = (struct claw_str){*words, strcspn(*words, " ")};
+    *words += out->len;
+    return out->len > 0;
+}

@@ -1,0 +1,410 @@
+/* json_value: slices of a scanned text: walking, text and numbers.
+ *
+ * The text is known to be valid, so a walk only looks for quotes and brackets. It still never leaves the slice,
+ * whatever is in it.
+ */
+#include "base/json.h"
+
+#include "base/json_part.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct claw_json_value none = {{NULL, 0}, CLAW_JSON_NONE};
+
+/* ---- skipping --------------------------------------------------------------------------------------------- */
+
+/* The next quote or bracket of any kind from p, or end. */
+static inline const char *find_bracket(const char *p, const char *end)
+{
+#if CLAW_JSON_X86
+    const __m128i quote = _mm_set1_epi8('"'), opening = _mm_set1_epi8('{'), closing = _mm_set1_epi8('}');
+    for (; end - p >= 16; p += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)p);
+        __m128i y = _mm_or_si128(x, _mm_set1_epi8(0x20)); /* '[' and ']' fall on '{' and '}' */
+        __m128i stop = _mm_or_si128(_mm_cmpeq_epi8(x, quote),
+                                    _mm_or_si128(_mm_cmpeq_epi8(y, opening), _mm_cmpeq_epi8(y, closing)));
+        unsigned mask = (unsigned)_mm_movemask_epi8(stop);
+        if (mask) return p + __builtin_ctz(mask);
+    }
+#endif
+    while (p < end && *p != '"' && (*p | 0x20) != '{' && (*p | 0x20) != '}') p++;
+    return p;
+}
+
+/* p is after the opening quote; gives the place after the closing one. */
+static const char *string_end(const char *p, const char *end)
+{
+#if CLAW_JSON_X86
+    const __m128i quote = _mm_set1_epi8('"'), back = _mm_set1_epi8('\\');
+    while (end - p >= 32) {
+        const char *block = p;
+        __m128i x = _mm_loadu_si128((const __m128i *)p), y = _mm_loadu_si128((const __m128i *)(p + 16));
+        x = _mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, back));
+        y = _mm_or_si128(_mm_cmpeq_epi8(y, quote), _mm_cmpeq_epi8(y, back));
+        uint32_t mask = (uint32_t)_mm_movemask_epi8(x) | (uint32_t)_mm_movemask_epi8(y) << 16;
+        p += 32;
+        while (mask) {
+            const char *at = block + __builtin_ctz(mask);
+            if (*at == '"') return at + 1;
+            if (at + 2 >= p) {
+                p = at + 2; /* one past end, when a slice that is not JSON ends here: then nothing below moves */
+                break;
+            }
+            mask &= UINT32_MAX << (at + 2 - block);
+        }
+    }
+#endif
+    for (; p < end; p++) {
+        if (*p == '"') return p + 1;
+        if (*p == '\\') p++;
+    }
+    return end;
+}
+
+/* p is at an opening bracket; gives the place after its closing one, and how deep it went. */
+static const char *container_end(const char *p, const char *end, unsigned *height)
+{
+    unsigned depth = 0, most = 0;
+    while ((p = find_bracket(p, end)) < end) {
+        char c = *p++;
+        if (c == '"') p = string_end(p, end);
+        else if (c == '{' || c == '[') most = ++depth > most ? depth : most;
+        else if (--depth == 0) break;
+    }
+    *height = most;
+    return p;
+}
+
+/* p is at the first byte of a value. */
+static const char *value_end(const char *p, const char *end)
+{
+    unsigned height;
+    if (*p == '"') return string_end(p + 1, end);
+    if (*p == '{' || *p == '[') return container_end(p, end, &height);
+    while (p < end && *p != ',' && *p != '}' && *p != ']' && (unsigned char)*p > 0x20) p++;
+    return p;
+}
+
+unsigned claw_json_height(struct claw_str raw)
+{
+    unsigned height = 0;
+    if (raw.len && (*raw.ptr == '{' || *raw.ptr == '[')) container_end(raw.ptr, raw.ptr + raw.len, &height);
+    return height;
+}
+
+/* ---- escapes ---------------------------------------------------------------------------------------------- */
+
+/* Four hex digits at p; -1 when they are not there. */
+static long hex4(const char *p, const char *end)
+{
+    long n = 0;
+    if (end - p < 4) return -1;
+    for (int i = 0; i < 4; i++) {
+        char c = p[i], low = (char)(c | 0x20);
+        if (c >= '0' && c <= '9') n = n * 16 + c - '0';
+        else if (low >= 'a' && low <= 'f') n = n * 16 + low - 'a' + 10;
+        else return -1;
+    }
+    return n;
+}
+
+static size_t put_utf8(char *out, long u)
+{
+    if (u < 0x80) {
+        out[0] = (char)u;
+        return 1;
+    }
+    if (u < 0x800) {
+        out[0] = (char)(0xc0 | u >> 6);
+        out[1] = (char)(0x80 | (u & 0x3f));
+        return 2;
+    }
+    if (u < 0x10000) {
+        out[0] = (char)(0xe0 | u >> 12);
+        out[1] = (char)(0x80 | (u >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (u & 0x3f));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | u >> 18);
+    out[1] = (char)(0x80 | (u >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (u >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (u & 0x3f));
+    return 4;
+}
+
+/* Decode the escape at *p (a backslash) into out, at most 4 bytes and never more than it is long itself; moves *p
+ * past it. */
+static size_t decode_escape(const char **p, const char *end, char out[4])
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *at = *p;
+    if (end - at < 2) {
+        *p = end;
+        return 0;
+    }
+    if (at[1] != 'u') {
+        const char *which = memchr(from, at[1], sizeof from - 1);
+        out[0] = which ? to[which - from] : at[1];
+        *p = at + 2;
+        return 1;
+    }
+    long u = hex4(at + 2, end), low;
+    if (u < 0) {
+        *p = end;
+        return 0;
+    }
+    *p = at + 6;
+    if (u < 0xd800 || u > 0xdfff) return put_utf8(out, u);
+    if (u > 0xdbff || end - at < 12 || at[6] != '\\' || at[7] != 'u') return put_utf8(out, 0xfffd);
+    low = hex4(at + 8, end);
+    if (low < 0xdc00 || low > 0xdfff) return put_utf8(out, 0xfffd);
+    *p = at + 12;
+    return put_utf8(out, 0x10000 + ((u - 0xd800) << 10) + (low - 0xdc00));
+}
+
+/* Does `raw`, between quotes, decode to `s`? */
+static bool raw_is(struct claw_str raw, struct claw_str s)
+{
+    if (raw.len == s.len) return claw_str_eq(raw, s) && (s.len == 0 || !memchr(s.ptr, '\\', s.len));
+    if (raw.len < s.len) return false; /* an escape is longer than what it stands for */
+    if (!s.ptr) s.ptr = "";
+    const char *p = raw.ptr, *end = p + raw.len, *q = s.ptr, *stop = q + s.len;
+    while (p < end) {
+        char one[4];
+        size_t n = 1;
+        one[0] = *p;
+        if (*p == '\\') n = decode_escape(&p, end, one);
+        else p++;
+        if ((size_t)(stop - q) < n || memcmp(q, one, n) != 0) return false;
+        q += n;
+    }
+    return q == stop;
+}
+
+/* ---- walking ---------------------------------------------------------------------------------------------- */
+
+bool claw_json_next(struct claw_json_value v, size_t *pos, struct claw_str *key, struct claw_json_value *out)
+{
+    *out = none;
+    if (key) *key = (struct claw_str){"", 0};
+    if ((v.type != CLAW_JSON_ARRAY && v.type != CLAW_JSON_OBJECT) || *pos >= v.raw.len) return false;
+    const char *end = v.raw.ptr + v.raw.len;
+    const char *p = claw_json_skip_space(*pos ? v.raw.ptr + *pos : v.raw.ptr + 1, end);
+    if (p < end && *p == ',') p = claw_json_skip_space(p + 1, end);
+    if (p < end && v.type == CLAW_JSON_OBJECT && *p == '"') {
+        const char *after = string_end(p + 1, end);
+        if (key) *key = (struct claw_str){p + 1, (size_t)(after - p) - (after - p < 2 ? 1 : 2)};
+        p = claw_json_skip_space(after, end);
+        if (p < end && *p == ':') p = claw_json_skip_space(p + 1, end);
+    }
+    if (p == end || *p == '}' || *p == ']') {
+        *pos = v.raw.len;
+        return false;
+    }
+    const char *after = value_end(p, end);
+    if (after == p) after++; /* not JSON at all: move on all the same */
+    *out = (struct claw_json_value){{p, (size_t)(after - p)}, claw_json_type_of(*p)};
+    *pos = (size_t)(after - v.raw.ptr);
+    return true;
+}
+
+struct claw_json_value claw_json_get(struct claw_json_value object, struct claw_str key)
+{
+    struct claw_json_value found = none, v;
+    struct claw_str k;
+    if (object.type != CLAW_JSON_OBJECT) return none;
+    for (size_t pos = 0; claw_json_next(object, &pos, &k, &v);)
+        if (raw_is(k, key)) found = v;
+    return found;
+}
+
+struct claw_json_value claw_json_top_get(const struct claw_json_top *top, struct claw_str key)
+{
+    for (size_t i = top->n; i-- > 0;)
+        if (raw_is(top->members[i].key, key)) return top->members[i].value;
+    return none;
+}
+
+struct claw_json_value claw_json_at(struct claw_json_value array, long i)
+{
+    struct claw_json_value v, last[16];
+    size_t pos = 0, n = 0, back = 0 - (size_t)i;
+    if (array.type != CLAW_JSON_ARRAY) return none;
+    if (i < 0 && back <= 16) { /* one pass that remembers the last few */
+        for (; claw_json_next(array, &pos, NULL, &v); n++) last[n % 16] = v;
+        return back <= n ? last[(n - back) % 16] : none;
+    }
+    if (i < 0) {
+        n = claw_json_count(array);
+        if (back > n) return none;
+        i = (long)(n - back);
+    }
+    while (claw_json_next(array, &pos, NULL, &v))
+        if (i-- == 0) return v;
+    return none;
+}
+
+size_t claw_json_count(struct claw_json_value v)
+{
+    struct claw_json_value child;
+    size_t n = 0;
+    for (size_t pos = 0; claw_json_next(v, &pos, NULL, &child);) n++;
+    return n;
+}
+
+struct claw_json_value claw_json_value_of(struct claw_str raw)
+{
+    if (!raw.len) return none;
+    const char *end = raw.ptr + raw.len, *p = claw_json_skip_space(raw.ptr, end);
+    while (end > p && (end[-1] == ' ' || end[-1] == '\n' || end[-1] == '\r' || end[-1] == '\t')) end--;
+    if (p == end) return none;
+    return (struct claw_json_value){{p, (size_t)(end - p)}, claw_json_type_of(*p)};
+}
+
+/* ---- text ------------------------------------------------------------------------------------------------- */
+
+/* Between the quotes of a string value. */
+static struct claw_str inside(struct claw_json_value v)
+{
+    if (v.raw.len < 2) return (struct claw_str){"", 0};
+    return (struct claw_str){v.raw.ptr + 1, v.raw.len - 2};
+}
+
+bool claw_json_text_is(struct claw_json_value v, struct claw_str s)
+{
+    return v.type == CLAW_JSON_STRING && raw_is(inside(v), s);
+}
+
+int claw_json_key_text(struct claw_str raw_key, struct claw_arena *a, struct claw_str *out)
+{
+    *out = raw_key;
+    if (!raw_key.len) return 0;
+    const char *p = raw_key.ptr, *end = p + raw_key.len, *back = memchr(p, '\\', raw_key.len);
+    if (!back) return 0;
+    char *to = claw_arena_alloc(a, raw_key.len), *q = to;
+    if (!to) return CLAW_EREQ_MEM;
+    while (back) {
+        char one[4];
+        memcpy(q, p, (size_t)(back - p));
+        q += back - p;
+        p = back;
+        size_t n = decode_escape(&p, end, one);
+        memcpy(q, one, n);
+        q += n;
+        back = memchr(p, '\\', (size_t)(end - p));
+    }
+    memcpy(q, p, (size_t)(end - p));
+    q += end - p;
+    *out = (struct claw_str){to, (size_t)(q - to)};
+    return 0;
+}
+
+int claw_json_text(struct claw_json_value v, struct claw_arena *a, struct claw_str *out)
+{
+    *out = (struct claw_str){"", 0};
+    if (v.type != CLAW_JSON_STRING) return CLAW_EINVAL;
+    return claw_json_key_text(inside(v), a, out);
+}
+
+/* ---- numbers ---------------------------------------------------------------------------------------------- */
+
+/* No double needs more than 768 significant digits to be told from its neighbours; one more digit that is not 0
+ * stands for all that follow. */
+#define DIGITS_MAX 800
+
+/* (-1 when neg) * digits * 10^exp, without leading zeros; n 0 is zero. */
+struct decimal {
+    bool neg, cut; /* cut: digits that are not 0 were left out */
+    size_t n;
+    int64_t exp;
+    char digits[DIGITS_MAX + 1];
+};
+
+static bool read_decimal(struct claw_json_value v, struct decimal *d)
+{
+    if (v.type != CLAW_JSON_NUMBER) return false;
+    const char *p = v.raw.ptr, *end = p + v.raw.len;
+    bool point = false;
+    d->neg = p < end && *p == '-';
+    d->cut = false;
+    d->n = 0;
+    d->exp = 0;
+    for (p += d->neg; p < end && *p != 'e' && *p != 'E'; p++) {
+        if (*p == '.') {
+            point = true;
+            continue;
+        }
+        bool keep = d->n < DIGITS_MAX && (d->n || *p != '0');
+        if (keep) d->digits[d->n++] = *p;
+        else if (*p != '0') d->cut = true;
+        if (point) d->exp -= keep || !d->n;
+        else if (!keep && d->n) d->exp++;
+    }
+    if (p < end) p++;
+    bool minus = p < end && *p == '-';
+    if (p < end && (*p == '-' || *p == '+')) p++;
+    int64_t exp = 0;
+    for (; p < end; p++)
+        if (exp < (int64_t)1 << 48) exp = exp * 10 + (*p - '0');
+    d->exp += minus ? -exp : exp;
+    return true;
+}
+
+static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                              1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+int claw_json_double(struct claw_json_value v, double *out)
+{
+    struct decimal d;
+    char text[DIGITS_MAX + 40];
+    *out = 0;
+    if (!read_decimal(v, &d)) return CLAW_EINVAL;
+    if (d.n <= 15 && d.exp >= -22 && d.exp <= 22) { /* both exact, so one rounding */
+        double m = 0;
+        for (size_t i = 0; i < d.n; i++) m = m * 10 + (d.digits[i] - '0');
+        m = d.exp < 0 ? m / tens[-d.exp] : m * tens[d.exp];
+        *out = d.neg ? -m : m;
+        return 0;
+    }
+    if (!d.n) {
+        *out = d.neg ? -0.0 : 0.0;
+        return 0;
+    }
+    if (d.cut) {
+        d.digits[d.n++] = '1';
+        d.exp--;
+    }
+    /* Without a point the text reads the same in every locale. */
+    if (d.exp > 99999) d.exp = 99999;
+    if (d.exp < -99999) d.exp = -99999;
+    memcpy(text, d.digits, d.n);
+    snprintf(text + d.n, sizeof text - d.n, "e%d", (int)d.exp);
+    int keep = errno;
+    double m = strtod(text, NULL);
+    errno = keep;
+    *out = d.neg ? -m : m;
+    return 0;
+}
+
+int claw_json_int(struct claw_json_value v, int64_t *out)
+{
+    struct decimal d;
+    *out = 0;
+    if (!read_decimal(v, &d)) return CLAW_EINVAL;
+    while (d.n && d.digits[d.n - 1] == '0') {
+        d.n--;
+        d.exp++;
+    }
+    if (!d.n) return 0;
+    if (d.cut || d.exp < 0 || d.exp > 18 || d.n > 19) return CLAW_EINVAL;
+    uint64_t m = 0, most = (uint64_t)INT64_MAX + d.neg;
+    for (int64_t i = 0; i < (int64_t)d.n + d.exp; i++) {
+        unsigned digit = i < (int64_t)d.n ? (unsigned)(d.digits[i] - '0') : 0;
+        if (m > (most - digit) / 10) return CLAW_EINVAL;
+        m = m * 10 + digit;
+    }
+    *out = d.neg ? (int64_t)(0 - m) : (int64_t)m;
+    return 0;
+}

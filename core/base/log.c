@@ -1,0 +1,787 @@
+/* How a line travels:
+ *
+ *   begin..end    flush / 32 KB       mutex         writer thread
+ *   local->cur  ------------------>  queue (8 MB) ------------->  target fd
+ *       ^                                                |
+ *       +---------------- spare chunks <-----------------+
+ *
+ * A thread touches the queue's mutex once per handed-over chunk, never per line. `local->busy` is a try-lock
+ * that the owner holds from begin to end; claw_log_close is the only other one who takes it, to collect.
+ */
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES ((size_t)65536)
+#define HAND_OVER_BYTES ((size_t)32768)
+#define CHUNK_MAX_BYTES ((size_t)262144) /* a line may grow so far before it is found to be too long */
+#define QUEUE_MAX_BYTES ((size_t)8 << 20)
+#define SPARE_MAX 16
+#define SPARE_BYTES ((size_t)131072) /* a bigger chunk is freed, not kept */
+#define PIECE ((size_t)4096)         /* what a pipe that polls writable takes without blocking */
+#define STALL_MS 50                  /* how often a stalled writer looks for a new target or the end */
+
+struct chunk {
+    struct chunk *next;
+    struct claw_buf buf;
+    uint64_t lines;
+};
+
+struct local {
+    struct local *next;
+    atomic_bool busy;
+    struct chunk *cur; /* NULL until the first line */
+    size_t line_at;    /* where the line between begin and end starts */
+};
+
+struct target {
+    int fd;
+    bool own;    /* ours to close */
+    bool direct; /* a write never blocks for long: a regular file, or O_NONBLOCK */
+    bool cut;    /* the last line went out in part only */
+};
+
+static atomic_int level_min = CLAW_LOG_INFO;
+static atomic_bool text_form;
+static atomic_bool running; /* between open and close */
+static atomic_uint_fast64_t dropped;
+
+static __thread struct local *mine;
+static pthread_key_t mine_key; /* only for its destructor */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t locals_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct local *locals;
+
+/* All of it under `lock`. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    struct chunk *head, *tail, *spare;
+    size_t bytes; /* length of what is queued and of what the writer holds */
+    unsigned spares;
+    bool accepting, stop, abandon, ended;
+    bool fresh;         /* `next` is set and waits for the writer */
+    struct target next;
+    int to;
+    char *path;
+    pthread_t thread;
+    bool stale; /* a thread that close did not wait for */
+} q = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void drop(uint64_t lines) { atomic_fetch_add_explicit(&dropped, lines, memory_order_relaxed); }
+uint64_t claw_log_dropped(void) { return atomic_load_explicit(&dropped, memory_order_relaxed); }
+
+bool claw_log_on(enum claw_log_level level)
+{
+    return (int)level >= atomic_load_explicit(&level_min, memory_order_relaxed);
+}
+
+/* ---- secrets ----
+ * A reader goes over the text with a Wu-Manber shift: the last two of six bytes say how far the next place is
+ * where any secret could begin. `reach` and `bloom` only ever gain; the sets are immutable but for `recent`,
+ * whose entries are written before its count. Sets that were replaced stay: a reader may be inside one. */
+
+#define SECRET_MIN ((size_t)6)
+#define SECRETS_MAX 4096
+#define RECENT_MAX 64
+
+struct secret {
+    struct claw_str s;
+    int shorter; /* index of the longest other secret that this one begins with, or -1 */
+};
+
+struct secrets {
+    struct secrets *older;
+    atomic_size_t recents;
+    struct secret recent[RECENT_MAX];
+    size_t n;
+    struct secret sorted[];
+};
+
+static _Atomic(struct secrets *) secrets;
+static unsigned secrets_known;
+static atomic_uchar reach[4096];  /* 5 - shift */
+static atomic_uchar bloom[8192];  /* of the first six bytes */
+
+static unsigned pair_of(const char *p) { return ((unsigned char)p[0] ^ (unsigned)(unsigned char)p[1] << 4) & 4095; }
+
+static unsigned bloom_of(const char *p)
+{
+    uint64_t w = 0;
+    memcpy(&w, p, SECRET_MIN);
+    return (unsigned)((w * UINT64_C(0x9E3779B97F4A7C15)) >> 48);
+}
+
+static int str_cmp(struct claw_str a, struct claw_str b)
+{
+    int r = memcmp(a.ptr, b.ptr, a.len < b.len ? a.len : b.len);
+    return r ? r : (a.len > b.len) - (a.len < b.len);
+}
+
+static int secret_cmp(const void *a, const void *b)
+{
+    return str_cmp(((const struct secret *)a)->s, ((const struct secret *)b)->s);
+}
+
+/* The length of the longest secret that `text` begins with, or 0. */
+static size_t secret_at(const struct secrets *set, struct claw_str text)
+{
+    size_t best = 0, recents = atomic_load_explicit(&set->recents, memory_order_acquire);
+    for (size_t i = 0; i < recents; i++)
+        if (set->recent[i].s.len > best && claw_str_starts(text, set->recent[i].s)) best = set->recent[i].s.len;
+
+    /* Whatever lies between a prefix of the text and the text begins with that prefix: so the greatest secret
+     * that is not past the text, or one that it begins with in turn, is the longest prefix. */
+    size_t lo = 0, hi = set->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (str_cmp(set->sorted[mid].s, text) <= 0) lo = mid + 1;
+        else hi = mid;
+    }
+    int i = (int)lo - 1;
+    while (i >= 0 && !claw_str_starts(text, set->sorted[i].s)) i = set->sorted[i].shorter;
+    return i >= 0 && set->sorted[i].s.len > best ? set->sorted[i].s.len : best;
+}
+
+/* The next range of `s` from `from` on that secrets cover, overlapping ones together. False: none. */
+static bool secret_next(const struct secrets *set, struct claw_str s, size_t from, size_t *start, size_t *end)
+{
+    *end = 0;
+    for (size_t i = from; i + SECRET_MIN <= s.len && (*end == 0 || i < *end);) {
+        const char *p = s.ptr + i;
+        unsigned shift = 5 - atomic_load_explicit(&reach[pair_of(p + 4)], memory_order_relaxed);
+        if (shift) {
+            i += shift;
+            continue;
+        }
+        unsigned h = bloom_of(p);
+        if (atomic_load_explicit(&bloom[h >> 3], memory_order_relaxed) & (1u << (h & 7))) {
+            size_t len = secret_at(set, (struct claw_str){p, s.len - i});
+            if (len && *end == 0) *start = i;
+            if (len && i + len > *end) *end = i + len;
+        }
+        i++;
+    }
+    return *end != 0;
+}
+
+/* The bytes of `b` from data + `at` up to `keep` bytes before the end. */
+static void redact_from(struct claw_buf *b, size_t at, size_t keep)
+{
+    const struct secrets *set = atomic_load_explicit(&secrets, memory_order_acquire);
+    size_t start, end;
+    if (!set || b->len - at < SECRET_MIN + keep) return;
+    struct claw_str s = {b->data + at, b->len - at - keep};
+    if (!secret_next(set, s, 0, &start, &end)) return;
+
+    char *p = b->data + at;
+    size_t to = start, from;
+    do {
+        memcpy(p + to, "***", 3);
+        to += 3;
+        from = end;
+        if (!secret_next(set, s, from, &start, &end)) start = s.len + keep;
+        memmove(p + to, p + from, start - from);
+        to += start - from;
+    } while (start < s.len);
+    b->len = at + to;
+}
+
+void claw_log_redact(struct claw_buf *b)
+{
+    if (claw_buf_size(b)) redact_from(b, b->off, 0);
+}
+
+/* `old` (may be NULL) and its recent ones, sorted into a new set without recent ones. */
+static struct secrets *secrets_merge(struct secrets *old)
+{
+    size_t recents = old ? atomic_load(&old->recents) : 0, n = old ? old->n + recents : 0;
+    struct secrets *set = calloc(1, sizeof *set + n * sizeof *set->sorted);
+    CLAW_ASSERT(set); /* control plane: a secret that cannot be kept back must not be read on */
+    set->older = old;
+    set->n = n;
+    if (n == 0) return set;
+    memcpy(set->sorted, old->sorted, old->n * sizeof *set->sorted);
+    memcpy(set->sorted + old->n, old->recent, recents * sizeof *set->sorted);
+    qsort(set->sorted, n, sizeof *set->sorted, secret_cmp);
+    for (size_t i = 0; i < n; i++) {
+        int j = (int)i - 1;
+        while (j >= 0 && !claw_str_starts(set->sorted[i].s, set->sorted[j].s)) j = set->sorted[j].shorter;
+        set->sorted[i].shorter = j;
+    }
+    return set;
+}
+
+/* False: it was there already. */
+static bool secret_add(struct claw_str s)
+{
+    struct secrets *set = atomic_load(&secrets);
+    if (set && secret_at(set, s) == s.len) return false;
+    size_t n = set ? atomic_load(&set->recents) : RECENT_MAX;
+    if (n == RECENT_MAX) {
+        set = secrets_merge(set);
+        atomic_store_explicit(&secrets, set, memory_order_release);
+        n = 0;
+    }
+    char *copy = malloc(s.len);
+    CLAW_ASSERT(copy);
+    memcpy(copy, s.ptr, s.len);
+    set->recent[n] = (struct secret){.s = {copy, s.len}, .shorter = -1};
+    atomic_store_explicit(&set->recents, n + 1, memory_order_release);
+
+    unsigned h = bloom_of(copy);
+    atomic_fetch_or(&bloom[h >> 3], (unsigned char)(1u << (h & 7)));
+    for (unsigned j = 0; j < SECRET_MIN - 1; j++) {
+        atomic_uchar *r = &reach[pair_of(copy + j)];
+        if (atomic_load(r) < j + 1) atomic_store(r, (unsigned char)(j + 1));
+    }
+    return true;
+}
+
+void claw_log_secret(struct claw_str secret)
+{
+    if (secret.len < SECRET_MIN || secrets_known == SECRETS_MAX) return;
+    if (!secret_add(secret)) return;
+    secrets_known++;
+
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    CLAW_ASSERT(claw_buf_add_json(&b, secret) == 0);
+    struct claw_str inside = {b.data + 1, b.len - 2};
+    if (!claw_str_eq(inside, secret)) (void)secret_add(inside);
+    claw_buf_fini(&b);
+}
+
+/* ---- time ---- */
+
+int claw_log_add_time(struct claw_buf *b)
+{
+    static __thread time_t second = -1;
+    static __thread char text[] = "0000-00-00T00:00:00.000Z";
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    if (ts.tv_sec != second) {
+        struct tm tm;
+        char whole[64];
+        gmtime_r(&ts.tv_sec, &tm);
+        strftime(whole, sizeof whole, "%Y-%m-%dT%H:%M:%S", &tm);
+        memcpy(text, whole, 19);
+        second = ts.tv_sec;
+    }
+    unsigned ms = (unsigned)(ts.tv_nsec / 1000000);
+    text[20] = (char)('0' + ms / 100);
+    text[21] = (char)('0' + ms / 10 % 10);
+    text[22] = (char)('0' + ms % 10);
+    return claw_buf_add(b, text, sizeof text - 1);
+}
+
+/* ---- target ---- */
+
+static int target_open(int to, const char *path, struct target *t)
+{
+    struct stat st;
+    *t = (struct target){.fd = to, .direct = false};
+    if (to == 0) {
+        t->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0640);
+        if (t->fd < 0) return CLAW_EIO;
+        t->own = t->direct = true;
+        return 0;
+    }
+    if (fstat(to, &st) != 0) return CLAW_EIO;
+    t->direct = S_ISREG(st.st_mode);
+    if (S_ISFIFO(st.st_mode)) {
+        /* A description of our own: O_NONBLOCK on the inherited one would change it for its other holders. */
+        char self[32];
+        snprintf(self, sizeof self, "/proc/self/fd/%d", to);
+        int fd = open(self, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        if (fd >= 0) *t = (struct target){.fd = fd, .own = true, .direct = true};
+    }
+    return 0;
+}
+
+static void target_close(struct target *t)
+{
+    if (t->own) close(t->fd);
+    t->own = false;
+}
+
+/* Write what goes at once: > 0 bytes, 0 to try again after `wait_ms` at most were spent, < 0 for good. */
+static ssize_t target_try(struct target *t, const char *p, size_t n, int wait_ms)
+{
+    struct pollfd pfd = {.fd = t->fd, .events = POLLOUT};
+    if (!t->direct) {
+        if (poll(&pfd, 1, wait_ms) <= 0) return 0;
+        if (n > PIECE) n = PIECE;
+    }
+    ssize_t w = write(t->fd, p, n);
+    if (w >= 0 || errno == EINTR) return w < 0 ? 0 : w;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return -1;
+    if (t->direct) poll(&pfd, 1, wait_ms);
+    return 0;
+}
+
+static uint64_t lines_in(const char *p, size_t n)
+{
+    uint64_t lines = 0;
+    for (const char *nl; n && (nl = memchr(p, '\n', n)); lines++) {
+        n -= (size_t)(nl + 1 - p);
+        p = nl + 1;
+    }
+    return lines;
+}
+
+/* ---- the writer thread ---- */
+
+/* A stalled writer asks: is it over (true), or is there a new target to go on with? */
+static bool stalled(struct target *t, bool *moved)
+{
+    struct target old = *t;
+    pthread_mutex_lock(&q.lock);
+    bool over = q.abandon;
+    *moved = q.fresh;
+    if (q.fresh) *t = q.next;
+    q.fresh = false;
+    pthread_mutex_unlock(&q.lock);
+    if (*moved) target_close(&old);
+    return over;
+}
+
+static void write_chunk(struct target *t, struct chunk *c)
+{
+    const char *p = c->buf.data;
+    size_t n = c->buf.len, at = 0;
+    while (at < n) {
+        bool mend = at == 0 && t->cut, moved;
+        ssize_t w = mend ? target_try(t, "\n", 1, STALL_MS) : target_try(t, p + at, n - at, STALL_MS);
+        if (w > 0 && mend) t->cut = false;
+        else if (w > 0) at += (size_t)w;
+        if (w > 0) continue;
+        bool over = w < 0 || stalled(t, &moved);
+        if (over) {
+            drop(lines_in(p + at, n - at));
+            t->cut = t->cut || (at > 0 && p[at - 1] != '\n');
+            return;
+        }
+        while (moved && at > 0 && p[at - 1] != '\n') at--; /* the new target gets the line whole */
+    }
+}
+
+static void chunk_free(struct chunk *c)
+{
+    claw_buf_fini(&c->buf);
+    free(c);
+}
+
+/* Under the lock. */
+static void chunk_spare(struct chunk *c)
+{
+    if (q.spares >= SPARE_MAX || c->buf.cap > SPARE_BYTES) {
+        chunk_free(c);
+        return;
+    }
+    claw_buf_clear(&c->buf);
+    c->lines = 0;
+    c->next = q.spare;
+    q.spare = c;
+    q.spares++;
+}
+
+static void *writer_main(void *arg)
+{
+    struct target t = {.fd = -1};
+    pthread_mutex_lock(&q.lock);
+    for (;;) {
+        if (q.fresh) {
+            struct target old = t;
+            t = q.next;
+            q.fresh = false;
+            pthread_mutex_unlock(&q.lock);
+            target_close(&old);
+            pthread_mutex_lock(&q.lock);
+        } else if (q.head) {
+            struct chunk *c = q.head;
+            q.head = c->next;
+            if (!q.head) q.tail = NULL;
+            pthread_mutex_unlock(&q.lock);
+            write_chunk(&t, c);
+            pthread_mutex_lock(&q.lock);
+            q.bytes -= c->buf.len;
+            chunk_spare(c);
+        } else if (q.stop) {
+            break;
+        } else {
+            pthread_cond_wait(&q.work, &q.lock);
+        }
+    }
+    target_close(&t);
+    q.ended = true;
+    pthread_cond_signal(&q.done);
+    pthread_mutex_unlock(&q.lock);
+    return NULL;
+}
+
+/* ---- the threads' side ---- */
+
+static bool local_try(struct local *l) { return !atomic_exchange_explicit(&l->busy, true, memory_order_acquire); }
+static void local_done(struct local *l) { atomic_store_explicit(&l->busy, false, memory_order_release); }
+
+static void mine_ended(void *arg)
+{
+    mine = arg;
+    claw_log_thread_end();
+}
+
+static void init_once(void)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&q.work, &attr);
+    pthread_cond_init(&q.done, &attr);
+    pthread_condattr_destroy(&attr);
+    CLAW_ASSERT(pthread_key_create(&mine_key, mine_ended) == 0);
+}
+
+static struct local *local_new(void)
+{
+    pthread_once(&once, init_once);
+    struct local *l = calloc(1, sizeof *l);
+    if (!l) return NULL;
+    pthread_setspecific(mine_key, l);
+    pthread_mutex_lock(&locals_lock);
+    l->next = locals;
+    locals = l;
+    pthread_mutex_unlock(&locals_lock);
+    mine = l;
+    return l;
+}
+
+/* No writer: the lines go to stderr here, waiting no longer than a stalled writer would. */
+static void write_here(struct chunk *c)
+{
+    struct target t = {.fd = 2};
+    size_t at = 0;
+    for (unsigned stalls = 0; at < c->buf.len;) {
+        ssize_t w = target_try(&t, c->buf.data + at, c->buf.len - at, STALL_MS);
+        if (w < 0 || (w == 0 && ++stalls == 2)) {
+            drop(lines_in(c->buf.data + at, c->buf.len - at));
+            break;
+        }
+        if (w > 0) at += (size_t)w;
+    }
+    claw_buf_clear(&c->buf);
+    c->lines = 0;
+}
+
+/* `c` to the queue, if it is open and has room. Gives back what the caller goes on with, may be NULL. */
+static struct chunk *hand_over(struct chunk *c)
+{
+    pthread_mutex_lock(&q.lock);
+    struct chunk *tail = q.tail, *next = c;
+    if (!q.accepting || q.bytes + c->buf.len > QUEUE_MAX_BYTES) {
+        drop(c->lines);
+    } else if (tail && c->buf.len <= tail->buf.cap - tail->buf.len) {
+        /* The writer is behind. Filling its last chunk up keeps the queue's memory within twice its bytes. */
+        memcpy(tail->buf.data + tail->buf.len, c->buf.data, c->buf.len);
+        tail->buf.len += c->buf.len;
+        tail->lines += c->lines;
+        q.bytes += c->buf.len;
+    } else {
+        q.bytes += c->buf.len;
+        c->next = NULL;
+        if (tail) tail->next = c;
+        else q.head = c;
+        q.tail = c;
+        pthread_cond_signal(&q.work);
+        next = q.spare;
+        if (next) {
+            q.spare = next->next;
+            q.spares--;
+        }
+    }
+    pthread_mutex_unlock(&q.lock);
+    if (next == c) {
+        claw_buf_clear(&c->buf);
+        c->lines = 0;
+    }
+    return next;
+}
+
+static void local_deliver(struct local *l)
+{
+    if (!l->cur) return;
+    if (l->cur->lines && atomic_load(&running)) l->cur = hand_over(l->cur);
+    else if (l->cur->lines) write_here(l->cur);
+    if (l->cur && l->cur->buf.cap > SPARE_BYTES) {
+        chunk_free(l->cur);
+        l->cur = NULL;
+    }
+}
+
+struct claw_buf *claw_log_begin(enum claw_log_level level)
+{
+    if (!claw_log_on(level)) return NULL;
+    struct local *l = mine ? mine : local_new();
+    if (!l || !local_try(l)) {
+        drop(1);
+        return NULL;
+    }
+    if (!l->cur && (l->cur = calloc(1, sizeof *l->cur))) claw_buf_init(&l->cur->buf, CHUNK_MAX_BYTES);
+    if (!l->cur) {
+        local_done(l);
+        drop(1);
+        return NULL;
+    }
+    l->line_at = l->cur->buf.len;
+    return &l->cur->buf;
+}
+
+void claw_log_end(struct claw_buf *b)
+{
+    struct local *l = mine;
+    CLAW_ASSERT(l && l->cur && b == &l->cur->buf && b->off == 0 && b->len >= l->line_at);
+    size_t n = b->len - l->line_at;
+    if (n > 0) {
+        /* A line that does not end in a newline is one whose building failed half-way. */
+        if (n <= LINE_MAX_BYTES && b->data[b->len - 1] == '\n') {
+            redact_from(b, l->line_at, 1);
+            l->cur->lines++;
+        } else {
+            b->len = l->line_at;
+            drop(1);
+        }
+    }
+    if (b->len >= HAND_OVER_BYTES || b->cap > SPARE_BYTES || !atomic_load_explicit(&running, memory_order_relaxed))
+        local_deliver(l);
+    local_done(l);
+}
+
+void claw_log_flush(void)
+{
+    if (!mine || !local_try(mine)) return;
+    local_deliver(mine);
+    local_done(mine);
+}
+
+size_t claw_log_waiting(void)
+{
+    if (!mine || !local_try(mine)) return 0;
+    size_t n = mine->cur ? mine->cur->buf.len : 0;
+    local_done(mine);
+    return n;
+}
+
+void claw_log_thread_end(void)
+{
+    struct local *l = mine;
+    if (!l) return;
+    pthread_setspecific(mine_key, NULL);
+    mine = NULL;
+    pthread_mutex_lock(&locals_lock);
+    for (struct local **at = &locals; *at; at = &(*at)->next) {
+        if (*at != l) continue;
+        *at = l->next;
+        break;
+    }
+    pthread_mutex_unlock(&locals_lock);
+    /* Out of the list nobody else reaches it. */
+    local_deliver(l);
+    if (l->cur) chunk_free(l->cur);
+    free(l);
+}
+
+/* ---- events ---- */
+
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
+
+static int add_bare(struct claw_buf *b, struct claw_str s)
+{
+    bool bare = s.len > 0;
+    for (size_t i = 0; i < s.len && bare; i++)
+        bare = s.ptr[i] > ' ' && s.ptr[i] < 0x7F && s.ptr[i] != '"' && s.ptr[i] != '\\' && s.ptr[i] != '=';
+    return bare ? claw_buf_add_str(b, s) : claw_buf_add_json(b, s);
+}
+
+static int add_field(struct claw_buf *b, bool text, const char *key, const char *value)
+{
+    struct claw_str k = claw_str_of(key), v = claw_str_of(value ? value : "null");
+    bool number = k.len && key[k.len - 1] == '#';
+    k.len -= number;
+    int r = claw_buf_add_z(b, text ? " " : ",");
+    if (!r) r = text ? claw_buf_add_str(b, k) : claw_buf_add_json(b, k);
+    if (!r) r = claw_buf_add_z(b, text ? "=" : ":");
+    if (!r && (number || !value)) r = claw_buf_add_str(b, v);
+    else if (!r) r = text ? add_bare(b, v) : claw_buf_add_json(b, v);
+    return r;
+}
+
+static int add_text_head(struct claw_buf *b, const char *level, struct claw_str msg)
+{
+    int r = claw_log_add_time(b);
+    if (!r) r = claw_buf_add_fmt(b, " %s ", level);
+    size_t quote = b->len;
+    if (!r) r = claw_buf_add_json(b, msg);
+    if (r) return r;
+    /* Escaped as in JSON, so that a message stays on its line, but without the quotes. */
+    memmove(b->data + quote, b->data + quote + 1, b->len - quote - 2);
+    b->len -= 2;
+    return 0;
+}
+
+static int add_json_head(struct claw_buf *b, const char *level, struct claw_str msg)
+{
+    int r = claw_buf_add_z(b, "{\"time\":\"");
+    if (!r) r = claw_log_add_time(b);
+    if (!r) r = claw_buf_add_fmt(b, "\",\"level\":\"%s\",\"msg\":", level);
+    return r ? r : claw_buf_add_json(b, msg);
+}
+
+void claw_log_event(enum claw_log_level level, const char *msg, ...)
+{
+    struct claw_buf *b = claw_log_begin(level);
+    if (!b) return;
+    bool text = atomic_load_explicit(&text_form, memory_order_relaxed);
+    const char *name = level_names[level], *key;
+    int r = text ? add_text_head(b, name, claw_str_of(msg)) : add_json_head(b, name, claw_str_of(msg));
+    va_list ap;
+    va_start(ap, msg);
+    while (!r && (key = va_arg(ap, const char *))) {
+        const char *value = va_arg(ap, const char *);
+        r = add_field(b, text, key, value);
+    }
+    va_end(ap);
+    if (!r) r = claw_buf_add_z(b, text ? "\n" : "}\n");
+    if (r) {
+        b->len = mine->line_at;
+        drop(1);
+    }
+    claw_log_end(b);
+}
+
+/* ---- control ---- */
+
+static int conf_apply(const struct claw_log_conf *conf)
+{
+    struct target t;
+    char *path = NULL;
+    if (conf->to == 0 && !conf->path) return CLAW_EINVAL;
+    if (conf->to == 0 && !(path = strdup(conf->path))) return CLAW_ENOMEM;
+    int r = target_open(conf->to, path, &t);
+    if (r) {
+        int why = errno;
+        free(path);
+        errno = why;
+        return r;
+    }
+    pthread_mutex_lock(&q.lock);
+    if (q.fresh) target_close(&q.next); /* never reached the writer */
+    q.next = t;
+    q.fresh = true;
+    q.to = conf->to;
+    free(q.path);
+    q.path = path;
+    pthread_cond_signal(&q.work);
+    pthread_mutex_unlock(&q.lock);
+    atomic_store(&level_min, (int)conf->level);
+    atomic_store(&text_form, conf->text);
+    return 0;
+}
+
+int claw_log_open(const struct claw_log_conf *conf)
+{
+    pthread_once(&once, init_once);
+    if (atomic_load(&running)) return CLAW_EINVAL;
+    if (q.stale) pthread_join(q.thread, NULL);
+    q.stale = q.stop = q.abandon = q.ended = false;
+    int r = conf_apply(conf);
+    if (r) return r;
+
+    /* The process's signals are for the control thread. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int why = pthread_create(&q.thread, NULL, writer_main, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (why) {
+        target_close(&q.next);
+        q.fresh = false;
+        errno = why;
+        return CLAW_EIO;
+    }
+    pthread_mutex_lock(&q.lock);
+    q.accepting = true;
+    pthread_mutex_unlock(&q.lock);
+    atomic_store(&running, true);
+    return 0;
+}
+
+int claw_log_set(const struct claw_log_conf *conf)
+{
+    return atomic_load(&running) ? conf_apply(conf) : CLAW_EINVAL;
+}
+
+int claw_log_reopen(void)
+{
+    struct claw_log_conf conf = {.to = q.to, .path = q.path}; /* `to` and `path` change in this thread only */
+    if (!atomic_load(&running) || conf.to != 0) return 0;
+    conf.level = (enum claw_log_level)atomic_load(&level_min);
+    conf.text = atomic_load(&text_form);
+    return conf_apply(&conf);
+}
+
+/* What other threads still gather. One that is inside a line keeps it and brings it to stderr at its end. */
+static void collect(void)
+{
+    pthread_mutex_lock(&locals_lock);
+    for (struct local *l = locals; l; l = l->next) {
+        if (!local_try(l)) continue;
+        if (l->cur && l->cur->lines) l->cur = hand_over(l->cur);
+        local_done(l);
+    }
+    pthread_mutex_unlock(&locals_lock);
+}
+
+void claw_log_close(unsigned wait_ms)
+{
+    if (!atomic_exchange(&running, false)) return;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
+
+    collect();
+    pthread_mutex_lock(&q.lock);
+    q.accepting = false;
+    q.stop = true;
+    pthread_cond_signal(&q.work);
+    while (!q.ended && pthread_cond_timedwait(&q.done, &q.lock, &until) != ETIMEDOUT) continue;
+    q.stale = q.abandon = !q.ended;
+    while (q.abandon && q.head) { /* the chunk the writer holds is for it to count */
+        struct chunk *c = q.head;
+        q.head = c->next;
+        q.bytes -= c->buf.len;
+        drop(c->lines);
+        chunk_free(c);
+    }
+    if (q.abandon) q.tail = NULL;
+    while (q.spare) {
+        struct chunk *c = q.spare;
+        q.spare = c->next;
+        chunk_free(c);
+    }
+    q.spares = 0;
+    pthread_mutex_unlock(&q.lock);
+    if (!q.stale) pthread_join(q.thread, NULL);
+}

@@ -1,0 +1,65 @@
+/* log: JSON lines (or text), written by one thread, never waited for.
+ *
+ * Every thread that logs owns a claw_log_local: lines gather there and are handed over when 32 KB
+ * are full or claw_log_flush is called (the loop does so 50 ms after the first line). The writer
+ * thread puts them to stdout, stderr or a file. The queue between them is bounded (8 MB): past it
+ * lines are dropped and counted. Nothing here blocks the caller.
+ *
+ * Secrets: every string known through claw_log_secret (keys from the configuration, clients' bearer
+ * tokens never reach the log at all) is replaced by "***" in every line, whatever it came in with.
+ */
+#ifndef CLAW_BASE_LOG_H
+#define CLAW_BASE_LOG_H
+
+#include "base/buf.h"
+
+enum claw_log_level { CLAW_LOG_DEBUG, CLAW_LOG_INFO, CLAW_LOG_WARN, CLAW_LOG_ERROR };
+
+struct claw_log_conf {
+    enum claw_log_level level; /* lines below it are not written (request lines are info) */
+    int to;                    /* 1 stdout, 2 stderr, 0: file `path` */
+    const char *path;
+    bool text;                 /* logging.format: text; else json */
+};
+
+/* Start the writer thread. CLAW_EIO: the file cannot be opened (errno). Once a process. */
+int claw_log_open(const struct claw_log_conf *conf) CLAW_MUSTCHECK;
+/* Change level, target or format while running. On CLAW_EIO the old target stays. Thread: control. */
+int claw_log_set(const struct claw_log_conf *conf) CLAW_MUSTCHECK;
+/* SIGUSR1: open the file anew. */
+int claw_log_reopen(void);
+/* Write what is queued, waiting at most `wait_ms`, stop the thread. */
+void claw_log_close(unsigned wait_ms);
+
+/* Never show `secret` (at least 6 bytes; shorter ones are ignored). Copies. At most 4096 are kept; a secret
+ * told twice counts once. Thread: control only, before the configuration it belongs to is published. */
+void claw_log_secret(struct claw_str secret);
+/* Replace every known secret in place in `b`'s waiting bytes by "***". For error texts and admin answers. */
+void claw_log_redact(struct claw_buf *b);
+
+/* Would a line of this level be written? Cheap (one relaxed load). */
+bool claw_log_on(enum claw_log_level level);
+
+/* One event line: {"time":"2026-01-02T03:04:05.678Z","level":"info","msg":"…", fields…}. `fields` is a list of
+ * key, value pairs of C strings that ends with NULL; values are JSON strings, or numbers where the key ends in
+ * `#` (the # is cut off; the value's text is written as is). A NULL value writes null. */
+void claw_log_event(enum claw_log_level level, const char *msg, ...) __attribute__((sentinel));
+
+/* A line built by the caller in the thread's buffer: begin returns the buffer to append the text of one whole
+ * line to (with its newline); end redacts and accounts for it. begin gives NULL when the level is off. Between
+ * them no other log call of this thread. A line over 64 KB is dropped and counted. */
+struct claw_buf *claw_log_begin(enum claw_log_level level);
+void claw_log_end(struct claw_buf *b);
+/* The time now as RFC 3339 with milliseconds, UTC, appended without quotes. Cached per second. */
+int claw_log_add_time(struct claw_buf *b) CLAW_MUSTCHECK;
+
+/* Hand this thread's gathered lines to the writer. Safe to call with none. */
+void claw_log_flush(void);
+/* Bytes gathered by this thread and not yet handed over. */
+size_t claw_log_waiting(void);
+/* Lines dropped since start, all threads. */
+uint64_t claw_log_dropped(void);
+/* This thread ends: hand over and free its buffer. */
+void claw_log_thread_end(void);
+
+#endif

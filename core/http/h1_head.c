@@ -1,0 +1,259 @@
+/* h1_head: a head that lies whole in raw, cut into its parts and judged. */
+#include "http/h1_part.h"
+
+struct facts {
+    unsigned hosts, lengths, codings;
+    struct claw_str host, length, coding;
+    bool close, keep, expect, expect_other;
+};
+
+static void note(struct facts *f, const struct claw_header *h)
+{
+    switch (h->id) {
+    case CLAW_H_HOST:
+        f->hosts++;
+        f->host = h->value;
+        break;
+    case CLAW_H_CONTENT_LENGTH:
+        f->lengths++;
+        f->length = h->value;
+        break;
+    case CLAW_H_TRANSFER_ENCODING:
+        f->codings++;
+        f->coding = h->value;
+        break;
+    case CLAW_H_CONNECTION:
+        f->close |= claw_h1_has_token(h->value, CLAW_STR("close"));
+        f->keep |= claw_h1_has_token(h->value, CLAW_STR("keep-alive"));
+        break;
+    case CLAW_H_EXPECT:
+        if (claw_str_ieq(h->value, CLAW_STR("100-continue"))) f->expect = true;
+        else f->expect_other = true;
+        break;
+    default:
+        break;
+    }
+}
+
+static inline struct claw_str trim(const char *from, const char *to)
+{
+    while (from < to && (*from == ' ' || *from == '\t')) from++;
+    while (from < to && (to[-1] == ' ' || to[-1] == '\t')) to--;
+    return (struct claw_str){from, (size_t)(to - from)};
+}
+
+static int cut_fields(struct claw_h1 *p, const char *at, struct facts *f)
+{
+    struct claw_head *h = p->head;
+    const char *end = p->raw + p->raw_len - 2;
+    if (p->lines > 1) {
+        h->headers = claw_arena_alloc(p->arena, (p->lines - 1) * sizeof *h->headers);
+        if (!h->headers) return claw_h1_fail(p, CLAW_EREQ_MEM, "the head needs more memory than the request may have");
+    }
+    while (at < end) {
+        const char *eol = memchr(at, '\r', (size_t)(end - at));
+        const char *colon = memchr(at, ':', (size_t)(eol - at));
+        if (!colon) return bad(p, "a header line without a colon");
+        struct claw_header *one = &h->headers[h->n];
+        one->name = (struct claw_str){at, (size_t)(colon - at)};
+        one->value = trim(colon + 1, eol);
+        one->id = claw_header_id_of(one->name);
+        if (one->id != CLAW_H_OTHER) note(f, one);
+        else if (!claw_h1_is_token(one->name)) return bad(p, "an invalid header name");
+        h->n++;
+        at = eol + 2;
+    }
+    return 0;
+}
+
+/* The coding list is not exactly "chunked": malformed, or one that is not spoken here? */
+static int refuse_coding(struct claw_h1 *p, struct claw_str list)
+{
+    bool after_chunked = false;
+    for (;;) {
+        const char *comma = memchr(list.ptr, ',', list.len);
+        size_t n = comma ? (size_t)(comma - list.ptr) : list.len;
+        struct claw_str one = claw_str_trim((struct claw_str){list.ptr, n});
+        if (after_chunked || !claw_h1_is_token(one)) return bad(p, "an invalid Transfer-Encoding");
+        after_chunked = claw_str_ieq(one, CLAW_STR("chunked"));
+        if (!comma) break;
+        list = (struct claw_str){comma + 1, list.len - n - 1};
+    }
+    return claw_h1_fail(p, CLAW_ENOT_IMPLEMENTED, "a transfer coding other than chunked");
+}
+
+static int read_framing(struct claw_h1 *p, const struct facts *f)
+{
+    struct claw_head *h = p->head;
+    uint64_t length;
+    h->content_length = -1;
+    if (f->codings) {
+        if (f->lengths) return bad(p, "both Content-Length and Transfer-Encoding");
+        if (h->minor == 0) return bad(p, "Transfer-Encoding in HTTP/1.0");
+        if (f->codings > 1) return bad(p, "more than one Transfer-Encoding");
+        if (!claw_str_ieq(f->coding, CLAW_STR("chunked"))) return refuse_coding(p, f->coding);
+        h->chunked = true;
+    }
+    if (f->lengths) {
+        if (f->lengths > 1) return bad(p, "more than one Content-Length");
+        if (claw_str_u64(f->length, INT64_MAX, &length) != 0) return bad(p, "an invalid Content-Length");
+        h->content_length = (int64_t)length;
+    }
+    if (h->chunked != !!(p->ll.flags & F_CHUNKED) || (f->lengths && p->ll.content_length != length))
+        return bad(p, "ambiguous message framing");
+    h->keep_alive = !f->close && (h->minor == 1 || f->keep);
+    return 0;
+}
+
+int claw_h1_read_version(struct claw_h1 *p, struct claw_str s)
+{
+    if (s.len != 8 || memcmp(s.ptr, "HTTP/", 5) != 0 || s.ptr[6] != '.' || s.ptr[5] < '0' || s.ptr[5] > '9' ||
+        s.ptr[7] < '0' || s.ptr[7] > '9')
+        return bad(p, "an invalid HTTP version");
+    if (s.ptr[5] == '0') return bad(p, "HTTP/0.9 is not supported");
+    if (s.ptr[5] != '1' || s.ptr[7] > '1')
+        return claw_h1_fail(p, CLAW_EVERSION, "only HTTP/1.0 and HTTP/1.1 are spoken");
+    p->head->minor = s.ptr[7] - '0';
+    return 0;
+}
+
+/* http://authority/path?query: the authority wins over Host (RFC 9112 3.2.2). */
+static int reduce_absolute(struct claw_h1 *p)
+{
+    struct claw_str t = p->head->target;
+    size_t scheme = t.len > 7 && claw_str_ieq((struct claw_str){t.ptr, 7}, CLAW_STR("http://"))    ? 7
+                    : t.len > 8 && claw_str_ieq((struct claw_str){t.ptr, 8}, CLAW_STR("https://")) ? 8
+                                                                                                  : 0;
+    if (!scheme) return bad(p, "the request target is neither a path nor an http URL");
+    size_t end = scheme;
+    while (end < t.len && t.ptr[end] != '/' && t.ptr[end] != '?') end++;
+    p->head->host = (struct claw_str){t.ptr + scheme, end - scheme};
+    if (!claw_h1_is_host(p->head->host)) return bad(p, "an invalid host in the request target");
+    struct claw_str rest = {t.ptr + end, t.len - end};
+    if (rest.len == 0) {
+        rest = CLAW_STR("/");
+    } else if (rest.ptr[0] == '?') {
+        char *with = claw_arena_alloc(p->arena, rest.len + 1);
+        if (!with) return claw_h1_fail(p, CLAW_EREQ_MEM, "the head needs more memory than the request may have");
+        with[0] = '/';
+        memcpy(with + 1, rest.ptr, rest.len);
+        rest = (struct claw_str){with, rest.len + 1};
+    }
+    p->head->target = rest;
+    return 0;
+}
+
+static int read_target(struct claw_h1 *p)
+{
+    struct claw_head *h = p->head;
+    if (h->target.len > p->limits->target_bytes)
+        return claw_h1_fail(p, CLAW_EHEAD_TOO_LARGE, "the request target is too long");
+    for (size_t i = 0; i < h->target.len; i++) {
+        unsigned char c = (unsigned char)h->target.ptr[i];
+        if (c <= 0x20 || c >= 0x7f || c == '#') return bad(p, "a character in the request target that must be escaped");
+    }
+    int rc = h->target.len && h->target.ptr[0] == '/' ? 0 : reduce_absolute(p);
+    if (rc) return rc;
+    const char *mark = memchr(h->target.ptr, '?', h->target.len);
+    h->path = h->target;
+    if (mark) {
+        h->path.len = (size_t)(mark - h->target.ptr);
+        h->query = (struct claw_str){mark + 1, h->target.len - h->path.len - 1};
+    }
+    return 0;
+}
+
+static bool is_served(const llhttp_t *ll)
+{
+    switch (ll->method) {
+    case HTTP_GET:
+    case HTTP_HEAD:
+    case HTTP_POST:
+    case HTTP_PUT:
+    case HTTP_PATCH:
+    case HTTP_DELETE:
+    case HTTP_OPTIONS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int read_request_line(struct claw_h1 *p, struct claw_str line)
+{
+    struct claw_head *h = p->head;
+    const char *end = line.ptr + line.len, *one, *two;
+    one = memchr(line.ptr, ' ', line.len);
+    two = one ? memchr(one + 1, ' ', (size_t)(end - one - 1)) : NULL;
+    if (!two) return bad(p, "the request line has no HTTP version");
+    h->method = (struct claw_str){line.ptr, (size_t)(one - line.ptr)};
+    h->target = (struct claw_str){one + 1, (size_t)(two - one - 1)};
+    return claw_h1_read_version(p, (struct claw_str){two + 1, (size_t)(end - two - 1)});
+}
+
+static int read_request(struct claw_h1 *p, const struct facts *f)
+{
+    struct claw_head *h = p->head;
+    if (!is_served(&p->ll)) return claw_h1_fail(p, CLAW_EMETHOD, "the method is not served here");
+    if (f->hosts > 1) return bad(p, "more than one Host");
+    if (f->hosts == 0 && h->minor == 1) return bad(p, "Host is missing");
+    if (f->hosts && !claw_h1_is_host(f->host)) return bad(p, "an invalid Host");
+    h->host = f->host;
+    int rc = read_target(p);
+    if (!rc) rc = read_framing(p, f);
+    if (rc) return rc;
+    if (f->expect_other) return claw_h1_fail(p, CLAW_EEXPECT, "an expectation other than 100-continue");
+    /* HTTP/1.0 knows no 100 (RFC 9110 10.1.1), and without a body there is nothing to wait for. */
+    h->expect_continue = f->expect && h->minor == 1 && (h->chunked || h->content_length > 0);
+    p->state = h->chunked ? CLAW_H1_CHUNKED : h->content_length > 0 ? CLAW_H1_SIZED : CLAW_H1_EMPTY;
+    return 0;
+}
+
+static int read_status_line(struct claw_h1 *p, struct claw_str line)
+{
+    if (line.len < 12 || line.ptr[8] != ' ' || (line.len > 12 && line.ptr[12] != ' '))
+        return bad(p, "an invalid status line");
+    int rc = claw_h1_read_version(p, (struct claw_str){line.ptr, 8});
+    if (rc) return rc;
+    uint64_t status;
+    if (claw_str_u64((struct claw_str){line.ptr + 9, 3}, 599, &status) != 0 || status < 100)
+        return bad(p, "an invalid status");
+    p->head->status = (int)status;
+    return 0;
+}
+
+static int read_response(struct claw_h1 *p, const struct facts *f)
+{
+    struct claw_head *h = p->head;
+    int rc = read_framing(p, f);
+    if (rc) return rc;
+    if (h->status == 101) return bad(p, "101 without having been asked to switch protocols");
+    if (p->no_body || h->status < 200 || h->status == 204 || h->status == 304) p->state = CLAW_H1_EMPTY;
+    else if (h->chunked) p->state = CLAW_H1_CHUNKED;
+    else if (h->content_length >= 0) p->state = h->content_length ? CLAW_H1_SIZED : CLAW_H1_EMPTY;
+    else p->state = CLAW_H1_TO_CLOSE;
+    h->until_close = p->state == CLAW_H1_TO_CLOSE;
+    if (h->until_close) h->keep_alive = false;
+    return 0;
+}
+
+int claw_h1_read_head(struct claw_h1 *p, bool agreed)
+{
+    struct facts f = {0};
+    const char *eol = memchr(p->raw, '\r', p->raw_len);
+    struct claw_str line = {p->raw, (size_t)(eol - p->raw)};
+    bool request = p->kind == CLAW_H1_REQUEST;
+    memset(p->head, 0, sizeof *p->head);
+    int rc = request ? read_request_line(p, line) : read_status_line(p, line);
+    if (rc) return rc;
+    if (!agreed) return bad(p, "the end of the head is ambiguous");
+    rc = cut_fields(p, eol + 2, &f);
+    if (!rc) rc = request ? read_request(p, &f) : read_response(p, &f);
+    if (rc) return rc;
+    if (p->state == CLAW_H1_SIZED) {
+        p->left = p->head->content_length;
+        if (p->limits->body_bytes >= 0 && p->left > p->limits->body_bytes)
+            return claw_h1_fail(p, CLAW_EBODY_TOO_LARGE, "the body is larger than allowed");
+    }
+    return 0;
+}

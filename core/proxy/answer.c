@@ -1,0 +1,126 @@
+#include "proxy/answer.h"
+
+#include "proxy/pipeline.h"
+
+#include <stdio.h>
+
+/* Of an upstream's answer these do not concern the client: hop-by-hop and framing fields are this connection's own,
+ * cookies would tie clients of one pool together. */
+static bool stays_here(const struct claw_head *from, const struct claw_header *h)
+{
+    switch (h->id) {
+    case CLAW_H_CONTENT_LENGTH: case CLAW_H_TRANSFER_ENCODING: case CLAW_H_CONNECTION: case CLAW_H_KEEP_ALIVE: case CLAW_H_TRAILER:
+    case CLAW_H_UPGRADE: case CLAW_H_SET_COOKIE: case CLAW_H_PROXY_AUTHENTICATE: case CLAW_H_PROXY_CONNECTION: return true;
+    default: break;
+    }
+    if (h->name.len > 11 && strncasecmp(h->name.ptr, "x-openclaw-", 11) == 0) return true;
+    return claw_head_hop(from, h);
+}
+
+static char *put(char *at, struct claw_str s)
+{
+    if (s.len) memcpy(at, s.ptr, s.len);
+    return at + s.len;
+}
+
+static char *put_field(char *at, struct claw_str name, struct claw_str value)
+{
+    at = put(put(put(at, name), CLAW_STR(": ")), value);
+    return put(at, CLAW_STR("\r\n"));
+}
+
+static struct claw_str number(char *to, uint64_t n)
+{
+    size_t k = 24;
+    do to[--k] = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    return (struct claw_str){to + k, 24 - k};
+}
+
+/* Names and models come from files and clients: what is no field value is left out. */
+static char *put_checked(char *at, struct claw_str name, struct claw_str value)
+{
+    return value.len && claw_h1_is_value(value) ? put_field(at, name, value) : at;
+}
+
+static char *put_own(char *at, struct claw_req *r)
+{
+    char digits[24];
+    const struct claw_generation_upstream *up = claw_req_upstream(r);
+    at = put_field(at, CLAW_STR("x-openclaw-request-id"), (struct claw_str){r->id, 32});
+    at = put_checked(at, CLAW_STR("x-openclaw-route"), claw_req_route_id(r));
+    if (up) at = put_checked(at, CLAW_STR("x-openclaw-upstream"), up->conf->name);
+    if (up) at = put_checked(at, CLAW_STR("x-openclaw-model"), claw_req_sent_model(r));
+    at = put_field(at, CLAW_STR("x-openclaw-attempts"), number(digits, r->attempts_n));
+    at = put_field(at, CLAW_STR("x-openclaw-cache"), CLAW_STR("bypass"));
+    at = put_field(at, CLAW_STR("x-openclaw-overhead-us"), number(digits, r->overhead_us));
+    if (r->cost_micros >= 0) {
+        char usd[32];
+        int n = snprintf(usd, sizeof usd, "%lld.%06lld", (long long)(r->cost_micros / 1000000), (long long)(r->cost_micros % 1000000));
+        at = put_field(at, CLAW_STR("x-openclaw-cost-usd"), (struct claw_str){usd, (size_t)n});
+    }
+    return at;
+}
+
+int claw_answer_head(struct claw_req *r, int status, const struct claw_head *from, struct claw_str *out)
+{
+    bool expose = claw_req_conf(r)->server.expose_headers;
+    const struct claw_generation_upstream *up = claw_req_upstream(r);
+    struct claw_str reason = claw_str_of(claw_h1_reason(status));
+    r->overhead_us = claw_req_elapsed_us(r) - r->waited_us;
+    size_t most = 96 + reason.len;
+    for (size_t i = 0; from && i < from->n; i++) most += from->headers[i].name.len + from->headers[i].value.len + 4;
+    if (expose) most += 320 + claw_req_route_id(r).len + claw_req_sent_model(r).len + (up ? up->conf->name.len : 0);
+    char *start = claw_arena_alloc(&r->arena, most), *at = start, digits[24];
+    if (!start) return CLAW_EREQ_MEM;
+    at = put(at, CLAW_STR("HTTP/1.1 "));
+    at = put(at, number(digits, (uint64_t)status));
+    at = put(put(put(at, CLAW_STR(" ")), reason), CLAW_STR("\r\n"));
+    for (size_t i = 0; from && i < from->n; i++)
+        if (!stays_here(from, &from->headers[i])) at = put_field(at, from->headers[i].name, from->headers[i].value);
+    if (!from) at = put_field(at, CLAW_STR("content-type"), CLAW_STR("application/json"));
+    if (expose) at = put_own(at, r);
+    CLAW_ASSERT((size_t)(at - start) <= most);
+    *out = (struct claw_str){start, (size_t)(at - start)};
+    return 0;
+}
+
+int claw_answer_envelope(struct claw_buf *out, struct claw_str message, const char *type, const char *code)
+{
+    int rc = claw_buf_add_z(out, "{\"error\":{\"message\":");
+    if (rc == 0) rc = claw_buf_add_json(out, message);
+    if (rc == 0) rc = claw_buf_add_z(out, ",\"type\":");
+    if (rc == 0) rc = claw_buf_add_json(out, claw_str_of(type));
+    if (rc == 0) rc = claw_buf_add_z(out, ",\"param\":null,\"code\":");
+    if (rc == 0) rc = claw_buf_add_json(out, claw_str_of(code));
+    return rc == 0 ? claw_buf_add_z(out, "}}") : rc;
+}
+
+void claw_answer_json(struct claw_req *r, int status, struct claw_str body)
+{
+    struct claw_str head;
+    CLAW_ASSERT(r->commit == CLAW_HELD);
+    if (!r->conn) return;
+    r->status = status;
+    r->commit = CLAW_DONE;
+    if (claw_answer_head(r, status, NULL, &head) != 0) {
+        claw_conn_abort(r->conn);
+        r->conn = NULL;
+        return;
+    }
+    uv_buf_t b = uv_buf_init((char *)body.ptr, (unsigned)body.len);
+    claw_conn_reply(r->conn, status, head, (int64_t)body.len);
+    r->ttfb_us = claw_req_elapsed_us(r);
+    int rc = claw_conn_send(r->conn, &b, 1, true);
+    (void)rc; /* queued or broken: the connection looks after itself once the answer ended */
+    r->bytes_out = body.len;
+    r->conn = NULL;
+}
+
+void claw_answer_error(struct claw_req *r, int status, struct claw_str message, const char *type, const char *code)
+{
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    if (claw_answer_envelope(&b, message, type, code) == 0) claw_answer_json(r, status, claw_buf_str(&b));
+    claw_buf_fini(&b);
+}

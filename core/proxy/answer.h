@@ -1,0 +1,21 @@
+/* answer: what the client is shown: heads of answers, and errors in the envelope of the protocol it spoke. */
+#ifndef CLAW_PROXY_ANSWER_H
+#define CLAW_PROXY_ANSWER_H
+
+#include "proxy/req.h"
+
+/* The head for status `status`: the upstream's end-to-end fields when `from` is given (without set-cookie), else a
+ * content-type of application/json; then x-openclaw-* unless server.expose_headers is false. In the arena; for
+ * claw_conn_reply. CLAW_EREQ_MEM. */
+int claw_answer_head(struct claw_req *r, int status, const struct claw_head *from, struct claw_str *out) CLAW_MUSTCHECK;
+
+/* {"error":{"message","type","param":null,"code"}} appended to `out`. Control characters are escaped. */
+int claw_answer_envelope(struct claw_buf *out, struct claw_str message, const char *type, const char *code) CLAW_MUSTCHECK;
+
+/* Answer with an error of the proxy's own, whole: status, envelope, end. Only before the commit point. Sets
+ * r->status. `retry_after_ms` < 0: no retry-after. */
+void claw_answer_error(struct claw_req *r, int status, struct claw_str message, const char *type, const char *code);
+/* Answer with a JSON body made here. */
+void claw_answer_json(struct claw_req *r, int status, struct claw_str body);
+
+#endif

@@ -1,0 +1,117 @@
+#include "proxy/facts.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define UPSTREAMS_MAX 1024
+#define MODELS_MAX 64
+#define NAME_MAX_BYTES 96
+#define EWMA_WEIGHT 0.2
+#define NONE INT64_MIN
+
+struct model_facts {
+    _Atomic uint64_t hash; /* of the model's name; 0: free */
+    _Atomic int64_t ewma_us;
+    _Atomic uint64_t sampled_ms;
+    _Atomic int64_t mean_output_milli; /* thousandths of a token */
+};
+
+struct claw_upstream_stats {
+    char name[NAME_MAX_BYTES];
+    size_t name_len;
+    _Atomic int64_t outstanding;
+    struct model_facts models[MODELS_MAX];
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the table's growth; taken only while a generation is built */
+static struct claw_upstream_stats *table[UPSTREAMS_MAX];
+static size_t table_n;
+
+struct claw_upstream_stats *claw_upstream_stats_of(struct claw_str upstream)
+{
+    size_t n = upstream.len < NAME_MAX_BYTES ? upstream.len : NAME_MAX_BYTES;
+    struct claw_upstream_stats *s = NULL;
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < table_n && !s; i++)
+        if (table[i]->name_len == n && memcmp(table[i]->name, upstream.ptr, n) == 0) s = table[i];
+    if (!s && table_n == UPSTREAMS_MAX) s = table[UPSTREAMS_MAX - 1];
+    if (!s) {
+        s = calloc(1, sizeof *s);
+        CLAW_ASSERT(s != NULL);
+        memcpy(s->name, upstream.ptr, n);
+        s->name_len = n;
+        for (int i = 0; i < MODELS_MAX; i++) {
+            atomic_init(&s->models[i].ewma_us, NONE);
+            atomic_init(&s->models[i].mean_output_milli, NONE);
+        }
+        table[table_n++] = s;
+    }
+    pthread_mutex_unlock(&lock);
+    return s;
+}
+
+void claw_upstream_stats_begin(struct claw_upstream_stats *s)
+{
+    atomic_fetch_add_explicit(&s->outstanding, 1, memory_order_relaxed);
+}
+
+void claw_upstream_stats_end(struct claw_upstream_stats *s)
+{
+    atomic_fetch_sub_explicit(&s->outstanding, 1, memory_order_relaxed);
+}
+
+static struct model_facts *model_of(struct claw_upstream_stats *s, struct claw_str model, bool make)
+{
+    uint64_t h = claw_str_hash(model, 0) | 1;
+    for (unsigned i = 0; i < MODELS_MAX; i++) {
+        struct model_facts *m = &s->models[(h + i) % MODELS_MAX];
+        uint64_t seen = atomic_load_explicit(&m->hash, memory_order_relaxed);
+        if (seen == h) return m;
+        if (seen != 0) continue;
+        if (!make) return NULL;
+        if (atomic_compare_exchange_strong(&m->hash, &seen, h) || seen == h) return m;
+    }
+    return NULL;
+}
+
+/* Two workers may average at once: one sample is lost, which an average can bear. */
+static void average(_Atomic int64_t *to, int64_t sample)
+{
+    int64_t old = atomic_load_explicit(to, memory_order_relaxed);
+    int64_t new = old == NONE ? sample : old + (int64_t)((double)(sample - old) * EWMA_WEIGHT);
+    atomic_store_explicit(to, new, memory_order_relaxed);
+}
+
+void claw_upstream_stats_ttfb(struct claw_upstream_stats *s, struct claw_str model, uint64_t us, uint64_t now_ms)
+{
+    struct model_facts *m = model_of(s, model, true);
+    if (!m) return;
+    average(&m->ewma_us, (int64_t)us);
+    atomic_store_explicit(&m->sampled_ms, now_ms, memory_order_relaxed);
+}
+
+void claw_upstream_stats_output(struct claw_upstream_stats *s, struct claw_str model, uint64_t tokens)
+{
+    struct model_facts *m = model_of(s, model, true);
+    if (m) average(&m->mean_output_milli, (int64_t)tokens * 1000);
+}
+
+void claw_upstream_stats_get(const struct claw_upstream_stats *s, struct claw_str model, uint64_t now_ms,
+                             struct claw_upstream_facts *out)
+{
+    struct claw_upstream_stats *w = (struct claw_upstream_stats *)s;
+    const struct model_facts *m = model_of(w, model, false);
+    out->outstanding = atomic_load_explicit(&w->outstanding, memory_order_relaxed);
+    out->ewma_ttfb_ms = out->mean_output = -1;
+    out->age_ms = 0;
+    if (!m) return;
+    int64_t ewma = atomic_load_explicit(&m->ewma_us, memory_order_relaxed);
+    int64_t mean = atomic_load_explicit(&m->mean_output_milli, memory_order_relaxed);
+    uint64_t at = atomic_load_explicit(&m->sampled_ms, memory_order_relaxed);
+    if (ewma != NONE) {
+        out->ewma_ttfb_ms = (double)ewma / 1000;
+        out->age_ms = now_ms > at ? now_ms - at : 0;
+    }
+    if (mean != NONE) out->mean_output = (double)mean / 1000;
+}

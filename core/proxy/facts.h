@@ -1,0 +1,29 @@
+/* facts: what is known of an upstream at run time: outstanding requests, time to first byte, length of answers.
+ *
+ * Shared by all workers and generations, kept by upstream name, so that a reload forgets nothing. Strategies see them
+ * as `facts`. Writers and readers use relaxed atomics; a figure may be one sample behind.
+ */
+#ifndef CLAW_PROXY_FACTS_H
+#define CLAW_PROXY_FACTS_H
+
+#include "base/buf.h"
+
+struct claw_upstream_stats; /* lives until the process ends; at most 1,024 upstream names, 64 models each */
+
+/* By upstream name; made on first use. Past the bound all further names share one. Any thread. */
+struct claw_upstream_stats *claw_upstream_stats_of(struct claw_str upstream);
+void claw_upstream_stats_begin(struct claw_upstream_stats *s);
+void claw_upstream_stats_end(struct claw_upstream_stats *s);
+/* A time to first byte was seen / an answer had this many output tokens. */
+void claw_upstream_stats_ttfb(struct claw_upstream_stats *s, struct claw_str model, uint64_t us, uint64_t now_ms);
+void claw_upstream_stats_output(struct claw_upstream_stats *s, struct claw_str model, uint64_t tokens);
+struct claw_upstream_facts {
+    int64_t outstanding;
+    double ewma_ttfb_ms;  /* < 0: no sample */
+    double mean_output;   /* < 0: none */
+    uint64_t age_ms;      /* of the last ttfb sample */
+};
+void claw_upstream_stats_get(const struct claw_upstream_stats *s, struct claw_str model, uint64_t now_ms,
+                             struct claw_upstream_facts *out);
+
+#endif

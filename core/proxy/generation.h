@@ -1,0 +1,77 @@
+/* generation: configuration, certificates and policies as one immutable thing, counted.
+ *
+ *   struct claw_generation         built by the control thread, shared, immutable after publishing
+ *        ^ one counted reference each
+ *   struct claw_generation_local   a worker's: its policy VM and endpoints; a request pins it for its whole life
+ *
+ * When a newer one is in use and no request pins a local any more, the worker gives it up at the end of the turn;
+ * when no worker refers to the generation, it is freed.
+ */
+#ifndef CLAW_PROXY_GENERATION_H
+#define CLAW_PROXY_GENERATION_H
+
+#include "base/conf.h"
+#include "proxy/facts.h"
+#include "proxy/pool.h"
+
+struct claw_policy_ops; /* pipeline.h */
+
+struct claw_generation_upstream {
+    const struct claw_conf_upstream *conf;
+    struct claw_tls_client *tls;      /* NULL: plain */
+    struct claw_str *heads;           /* per API key (at least one): the fields that are the same in every request */
+    size_t heads_n;
+    struct claw_str *own;             /* names of those fields: a client's fields of these names are not passed on */
+    size_t own_n;
+    struct claw_upstream_stats *stats;
+};
+
+struct claw_generation {
+    uint32_t magic;
+    _Atomic int refs;
+    uint64_t id;                      /* 1, 2, 3 … */
+    uint64_t hash;                    /* of configuration, policies and certificates */
+    int64_t loaded_at;                /* Unix seconds */
+    struct claw_conf *conf;
+    struct claw_tls_server *tls;      /* the listener's; NULL: plain */
+    struct claw_generation_upstream *upstreams;
+    struct claw_arena arena;
+    void *policies;                   /* script's sources */
+    void (*policies_free)(void *policies);
+};
+
+/* A new generation around `conf` (which it owns from here on, on failure too): TLS contexts are made. One reference.
+ * CLAW_EINVAL with a problem for what is wrong (a certificate, a CA file). */
+int claw_generation_new(struct claw_conf *conf, struct claw_generation **out, struct claw_conf_problems *problems) CLAW_MUSTCHECK;
+/* What the provider's table says about upstream `i`: the auth field (name NULL: none), what stands before the key,
+ * and fixed fields. Configured `headers` win over both. Builds heads; once per upstream, before publishing. */
+int claw_generation_set_upstream(struct claw_generation *g, size_t i, const char *auth_name, const char *auth_prefix,
+                                 const struct claw_conf_header *fixed, size_t fixed_n) CLAW_MUSTCHECK;
+struct claw_generation *claw_generation_ref(struct claw_generation *g);
+void claw_generation_unref(struct claw_generation *g);
+/* Generations not freed yet, in the whole process. */
+int claw_generation_live(void);
+
+struct claw_generation_local {
+    uint32_t magic;
+    int refs;                           /* requests, and one while it is the current one */
+    struct claw_generation *gen;
+    const struct claw_policy_ops *ops;
+    void *policy;                       /* the VM; the ops' first argument */
+    struct claw_endpoint **endpoints;   /* by upstream */
+    struct claw_loop *loop;
+    struct claw_deferred deferred;
+    void (*on_free)(struct claw_generation_local *g); /* gives the VM away; called at the end of the turn */
+};
+
+/* The worker's view of `gen` (takes a reference to it) with `policy`. One reference for being current. */
+int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loop, struct claw_pool *pool,
+                              const struct claw_policy_ops *ops, void *policy, struct claw_generation_local **out) CLAW_MUSTCHECK;
+static inline struct claw_generation_local *claw_generation_local_ref(struct claw_generation_local *g)
+{
+    g->refs++;
+    return g;
+}
+void claw_generation_local_unref(struct claw_generation_local *g);
+
+#endif

@@ -1,0 +1,285 @@
+#include "proxy/metrics.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LABELS_MAX 3
+#define LABEL_BYTES 128
+
+enum type { COUNTER, GAUGE, SECONDS, MICROS };
+
+static const struct family {
+    enum type type;
+    const char *name, *labels, *help;
+} families[] = {
+#define FAMILY(id, type, name, labels, help) {type, name, labels, help},
+    CLAW_METRICS_MAP(FAMILY)
+#undef FAMILY
+};
+
+/* Upper bounds of the histograms in microseconds: a millisecond's parts for overhead up to minutes for long answers. */
+static const uint64_t bounds[] = {50,     100,    250,     500,     1000,    2500,     5000,     10000,    25000,     50000,    100000,
+                                  250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 120000000, 300000000};
+#define BOUNDS (sizeof bounds / sizeof *bounds)
+
+struct series {
+    struct series *next; /* in the shard's list of all, newest first */
+    uint64_t hash;
+    enum claw_metric metric;
+    uint8_t labels_n;
+    struct claw_str labels[LABELS_MAX];
+    _Atomic int64_t value;            /* counters, gauges; of histograms: the sum in microseconds */
+    _Atomic uint64_t *buckets;        /* BOUNDS + 1, not cumulative */
+};
+
+struct claw_metrics_shard {
+    struct series *_Atomic slots[CLAW_METRICS_SERIES * 2];
+    size_t n;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct claw_metrics_shard *shards[CLAW_METRICS_SHARDS];
+static _Atomic size_t shards_n;
+
+struct claw_metrics_shard *claw_metrics_shard_new(void)
+{
+    struct claw_metrics_shard *s = NULL;
+    pthread_mutex_lock(&lock);
+    size_t n = atomic_load(&shards_n);
+    if (n < CLAW_METRICS_SHARDS && (s = calloc(1, sizeof *s)) != NULL) {
+        shards[n] = s;
+        atomic_store(&shards_n, n + 1);
+    }
+    pthread_mutex_unlock(&lock);
+    return s;
+}
+
+void claw_metrics_reset(void)
+{
+    for (size_t i = 0; i < atomic_load(&shards_n); i++) {
+        for (size_t k = 0; k < CLAW_METRICS_SERIES * 2; k++) {
+            struct series *s = atomic_load(&shards[i]->slots[k]);
+            if (s) free(s->buckets);
+            free(s);
+        }
+        free(shards[i]);
+    }
+    atomic_store(&shards_n, 0);
+}
+
+static bool is(const struct series *s, uint64_t hash, enum claw_metric m, unsigned n, const struct claw_str *labels)
+{
+    if (s->hash != hash || s->metric != m || s->labels_n != n) return false;
+    for (unsigned i = 0; i < n; i++)
+        if (!claw_str_eq(s->labels[i], labels[i])) return false;
+    return true;
+}
+
+static struct series *series_new(uint64_t hash, enum claw_metric m, unsigned n, const struct claw_str *labels)
+{
+    size_t bytes = sizeof(struct series);
+    for (unsigned i = 0; i < n; i++) bytes += labels[i].len;
+    struct series *s = calloc(1, bytes);
+    if (!s) return NULL;
+    if (families[m].type == SECONDS && !(s->buckets = calloc(BOUNDS + 1, sizeof *s->buckets))) {
+        free(s);
+        return NULL;
+    }
+    s->hash = hash;
+    s->metric = m;
+    s->labels_n = (uint8_t)n;
+    char *at = (char *)(s + 1);
+    for (unsigned i = 0; i < n; i++) {
+        memcpy(at, labels[i].ptr, labels[i].len);
+        s->labels[i] = (struct claw_str){at, labels[i].len};
+        at += labels[i].len;
+    }
+    return s;
+}
+
+/* The owner's look-up; the only writer of its shard. */
+static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *given,
+                           size_t bound)
+{
+    struct claw_str labels[LABELS_MAX];
+    uint64_t hash = ((uint64_t)m + 1) * 0x9e3779b97f4a7c15u;
+    for (unsigned i = 0; i < n; i++) {
+        labels[i] = given[i];
+        if (labels[i].len > LABEL_BYTES) labels[i].len = LABEL_BYTES;
+        hash = claw_str_hash(labels[i], hash ^ labels[i].len);
+    }
+    size_t mask = CLAW_METRICS_SERIES * 2 - 1;
+    for (size_t i = hash & mask;; i = (i + 1) & mask) {
+        struct series *s = atomic_load_explicit(&shard->slots[i], memory_order_relaxed);
+        if (s && is(s, hash, m, n, labels)) return s;
+        if (s) continue;
+        if (shard->n >= bound || !(s = series_new(hash, m, n, labels))) return NULL;
+        shard->n++;
+        atomic_store_explicit(&shard->slots[i], s, memory_order_release);
+        return s;
+    }
+}
+
+static struct series *find_or_other(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *labels)
+{
+    CLAW_ASSERT(n <= LABELS_MAX);
+    struct series *s = find(shard, m, n, labels, CLAW_METRICS_SERIES);
+    if (s) return s;
+    /* Past the bound there is room for what is counted as "other". */
+    size_t room = CLAW_METRICS_SERIES + CLAW_METRIC_COUNT * 2;
+    const struct claw_str other[LABELS_MAX] = {CLAW_STR("other"), CLAW_STR("other"), CLAW_STR("other")};
+    struct series *over = find(shard, CLAW_METRIC_OVERFLOW, 0, NULL, room);
+    if (over) atomic_fetch_add_explicit(&over->value, 1, memory_order_relaxed);
+    return find(shard, m, n, other, room);
+}
+
+void claw_metrics_add(struct claw_metrics_shard *s, enum claw_metric m, int64_t n, unsigned labels_n,
+                      const struct claw_str *labels)
+{
+    struct series *x = s ? find_or_other(s, m, labels_n, labels) : NULL;
+    if (x) atomic_store_explicit(&x->value, atomic_load_explicit(&x->value, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+void claw_metrics_set(struct claw_metrics_shard *s, enum claw_metric m, int64_t v, unsigned labels_n,
+                      const struct claw_str *labels)
+{
+    struct series *x = s ? find_or_other(s, m, labels_n, labels) : NULL;
+    if (x) atomic_store_explicit(&x->value, v, memory_order_relaxed);
+}
+
+void claw_metrics_observe(struct claw_metrics_shard *s, enum claw_metric m, uint64_t us, unsigned labels_n,
+                          const struct claw_str *labels)
+{
+    struct series *x = s ? find_or_other(s, m, labels_n, labels) : NULL;
+    if (!x) return;
+    unsigned i = 0;
+    while (i < BOUNDS && us > bounds[i]) i++;
+    atomic_store_explicit(&x->buckets[i], atomic_load_explicit(&x->buckets[i], memory_order_relaxed) + 1, memory_order_relaxed);
+    atomic_store_explicit(&x->value, atomic_load_explicit(&x->value, memory_order_relaxed) + (int64_t)us, memory_order_relaxed);
+}
+
+/* ---- scraping ------------------------------------------------------------------------------------------------- */
+
+struct total {
+    const struct series *like;
+    int64_t value;
+    uint64_t buckets[BOUNDS + 1];
+};
+
+static int add_label_value(struct claw_buf *out, struct claw_str v)
+{
+    int rc = claw_buf_add_z(out, "\"");
+    for (size_t i = 0; i < v.len && rc == 0; i++) {
+        char c = v.ptr[i];
+        if (c == '\\' || c == '"') rc = claw_buf_add_fmt(out, "\\%c", c);
+        else if (c == '\n') rc = claw_buf_add_z(out, "\\n");
+        else rc = claw_buf_add(out, &c, 1);
+    }
+    return rc == 0 ? claw_buf_add_z(out, "\"") : rc;
+}
+
+/* {a="x",b="y"[,le="…"]}; nothing when there are none. */
+static int add_labels(struct claw_buf *out, const struct family *f, const struct series *s, const char *le)
+{
+    struct claw_str names = claw_str_of(f->labels);
+    int rc = 0;
+    if (names.len == 0 && !le) return 0;
+    rc = claw_buf_add_z(out, "{");
+    for (unsigned i = 0; names.len && rc == 0; i++) {
+        ptrdiff_t comma = claw_str_find(names, CLAW_STR(","));
+        struct claw_str name = {names.ptr, comma < 0 ? names.len : (size_t)comma};
+        names = comma < 0 ? (struct claw_str){names.ptr, 0} : (struct claw_str){names.ptr + comma + 1, names.len - (size_t)comma - 1};
+        rc = claw_buf_add_fmt(out, "%s%.*s=", i ? "," : "", CLAW_STR_FMT(name));
+        if (rc == 0) rc = add_label_value(out, i < s->labels_n ? s->labels[i] : CLAW_STR(""));
+    }
+    if (le && rc == 0) rc = claw_buf_add_fmt(out, "%sle=\"%s\"", *f->labels ? "," : "", le);
+    return rc == 0 ? claw_buf_add_z(out, "}") : rc;
+}
+
+static int add_micros_line(struct claw_buf *out, const char *name, const char *suffix, const struct family *f,
+                           const struct series *s, int64_t micros)
+{
+    int rc = claw_buf_add_fmt(out, "%s%s", name, suffix);
+    if (rc == 0) rc = add_labels(out, f, s, NULL);
+    if (rc == 0) rc = claw_buf_add_z(out, " ");
+    if (rc == 0) rc = claw_buf_add_micros(out, micros);
+    return rc == 0 ? claw_buf_add_z(out, "\n") : rc;
+}
+
+static int add_count_line(struct claw_buf *out, const char *name, const char *suffix, const struct family *f,
+                          const struct series *s, const char *le, int64_t n)
+{
+    int rc = claw_buf_add_fmt(out, "%s%s", name, suffix);
+    if (rc == 0) rc = add_labels(out, f, s, le);
+    return rc == 0 ? claw_buf_add_fmt(out, " %lld\n", (long long)n) : rc;
+}
+
+static int add_total(struct claw_buf *out, const struct family *f, const struct total *t)
+{
+    if (f->type == MICROS) return add_micros_line(out, f->name, "", f, t->like, t->value);
+    if (f->type != SECONDS) return add_count_line(out, f->name, "", f, t->like, NULL, t->value);
+    uint64_t sum = 0;
+    int rc = 0;
+    for (size_t i = 0; i < BOUNDS && rc == 0; i++) {
+        char le[24];
+        sum += t->buckets[i];
+        snprintf(le, sizeof le, "%g", (double)bounds[i] / 1e6);
+        rc = add_count_line(out, f->name, "_bucket", f, t->like, le, (int64_t)sum);
+    }
+    sum += t->buckets[BOUNDS];
+    if (rc == 0) rc = add_count_line(out, f->name, "_bucket", f, t->like, "+Inf", (int64_t)sum);
+    if (rc == 0) rc = add_micros_line(out, f->name, "_sum", f, t->like, t->value);
+    return rc == 0 ? add_count_line(out, f->name, "_count", f, t->like, NULL, (int64_t)sum) : rc;
+}
+
+static struct total *total_of(struct total **list, size_t *n, size_t *cap, const struct series *s)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (is((*list)[i].like, s->hash, s->metric, s->labels_n, s->labels)) return &(*list)[i];
+    if (*n == *cap) {
+        size_t more = *cap ? *cap * 2 : 64;
+        struct total *grown = realloc(*list, more * sizeof *grown);
+        if (!grown) return NULL;
+        *list = grown;
+        *cap = more;
+    }
+    struct total *t = &(*list)[(*n)++];
+    memset(t, 0, sizeof *t);
+    t->like = s;
+    return t;
+}
+
+static int gather(enum claw_metric m, struct total **list, size_t *n, size_t *cap)
+{
+    *n = 0;
+    for (size_t i = 0; i < atomic_load(&shards_n); i++) {
+        for (size_t k = 0; k < CLAW_METRICS_SERIES * 2; k++) {
+            struct series *s = atomic_load_explicit(&shards[i]->slots[k], memory_order_acquire);
+            if (!s || s->metric != m) continue;
+            struct total *t = total_of(list, n, cap, s);
+            if (!t) return CLAW_ENOMEM;
+            t->value += atomic_load_explicit(&s->value, memory_order_relaxed);
+            for (size_t b = 0; s->buckets && b <= BOUNDS; b++)
+                t->buckets[b] += atomic_load_explicit(&s->buckets[b], memory_order_relaxed);
+        }
+    }
+    return 0;
+}
+
+int claw_metrics_write(struct claw_buf *out)
+{
+    static const char *types[] = {"counter", "gauge", "histogram", "counter"};
+    struct total *list = NULL;
+    size_t n = 0, cap = 0;
+    int rc = 0;
+    for (unsigned m = 0; m < CLAW_METRIC_COUNT && rc == 0; m++) {
+        const struct family *f = &families[m];
+        rc = claw_buf_add_fmt(out, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name, types[f->type]);
+        if (rc == 0) rc = gather((enum claw_metric)m, &list, &n, &cap);
+        for (size_t i = 0; i < n && rc == 0; i++) rc = add_total(out, f, &list[i]);
+    }
+    free(list);
+    return rc;
+}

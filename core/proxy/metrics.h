@@ -1,0 +1,72 @@
+/* metrics: counters, gauges and histograms in Prometheus text form, without locks on the request path.
+ *
+ * Each thread that counts owns a shard: it alone writes it (relaxed atomics), the scraper adds shards up. A series is
+ * found by family and label values in an open-addressed table; a shard holds at most CLAW_METRICS_SERIES series, what
+ * comes after is counted under labels "other" (openclaw_metrics_overflow_total says how often). Label values longer
+ * than 128 bytes are cut. Families are one table below: name, type, labels, buckets, help.
+ */
+#ifndef CLAW_PROXY_METRICS_H
+#define CLAW_PROXY_METRICS_H
+
+#include "base/buf.h"
+
+#define CLAW_METRICS_SERIES 4096
+#define CLAW_METRICS_SHARDS 257
+
+/* id, type (COUNTER GAUGE SECONDS(histogram, fed in microseconds) MICROS(counter fed in micro-units)), name, labels, help */
+#define CLAW_METRICS_MAP(X)                                                                                              \
+    X(REQUESTS, COUNTER, "openclaw_requests_total", "route_id,status,method", "Total requests processed by OpenClaw.")    \
+    X(UPSTREAM_REQUESTS, COUNTER, "openclaw_upstream_requests_total", "upstream_name,status",                             \
+      "Total requests forwarded to upstreams; status is the code, or the failure kind when there was none.")            \
+    X(REQUEST_SECONDS, SECONDS, "openclaw_request_duration_seconds", "route_id,upstream_name", "Latency of requests through OpenClaw.") \
+    X(UPSTREAM_SECONDS, SECONDS, "openclaw_upstream_duration_seconds", "upstream_name", "Latency of upstream LLM responses.") \
+    X(CACHE_HITS, COUNTER, "openclaw_cache_hits_total", "route_id", "Number of requests served from cache.")             \
+    X(CACHE_MISSES, COUNTER, "openclaw_cache_misses_total", "route_id", "Number of requests not found in cache.")        \
+    X(RATE_LIMITED, COUNTER, "openclaw_rate_limit_blocked_total", "limit_id", "Requests blocked by rate limiting.")      \
+    X(COST, MICROS, "openclaw_estimated_cost_usd_total", "upstream_name,model_name", "Estimated total cost incurred by LLM usage.") \
+    X(TTFB_SECONDS, SECONDS, "openclaw_time_to_first_byte_seconds", "upstream_name", "Request sent to an upstream until the first byte of its answer's body or head.") \
+    X(OVERHEAD_SECONDS, SECONDS, "openclaw_overhead_seconds", "", "Time a request spent inside the proxy, waiting for nobody.") \
+    X(TOKENS, COUNTER, "openclaw_tokens_total", "upstream_name,model_name,class", "Tokens by class: input, cached_input, output, reasoning.") \
+    X(RETRIES, COUNTER, "openclaw_retries_total", "upstream_name,kind", "Tries that failed and were followed by another one.") \
+    X(POLICY_ERRORS, COUNTER, "openclaw_policy_errors_total", "policy,hook", "Policy hooks that failed.")               \
+    X(CLIENT_GONE, COUNTER, "openclaw_client_gone_total", "route_id", "Requests whose client left before the end.")      \
+    X(IN_FLIGHT, GAUGE, "openclaw_requests_in_flight", "", "Requests being served.")                                     \
+    X(CONNECTIONS, GAUGE, "openclaw_client_connections", "", "Open client connections.")                                 \
+    X(POOL_IDLE, GAUGE, "openclaw_pool_idle_connections", "upstream_name", "Idle connections kept to an upstream.")      \
+    X(POOL_OPENED, COUNTER, "openclaw_pool_connections_opened_total", "upstream_name", "Connections opened to an upstream.") \
+    X(TLS_RESUMED, COUNTER, "openclaw_pool_tls_resumed_total", "upstream_name", "TLS handshakes with an upstream that resumed a session.") \
+    X(GENERATION, GAUGE, "openclaw_generation", "", "Id of the generation in use.")                                      \
+    X(RELOADS, COUNTER, "openclaw_reloads_total", "result", "Attempts to load a new generation: published, refused, unchanged.") \
+    X(GENERATIONS_LIVE, GAUGE, "openclaw_generations_live", "", "Generations not yet freed, the one in use included.")    \
+    X(LOG_DROPPED, GAUGE, "openclaw_log_lines_dropped", "", "Log lines dropped because the log could not keep up.")       \
+    X(LOOP_LAG_SECONDS, SECONDS, "openclaw_loop_lag_seconds", "", "How late the event loop ran a timer due each 100 ms.")  \
+    X(OVERFLOW, COUNTER, "openclaw_metrics_overflow_total", "", "Updates that found no free series.")
+
+enum claw_metric {
+#define CLAW_METRICS_ENUM(id, type, name, labels, help) CLAW_METRIC_##id,
+    CLAW_METRICS_MAP(CLAW_METRICS_ENUM)
+#undef CLAW_METRICS_ENUM
+    CLAW_METRIC_COUNT
+};
+
+struct claw_metrics_shard;
+
+/* A shard for this thread, known to the scraper until the process ends. NULL: CLAW_METRICS_SHARDS are in use. */
+struct claw_metrics_shard *claw_metrics_shard_new(void);
+/* Forget every shard. For tests; no thread may use one any more. */
+void claw_metrics_reset(void);
+
+/* Add `n` (may be negative for gauges) to the series with these label values (as many as the family has; fewer
+ * given: the rest are ""). */
+void claw_metrics_add(struct claw_metrics_shard *s, enum claw_metric m, int64_t n, unsigned labels_n,
+                      const struct claw_str *labels);
+/* Set a gauge in this shard (the scrape shows the sum over shards). */
+void claw_metrics_set(struct claw_metrics_shard *s, enum claw_metric m, int64_t v, unsigned labels_n,
+                      const struct claw_str *labels);
+/* Add one observation to a histogram. */
+void claw_metrics_observe(struct claw_metrics_shard *s, enum claw_metric m, uint64_t us, unsigned labels_n,
+                          const struct claw_str *labels);
+/* The whole of /metrics (text format 0.0.4). Any thread. */
+int claw_metrics_write(struct claw_buf *out) CLAW_MUSTCHECK;
+
+#endif

@@ -1,0 +1,592 @@
+/* One answer on its way. `mode` says what is done with its bytes:
+ *
+ *   ERROR   status >= 400: kept (bounded) until the answer is over, then the retry step decides
+ *   WHOLE   a `response` hook applies: kept whole, changed, sent
+ *   PLAIN   kept while it is small JSON and not over, so that an upstream that dies in its middle can still be replaced;
+ *           from CLAW_RELAY_ERROR_BYTES on, or when it is no JSON, relayed slice by slice
+ *   EVENTS  an event stream: whole events only; held until the first one that is no comment
+ *
+ * Slices point into the loop's read buffer and are sent at the latest when the client says that the read is used up.
+ */
+#include "proxy/relay.h"
+
+#include "proxy/account.h"
+#include "proxy/answer.h"
+#include "proxy/pipeline.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#define SLICES 8u
+#define TAIL_BYTES 4096u /* of a large answer, where its usage stands */
+#define HELD_EVENTS_BYTES (64u << 10)
+
+enum mode { ERROR, WHOLE, PLAIN, EVENTS };
+
+struct claw_relay {
+    enum mode mode;
+    struct claw_head *head;    /* the upstream's */
+    bool json, replied, paused, in_over, over; /* over: the upstream's answer is complete */
+    struct claw_str batch;     /* what is being read: slices inside it live until the batch ends */
+    struct claw_sse sse;
+    struct claw_buf kept;      /* held bytes */
+    struct claw_buf made;      /* what event hooks wrote in this batch */
+    struct claw_buf tmp;
+    uv_buf_t slices[SLICES];
+    unsigned n;
+};
+
+static const struct claw_client_events client_events;
+
+static void buffers_fini(void *arg)
+{
+    struct claw_relay *y = arg;
+    claw_sse_fini(&y->sse);
+    claw_buf_fini(&y->kept);
+    claw_buf_fini(&y->made);
+    claw_buf_fini(&y->tmp);
+}
+
+static struct claw_relay *relay_of(struct claw_req *r)
+{
+    if (r->relay) return r->relay;
+    struct claw_relay *y = claw_arena_zalloc(&r->arena, sizeof *y);
+    if (!y || claw_arena_defer(&r->arena, buffers_fini, y) != 0) return NULL;
+    claw_sse_init(&y->sse, CLAW_RELAY_EVENT_BYTES);
+    r->relay = y;
+    return y;
+}
+
+void claw_relay_reset(struct claw_req *r)
+{
+    struct claw_relay *y = r->relay;
+    if (!y) return;
+    buffers_fini(y);
+    memset(y, 0, sizeof *y);
+    claw_sse_init(&y->sse, CLAW_RELAY_EVENT_BYTES);
+}
+
+/* ---- to the client ------------------------------------------------------------------------------------------------- */
+
+static int reply(struct claw_req *r, int64_t length)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_str head;
+    int rc = claw_answer_head(r, y->head->status, y->head, &head);
+    if (rc != 0) return rc;
+    r->status = y->head->status;
+    claw_pipeline_reached(r, CLAW_STEP_COMMIT);
+    claw_conn_reply(r->conn, y->head->status, head, length);
+    y->replied = true;
+    return 0;
+}
+
+/* The upstream's connection goes back to its pool or is closed; the exchange is over. */
+static void leave_client(struct claw_req *r, bool reusable)
+{
+    struct claw_client *c = r->client;
+    r->client = NULL;
+    if (!c) return;
+    if (reusable) claw_pool_release(c);
+    else claw_client_close(c);
+}
+
+/* Nothing is tried again from here on: an open stream does not hold its request's body, unless a hook may still ask. */
+static void forget_body(struct claw_req *r)
+{
+    if (r->candidates_n && (r->candidates[r->candidate].mask & (CLAW_MASK_RESPONSE | CLAW_MASK_EVENT))) return;
+    if (r->route_mask & CLAW_MASK_LOG) return;
+    claw_buf_fini(&r->body);
+    claw_buf_fini(&r->out_body);
+    r->has_json = false;
+}
+
+/* Send the slices gathered so far. After `end` the request is answered. */
+static void flush(struct claw_req *r, bool end)
+{
+    struct claw_relay *y = r->relay;
+    if (!r->conn || !y->replied || (y->n == 0 && !end)) return;
+    if (r->commit == CLAW_HELD) {
+        r->commit = CLAW_COMMITTED;
+        r->ttfb_us = claw_req_elapsed_us(r);
+        forget_body(r);
+        claw_pipeline_reached(r, CLAW_STEP_STREAM);
+    }
+    for (unsigned i = 0; i < y->n; i++) r->bytes_out += y->slices[i].len;
+    int rc = claw_conn_send(r->conn, y->slices, y->n, end);
+    y->n = 0;
+    if (end) {
+        r->commit = CLAW_DONE;
+        r->conn = NULL;
+        return;
+    }
+    if (rc == CLAW_EAGAIN && !y->paused && r->client) {
+        y->paused = true;
+        claw_client_pause(r->client);
+    }
+}
+
+static bool lasts(const struct claw_relay *y, struct claw_str s)
+{
+    return s.ptr >= y->batch.ptr && s.ptr + s.len <= y->batch.ptr + y->batch.len;
+}
+
+/* Add bytes to what is sent next. Neighbours become one slice; what does not outlive this call goes at once. */
+static void push(struct claw_req *r, struct claw_str s)
+{
+    struct claw_relay *y = r->relay;
+    if (s.len == 0) return;
+    uv_buf_t *last = y->n ? &y->slices[y->n - 1] : NULL;
+    if (last && last->base + last->len == s.ptr) last->len += s.len;
+    else y->slices[y->n++] = uv_buf_init((char *)s.ptr, (unsigned)s.len);
+    if (y->n == SLICES || !lasts(y, s)) flush(r, false);
+}
+
+static void answered(struct claw_req *r, bool reusable)
+{
+    leave_client(r, reusable);
+    claw_pipeline_answered(r);
+}
+
+/* ---- before the commit point ------------------------------------------------------------------------------------------ */
+
+static int64_t retry_after_ms(const struct claw_head *h)
+{
+    uint64_t n;
+    const struct claw_header *ms = claw_head_find(h, CLAW_H_RETRY_AFTER_MS), *s = claw_head_find(h, CLAW_H_RETRY_AFTER);
+    if (ms && claw_str_u64(ms->value, 86400000, &n) == 0) return (int64_t)n;
+    if (!s) return -1;
+    if (claw_str_u64(s->value, 86400, &n) == 0) return (int64_t)n * 1000;
+    char date[40];
+    struct tm tm = {0};
+    if (s->value.len >= sizeof date) return -1;
+    memcpy(date, s->value.ptr, s->value.len);
+    date[s->value.len] = 0;
+    if (!strptime(date, "%a, %d %b %Y %H:%M:%S GMT", &tm)) return -1;
+    time_t left = timegm(&tm) - time(NULL);
+    return left > 0 && left <= 86400 ? (int64_t)left * 1000 : 0;
+}
+
+static void failed(struct claw_req *r, int code, const char *text)
+{
+    struct claw_relay *y = r->relay;
+    bool held = y->mode == ERROR;
+    claw_pipeline_upstream_failed(r, code, code == CLAW_OK ? y->head->status : 0, text, held ? claw_buf_str(&y->kept) : CLAW_STR(""),
+                                  y->head ? retry_after_ms(y->head) : -1);
+}
+
+/* Does the stream begin with an error instead of an answer? */
+static bool is_error_event(struct claw_req *r, struct claw_str raw)
+{
+    struct claw_sse_fields f;
+    struct claw_json_top top;
+    struct claw_json_err err;
+    if (claw_str_find(raw, CLAW_STR("error")) < 0) return false;
+    if (claw_sse_parse(raw, &r->relay->tmp, &f) != 0) return false;
+    if (claw_str_eqz(f.type, "error")) return true;
+    if (claw_json_scan(f.data, &r->arena, &top, &err) != 0) return false;
+    struct claw_json_value e = claw_json_top_get(&top, CLAW_STR("error"));
+    return e.type == CLAW_JSON_OBJECT || e.type == CLAW_JSON_STRING;
+}
+
+/* ---- events ------------------------------------------------------------------------------------------------------------ */
+
+static int run_event_hook(struct claw_req *r, struct claw_str raw)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_sse_fields f;
+    struct claw_policy_error err;
+    const struct claw_policy_event *out = NULL;
+    int n = -1, rc = claw_sse_parse(raw, &y->tmp, &f);
+    if (rc == 0) rc = r->gen->ops->event(r->gen->policy, r, f.type, f.data, &out, &n, &err);
+    if (rc == CLAW_EPOLICY) claw_pipeline_policy_failed(r, &err);
+    if (rc != 0) return CLAW_ECANCELED;
+    if (n < 0) {
+        push(r, raw);
+        return 0;
+    }
+    claw_buf_clear(&y->made); /* what was cut from it before has left with its push */
+    for (int i = 0; i < n && rc == 0; i++) rc = claw_sse_write(&y->made, out[i].type, out[i].data);
+    if (rc != 0) return rc;
+    push(r, claw_buf_str(&y->made));
+    return 0;
+}
+
+static int on_event(void *arg, const struct claw_sse_event *ev)
+{
+    struct claw_req *r = arg;
+    struct claw_relay *y = r->relay;
+    if (r->commit == CLAW_HELD && !y->replied) {
+        if (!ev->has_data) { /* comments before the answer wait with its head */
+            if (claw_buf_size(&y->kept) + ev->raw.len > HELD_EVENTS_BYTES) return 0;
+            return claw_buf_add_str(&y->kept, ev->raw);
+        }
+        if (is_error_event(r, ev->raw)) {
+            claw_buf_clear(&y->kept);
+            int rc = claw_buf_add_str(&y->kept, ev->raw);
+            y->mode = ERROR;
+            (void)rc; /* only what the retry decision looks at */
+            failed(r, CLAW_ESTREAM_ERROR, claw_err_text(CLAW_ESTREAM_ERROR));
+            return CLAW_ECANCELED;
+        }
+        int rc = reply(r, -1);
+        if (rc != 0) return rc;
+        push(r, claw_buf_str(&y->kept));
+        claw_buf_clear(&y->kept);
+    }
+    if (ev->has_data) claw_usage_read(ev->raw, &r->usage);
+    if (ev->has_data && r->candidates[r->candidate].mask & CLAW_MASK_EVENT) return run_event_hook(r, ev->raw);
+    push(r, ev->raw);
+    return 0;
+}
+
+static int on_over(void *arg, struct claw_str bytes, bool last)
+{
+    struct claw_req *r = arg;
+    struct claw_relay *y = r->relay;
+    if (!y->replied) {
+        int rc = reply(r, -1);
+        if (rc != 0) return rc;
+        push(r, claw_buf_str(&y->kept));
+        claw_buf_clear(&y->kept);
+    }
+    y->in_over = !last;
+    push(r, bytes);
+    return 0;
+}
+
+/* ---- the upstream's events --------------------------------------------------------------------------------------------- */
+
+static void on_head(struct claw_client *c, struct claw_head *h)
+{
+    struct claw_req *r = c->arg;
+    struct claw_relay *y = r->relay;
+    struct claw_attempt *a = claw_account_last(r);
+    const struct claw_generation_upstream *up = claw_req_upstream(r);
+    const struct claw_header *type = claw_head_find(h, CLAW_H_CONTENT_TYPE), *coding = claw_head_find(h, CLAW_H_CONTENT_ENCODING);
+    uint32_t now = claw_req_elapsed_us(r);
+    r->waited_us += now - r->wait_from_us;
+    r->wait_from_us = now;
+    a->status = (uint16_t)h->status;
+    a->ttfb_us = now;
+    y->head = h;
+    bool readable = !coding || claw_str_ieq(coding->value, CLAW_STR("identity"));
+    bool events = type && type->value.len >= 17 && strncasecmp(type->value.ptr, "text/event-stream", 17) == 0;
+    y->json = readable && type && type->value.len >= 16 && strncasecmp(type->value.ptr, "application/json", 16) == 0;
+    if (h->status < 400)
+        claw_upstream_stats_ttfb(up->stats, claw_req_sent_model(r), now - a->start_us, claw_loop_now_ms(r->ctx->loop));
+    if (h->status >= 400) y->mode = ERROR;
+    else if (events && readable) y->mode = EVENTS;
+    else if (readable && r->candidates[r->candidate].mask & CLAW_MASK_RESPONSE) y->mode = WHOLE;
+    else y->mode = PLAIN;
+    claw_buf_init(&y->kept, y->mode == WHOLE ? claw_req_conf(r)->server.max_body_bytes : 0);
+}
+
+static void broken(struct claw_req *r, int code)
+{
+    claw_pipeline_fail(r, code == CLAW_ENOMEM && r->relay->mode == WHOLE ? CLAW_EBAD_RESPONSE : code,
+                       claw_str_of(code == CLAW_ENOMEM ? "the upstream's answer is too large to be held" : claw_err_text(code)));
+}
+
+/* Usage stands at the end of plain answers: of one that is not kept, the last bytes are. */
+static void keep_tail(struct claw_relay *y)
+{
+    if (!y->json) return;
+    for (unsigned i = 0; i < y->n; i++) {
+        struct claw_str s = {y->slices[i].base, y->slices[i].len};
+        if (s.len > TAIL_BYTES) s = (struct claw_str){s.ptr + s.len - TAIL_BYTES, TAIL_BYTES};
+        if (claw_buf_add_str(&y->tmp, s) != 0) return;
+        if (claw_buf_size(&y->tmp) > TAIL_BYTES) claw_buf_take(&y->tmp, claw_buf_size(&y->tmp) - TAIL_BYTES);
+    }
+}
+
+static size_t gathered(const struct claw_relay *y)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < y->n; i++) n += y->slices[i].len;
+    return n;
+}
+
+static int keep_slices(struct claw_relay *y)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < y->n && rc == 0; i++) rc = claw_buf_add(&y->kept, y->slices[i].base, y->slices[i].len);
+    y->n = 0;
+    return rc;
+}
+
+/* Let go of a plain answer's head and what was kept of it. */
+static int commit_plain(struct claw_req *r, int64_t length)
+{
+    struct claw_relay *y = r->relay;
+    int rc = y->replied ? 0 : reply(r, length);
+    if (rc != 0 || claw_buf_size(&y->kept) == 0) return rc;
+    memmove(y->slices + 1, y->slices, y->n * sizeof *y->slices);
+    struct claw_str s = claw_buf_str(&y->kept);
+    y->slices[0] = uv_buf_init((char *)s.ptr, (unsigned)s.len);
+    y->n++;
+    return 0;
+}
+
+/* What was read of a plain answer: kept while it may still be replaced, else sent. */
+static int let_go(struct claw_req *r)
+{
+    struct claw_relay *y = r->relay;
+    if (y->json && !y->replied && claw_buf_size(&y->kept) + gathered(y) <= CLAW_RELAY_ERROR_BYTES) return keep_slices(y);
+    int rc = commit_plain(r, y->head->content_length);
+    if (rc != 0) return rc;
+    keep_tail(y);
+    flush(r, false);
+    claw_buf_clear(&y->kept);
+    return 0;
+}
+
+static void on_body(struct claw_client *c, const char *data, size_t n)
+{
+    struct claw_req *r = c->arg;
+    struct claw_relay *y = r->relay;
+    int rc = 0;
+    if (y->mode == EVENTS) {
+        const struct claw_sse_sink sink = {on_event, on_over, r};
+        y->batch = (struct claw_str){data, n};
+        rc = claw_sse_feed(&y->sse, data, n, &sink);
+        if (rc == CLAW_ECANCELED) return;
+    } else if (y->mode == ERROR && claw_buf_size(&y->kept) + n > CLAW_RELAY_ERROR_BYTES) { /* too long to be held: it is final */
+        y->mode = PLAIN;
+        rc = reply(r, y->head->content_length);
+        if (rc == 0) push(r, claw_buf_str(&y->kept));
+    } else if (y->mode != PLAIN) {
+        rc = claw_buf_add(&y->kept, data, n);
+    }
+    if (y->mode == PLAIN && rc == 0) {
+        y->batch = (struct claw_str){data, n};
+        rc = y->n < SLICES - 2 ? 0 : let_go(r);
+        if (rc == 0) push(r, y->batch);
+    }
+    if (rc != 0) broken(r, rc);
+}
+
+static void on_batch(struct claw_client *c)
+{
+    struct claw_req *r = c->arg;
+    struct claw_relay *y = r->relay;
+    if (!y->head) return;
+    if (y->mode == PLAIN) {
+        int rc = let_go(r);
+        if (rc != 0) broken(r, rc);
+        return;
+    }
+    flush(r, false);
+    y->batch = CLAW_STR("");
+}
+
+/* ---- the answer's end ---------------------------------------------------------------------------------------------------- */
+
+static void end_plain(struct claw_req *r, bool reusable)
+{
+    struct claw_relay *y = r->relay;
+    int rc = 0;
+    if (!y->replied) { /* all of it is here */
+        if (claw_buf_size(&y->kept) || y->n > 1) rc = keep_slices(y);
+        struct claw_str all = y->n ? (struct claw_str){y->slices[0].base, y->slices[0].len} : claw_buf_str(&y->kept);
+        if (rc == 0 && y->json) claw_usage_read(all, &r->usage);
+        int64_t length = (int64_t)all.len;
+        if (all.len == 0 && (y->head->content_length > 0 || claw_str_eqz(r->head->method, "HEAD"))) length = y->head->content_length;
+        claw_account_settle(r);
+        if (rc == 0) rc = reply(r, length);
+        y->slices[0] = uv_buf_init((char *)all.ptr, (unsigned)all.len);
+        y->n = all.len > 0;
+    } else if (y->json) {
+        keep_tail(y);
+        claw_usage_read(claw_buf_str(&y->tmp), &r->usage);
+    }
+    if (rc != 0) {
+        broken(r, rc);
+        return;
+    }
+    flush(r, true);
+    answered(r, reusable);
+}
+
+static void end_whole(struct claw_req *r, bool reusable)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_str body = claw_buf_str(&y->kept), out = {NULL, 0};
+    struct claw_policy_error err;
+    if (y->json) claw_usage_read(body, &r->usage);
+    leave_client(r, reusable);
+    claw_pipeline_reached(r, CLAW_STEP_BACK);
+    int rc = r->gen->ops->response(r->gen->policy, r, body, &out, &err);
+    if (rc == CLAW_EPOLICY) {
+        claw_pipeline_policy_failed(r, &err);
+        return;
+    }
+    if (out.ptr) body = out;
+    claw_account_settle(r);
+    if (rc == 0) rc = reply(r, (int64_t)body.len);
+    if (rc != 0) {
+        broken(r, rc);
+        return;
+    }
+    y->slices[0] = uv_buf_init((char *)body.ptr, (unsigned)body.len);
+    y->n = body.len > 0;
+    flush(r, true);
+    claw_pipeline_answered(r);
+}
+
+static void end_events(struct claw_req *r, bool reusable)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_str rest = claw_sse_rest(&y->sse);
+    if (!y->replied) {
+        if (rest.len == 0 && claw_buf_size(&y->kept) == 0 && y->head->content_length == 0) {
+            end_plain(r, reusable);
+            return;
+        }
+        leave_client(r, reusable);
+        failed(r, CLAW_EBAD_RESPONSE, "the stream ended before its first event");
+        return;
+    }
+    /* A last line without its empty line is dropped by every client, but it is not ours to drop. */
+    push(r, rest);
+    flush(r, true);
+    answered(r, reusable);
+}
+
+static void on_done(struct claw_client *c, bool reusable)
+{
+    struct claw_req *r = c->arg;
+    struct claw_relay *y = r->relay;
+    y->over = true;
+    switch (y->mode) {
+    case ERROR:
+        leave_client(r, reusable);
+        failed(r, CLAW_OK, "");
+        return;
+    case WHOLE: end_whole(r, reusable); return;
+    case EVENTS: end_events(r, reusable); return;
+    default: end_plain(r, reusable); return;
+    }
+}
+
+static void on_fail(struct claw_client *c, int code, const char *text)
+{
+    struct claw_req *r = c->arg;
+    struct claw_relay *y = r->relay;
+    bool stale = code == CLAW_EUPSTREAM_EOF && c->reused && !c->any_byte && !r->retried_stale;
+    r->client = NULL; /* it is closed */
+    if (stale) { /* the upstream closed a kept connection just as it was used: that says nothing of the upstream */
+        r->retried_stale = true;
+        claw_pool_lease(r->gen->endpoints[r->candidates[r->candidate].upstream], &r->lease, claw_req_upstream(r)->conf->connect_timeout_ms, true);
+        return;
+    }
+    if (!y->head) r->waited_us += claw_req_elapsed_us(r) - r->wait_from_us;
+    if (r->commit != CLAW_HELD || y->replied) claw_pipeline_fail(r, code, claw_str_of(text));
+    else failed(r, code, text);
+}
+
+static void on_drain(struct claw_client *c) { (void)c; }
+
+static const struct claw_client_events client_events = {on_head, on_body, on_batch, on_done, on_fail, on_drain};
+
+/* ---- what the pipeline calls ------------------------------------------------------------------------------------------------ */
+
+/* The body as it goes out: a policy's, or the client's with the model's name replaced in its place. */
+static unsigned body_slices(struct claw_req *r, uv_buf_t *to, size_t *total)
+{
+    struct claw_str body = claw_buf_str(r->out_body_set ? &r->out_body : &r->body);
+    struct claw_str model = r->candidates[r->candidate].model;
+    struct claw_json_value old = {{NULL, 0}, CLAW_JSON_NONE};
+    if (!r->out_body_set && model.len && r->has_json) old = claw_json_top_get(&r->json, CLAW_STR("model"));
+    *total = body.len;
+    if (old.type == CLAW_JSON_NONE) {
+        to[0] = uv_buf_init((char *)body.ptr, (unsigned)body.len);
+        return body.len > 0;
+    }
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    int rc = claw_buf_add_json(&b, model);
+    struct claw_str quoted = claw_buf_str(&b);
+    char *copy = rc == 0 ? claw_arena_dup(&r->arena, quoted.ptr, quoted.len) : NULL;
+    size_t n = quoted.len, before = (size_t)(old.raw.ptr - body.ptr);
+    claw_buf_fini(&b);
+    if (!copy) return 0;
+    to[0] = uv_buf_init((char *)body.ptr, (unsigned)before);
+    to[1] = uv_buf_init(copy, (unsigned)n);
+    to[2] = uv_buf_init((char *)body.ptr + before + old.raw.len, (unsigned)(body.len - before - old.raw.len));
+    *total = body.len - old.raw.len + n;
+    return 3;
+}
+
+void claw_relay_start(struct claw_req *r, struct claw_client *c)
+{
+    const struct claw_generation_upstream *up = claw_req_upstream(r);
+    unsigned route_ms = r->route >= 0 ? claw_req_conf(r)->routes[r->route].timeout_ms : 0;
+    struct claw_attempt *a = claw_account_last(r);
+    uv_buf_t out[4];
+    size_t body;
+    struct claw_str head;
+    r->client = c;
+    claw_relay_reset(r);
+    struct claw_relay *y = relay_of(r);
+    unsigned n = y ? body_slices(r, out + 1, &body) : 0;
+    if (!y || (body && n == 0) || claw_req_write_head(r, body, &head) != 0) {
+        claw_pipeline_fail(r, CLAW_EREQ_MEM, claw_str_of(claw_err_text(CLAW_EREQ_MEM)));
+        return;
+    }
+    out[0] = uv_buf_init((char *)head.ptr, (unsigned)head.len);
+    a->reused = c->reused;
+    r->waited_us += claw_req_elapsed_us(r) - r->wait_from_us;
+    claw_client_exchange(c, &r->arena, claw_str_eqz(r->head->method, "HEAD"), route_ms ? route_ms : up->conf->first_byte_timeout_ms,
+                         up->conf->stall_timeout_ms, &client_events, r);
+    int rc = claw_client_write(c, out, n + 1);
+    (void)rc; /* queued: the body is ours until the answer; broken: on_fail tells */
+    r->wait_from_us = claw_req_elapsed_us(r);
+}
+
+void claw_relay_release_held(struct claw_req *r)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_str body = claw_buf_str(&y->kept);
+    claw_account_settle(r);
+    if (reply(r, (int64_t)body.len) != 0) {
+        broken(r, CLAW_EREQ_MEM);
+        return;
+    }
+    y->slices[0] = uv_buf_init((char *)body.ptr, (unsigned)body.len);
+    y->n = body.len > 0;
+    flush(r, true);
+    claw_pipeline_answered(r);
+}
+
+void claw_relay_drained(struct claw_req *r)
+{
+    struct claw_relay *y = r->relay;
+    if (!y || !y->paused || !r->client) return;
+    y->paused = false;
+    claw_client_resume(r->client);
+}
+
+void claw_relay_cut(struct claw_req *r, int code, struct claw_str text)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_conn *c = r->conn;
+    r->conn = NULL;
+    r->commit = CLAW_DONE;
+    if (!c) return;
+    if (y && y->mode == EVENTS && !y->in_over && y->replied) {
+        struct claw_buf json, event;
+        claw_buf_init(&json, 0);
+        claw_buf_init(&event, 0);
+        if (claw_answer_envelope(&json, text, claw_err_type(code), claw_err_kind(code)) == 0 &&
+            claw_sse_write(&event, CLAW_STR(""), claw_buf_str(&json)) == 0) {
+            struct claw_str s = claw_buf_str(&event);
+            y->slices[y->n++] = uv_buf_init((char *)s.ptr, (unsigned)s.len);
+            int rc = claw_conn_send(c, y->slices, y->n, false);
+            (void)rc; /* the connection ends anyway */
+        }
+        claw_buf_fini(&json);
+        claw_buf_fini(&event);
+    }
+    claw_conn_cut(c);
+}

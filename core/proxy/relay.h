@@ -1,0 +1,35 @@
+/* relay: upstream to client, as it comes.
+ *
+ *   head --> hold? --> commit --> bytes …  --> end
+ *
+ * held      an error status is held with up to CLAW_RELAY_ERROR_BYTES of its body, so that the retry step can look at
+ *           it; an event stream is held until its first event, which may be an error; a body that a `response` hook
+ *           is to change is held whole (bounded by server.max_body_mb)
+ * commit    the first byte goes to the client; from here nothing is tried again
+ * stream    plain bodies go out slice by slice as read, one system call a read. Event streams go out in whole events:
+ *           an event that is cut by the upstream's death never reaches the client, an error event takes its place
+ * backpressure  the client's CLAW_EAGAIN pauses the upstream until on_drain
+ *
+ * Usage is read on the way from events that mention it and from the tail of plain answers; nothing else is decoded.
+ */
+#ifndef CLAW_PROXY_RELAY_H
+#define CLAW_PROXY_RELAY_H
+
+#include "proxy/req.h"
+
+#define CLAW_RELAY_ERROR_BYTES (64u << 10)
+#define CLAW_RELAY_EVENT_BYTES (64u << 10) /* an event larger than this is passed on raw */
+#define CLAW_RELAY_USAGE_BYTES (1u << 20)  /* of a plain answer kept to find its usage; larger ones: only the tail */
+
+/* Send the request on `c` and relay its answer. */
+void claw_relay_start(struct claw_req *r, struct claw_client *c);
+/* After a held error answer: it is final, hand it to the client as it is. */
+void claw_relay_release_held(struct claw_req *r);
+/* Forget the answer (before another try, or at the end). */
+void claw_relay_reset(struct claw_req *r);
+/* The client takes bytes again. */
+void claw_relay_drained(struct claw_req *r);
+/* Cut the answer after the commit point: an error event where the protocol has one, then an aborted connection. */
+void claw_relay_cut(struct claw_req *r, int code, struct claw_str text);
+
+#endif

@@ -1,0 +1,265 @@
+#include "proxy/pipeline.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#define REQ_MAGIC 0x72657120u
+#define REQ_BYTES 4096u             /* the struct and its arena's first block: what an open stream costs */
+#define REQ_ARENA_CAP (8u << 20)    /* beside bodies, which have bounds of their own */
+#define SPARE_MAX 256u
+
+static uint64_t next_serial(void)
+{
+    static _Atomic uint64_t serial;
+    return atomic_fetch_add_explicit(&serial, 1, memory_order_relaxed) + 1;
+}
+
+/* 128 bits: random per thread, then counted on and mixed, so that ids cost no system call and tell nothing. */
+static void make_id(char *to)
+{
+    static __thread uint64_t state[2];
+    if (!state[0] && getrandom(state, sizeof state, 0) != (ssize_t)sizeof state) state[0] = claw_loop_clock_us() | 1;
+    static const char hex[] = "0123456789abcdef";
+    for (int half = 0; half < 2; half++) {
+        uint64_t z = state[half] += half ? 0x9e3779b97f4a7c15u : 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        z ^= z >> 31;
+        for (int i = 0; i < 16; i++, z >>= 4) *to++ = hex[z & 15];
+    }
+    *to = 0;
+}
+
+struct claw_req *claw_req_new(struct claw_worker_ctx *ctx, struct claw_conn *c)
+{
+    struct claw_req *r = ctx->spare;
+    if (r) {
+        ctx->spare = r->next;
+        ctx->spare_n--;
+    } else if (!(r = malloc(REQ_BYTES))) {
+        return NULL;
+    }
+    memset(r, 0, sizeof *r);
+    r->magic = REQ_MAGIC;
+    r->ctx = ctx;
+    r->conn = c;
+    r->gen = claw_generation_local_ref(ctx->current);
+    r->serial = next_serial();
+    r->route = -1;
+    r->cost_micros = -1;
+    r->usage = (struct claw_usage){-1, -1, -1, -1};
+    r->start_us = claw_loop_clock_us();
+    make_id(r->id);
+    if (c) memcpy(r->peer, c->peer, sizeof r->peer);
+    claw_buf_init(&r->body, r->gen->gen->conf->server.max_body_bytes);
+    claw_buf_init(&r->out_body, 0);
+    claw_arena_init(&r->arena, r->first, REQ_BYTES - offsetof(struct claw_req, first), REQ_ARENA_CAP);
+    r->next = ctx->requests;
+    if (ctx->requests) ctx->requests->prev = r;
+    ctx->requests = r;
+    ctx->requests_n++;
+    return r;
+}
+
+void claw_req_free(struct claw_req *r)
+{
+    struct claw_worker_ctx *ctx = r->ctx;
+    CLAW_ASSERT(r->magic == REQ_MAGIC && !r->client && !r->lease.endpoint);
+    if (r->prev) r->prev->next = r->next;
+    else ctx->requests = r->next;
+    if (r->next) r->next->prev = r->prev;
+    ctx->requests_n--;
+    claw_buf_fini(&r->body);
+    claw_buf_fini(&r->out_body);
+    claw_arena_reset(&r->arena);
+    r->magic = 0;
+    claw_generation_local_unref(r->gen);
+    if (ctx->spare_n >= SPARE_MAX) {
+        free(r);
+        return;
+    }
+    r->next = ctx->spare;
+    ctx->spare = r;
+    ctx->spare_n++;
+}
+
+void claw_req_cancel_upstream(struct claw_req *r)
+{
+    claw_pool_cancel(&r->lease);
+    struct claw_client *c = r->client;
+    r->client = NULL;
+    if (c) claw_client_cancel(c);
+}
+
+uint32_t claw_req_elapsed_us(const struct claw_req *r) { return (uint32_t)(claw_loop_clock_us() - r->start_us); }
+
+const struct claw_conf *claw_req_conf(const struct claw_req *r) { return r->gen->gen->conf; }
+
+struct claw_str claw_req_route_id(const struct claw_req *r)
+{
+    return r->route >= 0 ? claw_req_conf(r)->routes[r->route].id : CLAW_STR("");
+}
+
+const struct claw_generation_upstream *claw_req_upstream(const struct claw_req *r)
+{
+    if (r->candidate >= r->candidates_n) return NULL;
+    return &r->gen->gen->upstreams[r->candidates[r->candidate].upstream];
+}
+
+struct claw_str claw_req_sent_model(const struct claw_req *r)
+{
+    if (r->candidate >= r->candidates_n || r->candidates[r->candidate].model.len == 0) return r->model;
+    return r->candidates[r->candidate].model;
+}
+
+/* ---- the upstream's head ----------------------------------------------------------------------------------------- */
+
+static bool proxy_writes(enum claw_header_id id)
+{
+    switch (id) {
+    case CLAW_H_HOST: case CLAW_H_CONTENT_LENGTH: case CLAW_H_TRANSFER_ENCODING: case CLAW_H_CONNECTION: case CLAW_H_KEEP_ALIVE:
+    case CLAW_H_UPGRADE: case CLAW_H_TE: case CLAW_H_TRAILER: case CLAW_H_EXPECT: case CLAW_H_PROXY_CONNECTION: return true;
+    default: return false;
+    }
+}
+
+/* Credentials and what tells about the client stay here; the rest of the end-to-end fields goes on. */
+static bool stays_here(enum claw_header_id id)
+{
+    switch (id) {
+    case CLAW_H_AUTHORIZATION: case CLAW_H_X_API_KEY: case CLAW_H_API_KEY: case CLAW_H_X_GOOG_API_KEY: case CLAW_H_COOKIE:
+    case CLAW_H_PROXY_AUTHORIZATION: case CLAW_H_PROXY_AUTHENTICATE: case CLAW_H_ACCEPT_ENCODING: case CLAW_H_FORWARDED:
+    case CLAW_H_X_FORWARDED_FOR: case CLAW_H_X_FORWARDED_HOST: case CLAW_H_X_FORWARDED_PROTO: case CLAW_H_X_REAL_IP: return true;
+    default: return proxy_writes(id);
+    }
+}
+
+int claw_req_set_header(struct claw_req *r, struct claw_str name, struct claw_str value)
+{
+    if (!claw_h1_is_token(name) || (value.ptr && !claw_h1_is_value(value)) || proxy_writes(claw_header_id_of(name))) return CLAW_EINVAL;
+    struct claw_conf_header h = {{claw_arena_dup(&r->arena, name.ptr, name.len), name.len}, {NULL, 0}};
+    if (value.ptr) h.value = (struct claw_str){claw_arena_dup(&r->arena, value.ptr, value.len), value.len};
+    if (!h.name.ptr || (value.ptr && !h.value.ptr)) return CLAW_EREQ_MEM;
+    for (size_t i = 0; i < r->out_headers_n; i++) {
+        if (!claw_str_ieq(r->out_headers[i].name, name)) continue;
+        r->out_headers[i] = h;
+        return 0;
+    }
+    if (r->out_headers_n == r->out_headers_cap) {
+        size_t cap = r->out_headers_cap ? r->out_headers_cap * 2 : 8;
+        void *grown = claw_arena_grow(&r->arena, r->out_headers, r->out_headers_cap * sizeof h, cap * sizeof h);
+        if (!grown) return CLAW_EREQ_MEM;
+        r->out_headers = grown;
+        r->out_headers_cap = cap;
+    }
+    r->out_headers[r->out_headers_n++] = h;
+    return 0;
+}
+
+static bool passes(const struct claw_req *r, const struct claw_generation_upstream *up, const struct claw_header *h)
+{
+    if (stays_here(h->id) || claw_head_hop(r->head, h)) return false;
+    if (h->name.len > 11 && strncasecmp(h->name.ptr, "x-openclaw-", 11) == 0) return false;
+    for (size_t i = 0; i < up->own_n; i++)
+        if (claw_str_ieq(up->own[i], h->name)) return false;
+    for (size_t i = 0; i < r->out_headers_n; i++)
+        if (claw_str_ieq(r->out_headers[i].name, h->name)) return false;
+    return true;
+}
+
+/* A client's key in the query (Gemini's ?key=) is a credential like those in fields. */
+static size_t write_query(char *to, struct claw_str query)
+{
+    char *at = to;
+    while (query.len) {
+        const char *amp = memchr(query.ptr, '&', query.len);
+        struct claw_str one = {query.ptr, amp ? (size_t)(amp - query.ptr) : query.len};
+        query.ptr += one.len + (amp != NULL);
+        query.len -= one.len + (amp != NULL);
+        if (claw_str_starts(one, CLAW_STR("key=")) || claw_str_starts(one, CLAW_STR("api_key="))) continue;
+        *at = at == to ? '?' : '&';
+        at++;
+        memcpy(at, one.ptr, one.len);
+        at += one.len;
+    }
+    return (size_t)(at - to);
+}
+
+/* base_url's path and the client's: with a path of its own, base_url stands for the client's leading "/v1". */
+static struct claw_str client_path(const struct claw_req *r, const struct claw_conf_url *url)
+{
+    struct claw_str p = r->out_path.len ? r->out_path : r->head->path;
+    if (r->out_path.len || url->path.len == 0) return p;
+    if (claw_str_starts(p, CLAW_STR("/v1/")) || claw_str_eqz(p, "/v1")) return (struct claw_str){p.ptr + 3, p.len - 3};
+    return p;
+}
+
+static char *put(char *at, struct claw_str s)
+{
+    memcpy(at, s.ptr, s.len);
+    return at + s.len;
+}
+
+static char *put_field(char *at, struct claw_str name, struct claw_str value)
+{
+    at = put(at, name);
+    *at++ = ':';
+    *at++ = ' ';
+    at = put(at, value);
+    *at++ = '\r';
+    *at++ = '\n';
+    return at;
+}
+
+static char *put_length(char *at, size_t n)
+{
+    char digits[24];
+    size_t k = sizeof digits;
+    do digits[--k] = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    return put_field(at, CLAW_STR("content-length"), (struct claw_str){digits + k, sizeof digits - k});
+}
+
+int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *out)
+{
+    const struct claw_generation_upstream *up = claw_req_upstream(r);
+    struct claw_str fixed = up->heads[up->heads_n > 1 ? r->serial % up->heads_n : 0];
+    struct claw_str path = client_path(r, &up->conf->url);
+    bool sized = body_bytes > 0 || r->head->content_length >= 0 || r->head->chunked;
+    size_t most = r->head->method.len + up->conf->url.path.len + path.len + r->head->query.len + fixed.len + 80;
+    for (size_t i = 0; i < r->head->n; i++) most += r->head->headers[i].name.len + r->head->headers[i].value.len + 4;
+    for (size_t i = 0; i < r->out_headers_n; i++) most += r->out_headers[i].name.len + r->out_headers[i].value.len + 4;
+    char *start = claw_arena_alloc(&r->arena, most), *at = start;
+    if (!start) return CLAW_EREQ_MEM;
+    at = put(at, r->head->method);
+    *at++ = ' ';
+    at = put(at, up->conf->url.path);
+    at = put(at, path.len || up->conf->url.path.len ? path : CLAW_STR("/"));
+    at += write_query(at, r->head->query);
+    at = put(at, CLAW_STR(" HTTP/1.1\r\n"));
+    if (r->out_headers_n == 0) {
+        at = put(at, fixed);
+    } else { /* a policy may replace or remove one of the fixed fields */
+        while (fixed.len) {
+            const char *nl = memchr(fixed.ptr, '\n', fixed.len);
+            struct claw_str line = {fixed.ptr, (size_t)(nl - fixed.ptr) + 1};
+            struct claw_str name = {line.ptr, (size_t)((const char *)memchr(line.ptr, ':', line.len) - line.ptr)};
+            bool replaced = false;
+            for (size_t i = 0; i < r->out_headers_n && !replaced; i++) replaced = claw_str_ieq(r->out_headers[i].name, name);
+            if (!replaced) at = put(at, line);
+            fixed.ptr += line.len;
+            fixed.len -= line.len;
+        }
+    }
+    for (size_t i = 0; i < r->head->n; i++)
+        if (passes(r, up, &r->head->headers[i])) at = put_field(at, r->head->headers[i].name, r->head->headers[i].value);
+    for (size_t i = 0; i < r->out_headers_n; i++)
+        if (r->out_headers[i].value.ptr) at = put_field(at, r->out_headers[i].name, r->out_headers[i].value);
+    if (sized) at = put_length(at, body_bytes);
+    *at++ = '\r';
+    *at++ = '\n';
+    CLAW_ASSERT((size_t)(at - start) <= most);
+    *out = (struct claw_str){start, (size_t)(at - start)};
+    return 0;
+}

@@ -1,0 +1,141 @@
+/* req: one request, from its first byte to its log line.
+ *
+ * Owner: the worker it came in on. Everything hangs on its arena and dies in claw_req_free, at the end of a loop turn.
+ * It pins one generation for its whole life. One pending operation at a time has one cancel: claw_req_cancel_upstream
+ * for an exchange, req->waiting for a policy that waits.
+ */
+#ifndef CLAW_PROXY_REQ_H
+#define CLAW_PROXY_REQ_H
+
+#include "base/json.h"
+#include "http/server.h"
+#include "http/sse.h"
+#include "proxy/generation.h"
+#include "proxy/pool.h"
+
+#define CLAW_CANDIDATES_MAX 16
+#define CLAW_ATTEMPTS_MAX 16
+
+enum claw_candidate_mask {
+    CLAW_MASK_REQUEST = 1, CLAW_MASK_RESPONSE = 2, CLAW_MASK_EVENT = 4, CLAW_MASK_RETRY = 8, CLAW_MASK_LOG = 16,
+};
+
+/* One place a request may go to, as the route step decided. */
+struct claw_candidate {
+    uint16_t upstream; /* index in the generation */
+    uint16_t mask;     /* which hooks apply there */
+    uint16_t tries;
+    struct claw_str model; /* sent instead of the asked one; "" : as asked */
+};
+
+struct claw_attempt {
+    uint16_t upstream;
+    uint16_t status;       /* 0: no head came */
+    int code;              /* CLAW_OK, or how it failed */
+    const char *kind;      /* NULL: fine */
+    uint32_t start_us, ttfb_us, end_us; /* since the request began; 0: not reached */
+    bool reused;
+};
+
+/* -1: not told. */
+struct claw_usage { int64_t input, output, cached, reasoning; };
+
+enum claw_commit { CLAW_HELD, CLAW_COMMITTED, CLAW_DONE };
+
+struct claw_worker_ctx; /* pipeline.h: what a worker lends its requests */
+struct claw_relay;
+
+struct claw_req {
+    uint32_t magic;
+    uint8_t step;           /* enum claw_step */
+    uint8_t commit;         /* enum claw_commit */
+    bool stepping, again;   /* the driver runs; a step is to be run when it returns */
+    bool stream;            /* the body asks for a stream */
+    bool has_json;          /* the body was scanned: json is valid */
+    bool finished;          /* logged; only the end of the turn is missing */
+    bool gone;              /* conn is no longer ours */
+    bool upload_done;       /* all of the client's body is here */
+    bool retried_stale;     /* a stale kept connection was replaced once in this attempt */
+    bool accounted;         /* usage was settled: cost and log fields are there */
+    bool outstanding;       /* counted in the upstream's facts */
+    struct claw_worker_ctx *ctx;
+    struct claw_generation_local *gen;
+    struct claw_conn *conn; /* NULL once gone */
+    struct claw_req *prev, *next; /* the worker's list of requests in flight */
+    struct claw_deferred deferred;
+    uint64_t serial;        /* unique in the process; Lua's handle holds it */
+    void *handle;           /* script's: the policy-facing object, made dead at release */
+    char id[33];            /* 32 hex digits */
+    char peer[46];
+
+    /* what came */
+    struct claw_head *head;
+    struct claw_buf body;
+    struct claw_json_top json;
+    struct claw_str model;  /* asked; "" : none */
+
+    /* what was decided */
+    int route;              /* index in conf, -1: none */
+    uint16_t route_mask;
+    struct claw_candidate candidates[CLAW_CANDIDATES_MAX];
+    unsigned candidates_n, candidate; /* the present one */
+    struct claw_attempt attempts[CLAW_ATTEMPTS_MAX];
+    unsigned attempts_n;    /* tries so far (may pass the array's end: only the first are kept) */
+
+    /* the exchange */
+    struct claw_lease lease;
+    struct claw_client *client;
+    struct claw_buf out_body;    /* what a policy made of the body for this attempt */
+    bool out_body_set;
+    struct claw_str out_path;    /* set by a policy: instead of the client's path behind base_url */
+    struct claw_conf_header *out_headers; /* set by policies for this attempt (value.ptr NULL: remove) */
+    size_t out_headers_n, out_headers_cap;
+    struct claw_relay *relay;
+    struct claw_timer timer;     /* backoff; the total deadline is checked against deadline_ms */
+    struct claw_timer deadline;
+    uint64_t deadline_ms;        /* loop clock; 0: none */
+    struct claw_failed_try *failed; /* pipeline's: what the retry step decides on */
+    void *waiting;               /* script's: a hook that waits */
+    void (*wait_cancel)(struct claw_req *r);
+
+    /* the outcome */
+    int status;                  /* sent to the client; 0: nothing was */
+    int error;                   /* CLAW_E*: why the proxy itself answered or cut */
+    const char *error_code;      /* of the envelope, when another word than the kind */
+    struct claw_str error_text;
+    struct claw_str upstream_error; /* last failure's text, for the log */
+    struct claw_usage usage;
+    int64_t cost_micros;         /* -1: unknown */
+    struct claw_str log_fields;  /* JSON members without braces, from log hooks; "" : none */
+    uint64_t start_us;           /* claw_loop_clock_us */
+    uint32_t ttfb_us, end_us;    /* since start */
+    uint32_t waited_us;          /* of that, for the upstream and the client's body */
+    uint32_t wait_from_us;
+    uint32_t overhead_us;        /* elapsed without waited, when the answer's head left */
+    uint64_t bytes_in, bytes_out;
+
+    struct claw_arena arena;
+    char first[];                /* the arena's first block */
+};
+
+/* A request on connection c, pinning the worker's current generation. NULL: out of memory. */
+struct claw_req *claw_req_new(struct claw_worker_ctx *ctx, struct claw_conn *c);
+/* Unpin, reset the arena, give the memory back. Only from the end of a turn. */
+void claw_req_free(struct claw_req *r);
+/* Give up the upstream exchange or lease under way, if any. */
+void claw_req_cancel_upstream(struct claw_req *r);
+/* Microseconds since the request began. */
+uint32_t claw_req_elapsed_us(const struct claw_req *r);
+const struct claw_conf *claw_req_conf(const struct claw_req *r);
+/* The route's id, "" before or without one; the present candidate's upstream (NULL: none). */
+struct claw_str claw_req_route_id(const struct claw_req *r);
+const struct claw_generation_upstream *claw_req_upstream(const struct claw_req *r);
+/* The model sent in the present attempt. */
+struct claw_str claw_req_sent_model(const struct claw_req *r);
+/* Set, replace (value.ptr not NULL) or remove a field of this attempt's head. Copies. CLAW_EINVAL: not a valid
+ * name or value, or one the proxy itself must write (host, content-length, transfer-encoding, connection …). */
+int claw_req_set_header(struct claw_req *r, struct claw_str name, struct claw_str value) CLAW_MUSTCHECK;
+/* The head of this attempt for the upstream (with the empty line), into the arena. */
+int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *out) CLAW_MUSTCHECK;
+
+#endif

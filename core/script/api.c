@@ -1,0 +1,335 @@
+#include "script/api.h"
+
+#include <lauxlib.h>
+
+#define PICTURE_TOKENS 1000
+#define PICTURE_BYTES 512 /* a string this long without a character outside of base64 is no text */
+#define LOG_FIELDS 12
+
+/* lua/claw is ours: a wrong request here is a bug, but one that ends a request and not the process. */
+static struct claw_req *check_req(lua_State *L)
+{
+    if (!lua_islightuserdata(L, 1) || !lua_touserdata(L, 1)) luaL_typerror(L, 1, "request");
+    return lua_touserdata(L, 1);
+}
+
+static struct claw_str check_str(lua_State *L, int arg)
+{
+    struct claw_str s;
+    s.ptr = luaL_checklstring(L, arg, &s.len);
+    return s;
+}
+
+/* ---- the client's request ----------------------------------------------------------------------------------- */
+
+void claw_api_push_header(lua_State *L, const struct claw_req *r, struct claw_str name)
+{
+    const struct claw_head *h = r->head;
+    const struct claw_header *first = NULL;
+    size_t i = 0;
+    for (; h && i < h->n && !first; i++)
+        if (claw_str_ieq(h->headers[i].name, name)) first = &h->headers[i];
+    if (!first) {
+        lua_pushnil(L);
+        return;
+    }
+    luaL_Buffer b;
+    bool joined = false;
+    for (; i < h->n; i++) {
+        if (!claw_str_ieq(h->headers[i].name, name)) continue;
+        if (!joined) {
+            luaL_buffinit(L, &b);
+            luaL_addlstring(&b, first->value.ptr, first->value.len);
+            joined = true;
+        }
+        luaL_addlstring(&b, ", ", 2);
+        luaL_addlstring(&b, h->headers[i].value.ptr, h->headers[i].value.len);
+    }
+    if (joined) luaL_pushresult(&b);
+    else lua_pushlstring(L, first->value.ptr, first->value.len);
+}
+
+static int core_header(lua_State *L)
+{
+    const struct claw_req *r = check_req(L);
+    claw_api_push_header(L, r, check_str(L, 2));
+    return 1;
+}
+
+static int hex(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* application/x-www-form-urlencoded (WHATWG URL 5.1): a stray % stands for itself. */
+static void push_decoded(lua_State *L, struct claw_str s)
+{
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        if (c == '+') {
+            c = ' ';
+        } else if (c == '%' && i + 2 < s.len && hex(s.ptr[i + 1]) >= 0 && hex(s.ptr[i + 2]) >= 0) {
+            c = (char)(hex(s.ptr[i + 1]) << 4 | hex(s.ptr[i + 2]));
+            i += 2;
+        }
+        luaL_addchar(&b, c);
+    }
+    luaL_pushresult(&b);
+}
+
+static int core_query(lua_State *L)
+{
+    const struct claw_req *r = check_req(L);
+    check_str(L, 2);
+    struct claw_str rest = r->head ? r->head->query : CLAW_STR("");
+    while (rest.len) {
+        const char *amp = memchr(rest.ptr, '&', rest.len);
+        struct claw_str pair = {rest.ptr, amp ? (size_t)(amp - rest.ptr) : rest.len};
+        rest.ptr += pair.len + (amp != NULL);
+        rest.len -= pair.len + (amp != NULL);
+        const char *eq = memchr(pair.ptr, '=', pair.len);
+        struct claw_str name = {pair.ptr, eq ? (size_t)(eq - pair.ptr) : pair.len};
+        push_decoded(L, name);
+        bool same = lua_rawequal(L, -1, 2);
+        lua_pop(L, 1);
+        if (!same) continue;
+        push_decoded(L, eq ? (struct claw_str){eq + 1, pair.len - name.len - 1} : CLAW_STR(""));
+        return 1;
+    }
+    lua_pushnil(L);
+    return 1;
+}
+
+static int core_json(lua_State *L)
+{
+    const struct claw_req *r = check_req(L);
+    struct claw_str path = check_str(L, 2);
+    if (r->has_json) claw_value_push_path(L, &r->json, path);
+    else lua_pushnil(L);
+    return 1;
+}
+
+static int core_client_ip(lua_State *L)
+{
+    lua_pushstring(L, check_req(L)->peer);
+    return 1;
+}
+
+static bool is_base64(char c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '+' && c <= ';') || c == '=' || c == '_' || c == '\\';
+}
+
+static bool is_binary(const char *p, size_t n)
+{
+    if (n < PICTURE_BYTES) return false;
+    for (size_t i = 0; i < PICTURE_BYTES; i++)
+        if (!is_base64(p[i])) return false;
+    return true;
+}
+
+int64_t claw_api_estimate(struct claw_str body, bool json)
+{
+    if (!json) return (int64_t)(body.len + 3) / 4;
+    int64_t bytes = 0, pictures = 0;
+    const char *p = body.ptr, *end = p + body.len;
+    while (p < end && (p = memchr(p, '"', (size_t)(end - p)))) {
+        const char *from = ++p;
+        /* The body was checked: every string has its end. */
+        while (p < end && *p != '"') p += *p == '\\' ? 2 : 1;
+        if (p > end) p = end;
+        if (is_binary(from, (size_t)(p - from))) pictures++;
+        else bytes += p - from;
+        p++;
+    }
+    return (bytes + 3) / 4 + pictures * PICTURE_TOKENS;
+}
+
+static int core_estimate(lua_State *L)
+{
+    struct claw_req *r = check_req(L);
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
+    if (!h->estimated) {
+        h->tokens = claw_api_estimate(claw_buf_str(&r->body), r->has_json);
+        h->estimated = true;
+    }
+    lua_pushnumber(L, (lua_Number)h->tokens);
+    return 1;
+}
+
+static int core_request(lua_State *L)
+{
+    claw_api_push(L, check_req(L), CLAW_API_REQ);
+    return 1;
+}
+
+static int core_body(lua_State *L)
+{
+    claw_api_push_body(L, check_req(L));
+    return 1;
+}
+
+static int core_response_body(lua_State *L)
+{
+    claw_api_push_answer(L, check_req(L));
+    return 1;
+}
+
+/* ---- the world ---------------------------------------------------------------------------------------------- */
+
+static uint64_t now_ms(const struct claw_vm *vm)
+{
+    return vm->ctx && vm->ctx->loop ? claw_loop_now_ms(vm->ctx->loop) : claw_loop_clock_us() / 1000;
+}
+
+static int core_facts(lua_State *L)
+{
+    struct claw_vm *vm = claw_vm_of(L);
+    lua_Integer i = luaL_checkinteger(L, 1);
+    struct claw_str model = CLAW_STR("");
+    if (!lua_isnoneornil(L, 2)) model = check_str(L, 2);
+    if (!vm->gen || i < 1 || (size_t)i > vm->gen->conf->upstreams_n) return luaL_error(L, "there is no upstream %d", (int)i);
+    const struct claw_upstream_stats *s = vm->gen->upstreams[i - 1].stats;
+    struct claw_upstream_facts f = {0, -1, -1, 0};
+    if (s) claw_upstream_stats_get(s, model, now_ms(vm), &f);
+    lua_pushnumber(L, (lua_Number)f.outstanding);
+    if (f.ewma_ttfb_ms >= 0) {
+        lua_pushnumber(L, f.ewma_ttfb_ms);
+        lua_pushnumber(L, (lua_Number)f.age_ms);
+    } else {
+        lua_pushnil(L);
+        lua_pushnil(L);
+    }
+    if (f.mean_output >= 0) lua_pushnumber(L, f.mean_output);
+    else lua_pushnil(L);
+    return 4;
+}
+
+static int core_random(lua_State *L)
+{
+    lua_pushnumber(L, claw_vm_random(claw_vm_of(L)));
+    return 1;
+}
+
+static int core_now_ms(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)now_ms(claw_vm_of(L)));
+    return 1;
+}
+
+static int core_hash(lua_State *L)
+{
+    uint64_t h = claw_str_hash(check_str(L, 1), 0);
+    h ^= h >> 33; /* FNV-1a's low bits alone are weak on short strings */
+    h *= 0xff51afd7ed558ccdu;
+    lua_pushnumber(L, (lua_Number)(h >> 32));
+    return 1;
+}
+
+/* ---- log ---------------------------------------------------------------------------------------------------- */
+
+struct log_line {
+    const char *key[LOG_FIELDS], *value[LOG_FIELDS];
+    int n;
+};
+
+/* Replace the string on top by an entry of the table at `kept`, which keeps its bytes where they are. */
+static const char *keep(lua_State *L, int kept)
+{
+    const char *z = lua_tostring(L, -1);
+    lua_rawseti(L, kept, (int)lua_objlen(L, kept) + 1);
+    return z;
+}
+
+static void gather(lua_State *L, int idx, struct log_line *line)
+{
+    struct claw_buf *text = &claw_vm_of(L)->text;
+    lua_newtable(L);
+    int kept = lua_gettop(L);
+    for (lua_pushnil(L); lua_next(L, idx) && line->n < LOG_FIELDS; lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING || lua_objlen(L, -2) == 0) continue;
+        bool raw = lua_type(L, -1) != LUA_TSTRING;
+        luaL_gsub(L, lua_tostring(L, -2), "#", "_");
+        if (raw) {
+            lua_pushliteral(L, "#");
+            lua_concat(L, 2);
+        }
+        line->key[line->n] = keep(L, kept);
+        if (raw) {
+            claw_buf_clear(text);
+            claw_value_write(L, -1, text, 4);
+            struct claw_str s = claw_buf_str(text);
+            lua_pushlstring(L, s.ptr, s.len);
+        } else {
+            lua_pushvalue(L, -1);
+        }
+        line->value[line->n++] = keep(L, kept);
+    }
+}
+
+static int core_log(lua_State *L)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error", NULL};
+    enum claw_log_level level = (enum claw_log_level)luaL_checkoption(L, 1, "info", names);
+    const char *message = luaL_checkstring(L, 2);
+    if (!claw_log_on(level)) return 0;
+    struct log_line l = {.n = 0};
+    if (lua_istable(L, 3)) gather(L, 3, &l);
+    claw_log_event(level, message, l.key[0], l.value[0], l.key[1], l.value[1], l.key[2], l.value[2], l.key[3],
+                   l.value[3], l.key[4], l.value[4], l.key[5], l.value[5], l.key[6], l.value[6], l.key[7], l.value[7],
+                   l.key[8], l.value[8], l.key[9], l.value[9], l.key[10], l.value[10], l.key[11], l.value[11], NULL);
+    return 0;
+}
+
+/* ---- chunks and documents ----------------------------------------------------------------------------------- */
+
+static int core_load(lua_State *L)
+{
+    struct claw_str source = check_str(L, 1);
+    return claw_vm_load(L, source, luaL_checkstring(L, 2), true);
+}
+
+static int core_setfenv(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    if (!lua_setfenv(L, 1)) return luaL_error(L, "this function's environment cannot be set");
+    return 1;
+}
+
+static int core_is_doc(lua_State *L)
+{
+    lua_pushboolean(L, claw_document_test(L, 1) != NULL);
+    return 1;
+}
+
+static int core_changed(lua_State *L)
+{
+    lua_pushboolean(L, claw_json_doc_changed(claw_document_check(L, 1)->doc));
+    return 1;
+}
+
+void claw_api_push_core(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"header", core_header}, {"query", core_query}, {"json", core_json}, {"client_ip", core_client_ip},
+        {"estimate", core_estimate}, {"facts", core_facts}, {"random", core_random}, {"now_ms", core_now_ms},
+        {"hash", core_hash}, {"request", core_request}, {"body", core_body}, {"response_body", core_response_body},
+        {"changed", core_changed}, {"is_doc", core_is_doc}, {"log", core_log}, {"load", core_load},
+        {"setfenv", core_setfenv}, {NULL, NULL},
+    };
+    lua_newtable(L);
+    for (const luaL_Reg *f = functions; f->name; f++) {
+        lua_pushcfunction(L, f->func);
+        lua_setfield(L, -2, f->name);
+    }
+    lua_pushlightuserdata(L, NULL);
+    lua_setfield(L, -2, "null");
+    claw_document_push_functions(L);
+    lua_setfield(L, -2, "doc");
+}

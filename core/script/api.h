@@ -1,0 +1,64 @@
+/* api: what C offers to Lua.
+ *
+ *   core     a table of functions for lua/claw (the contract is in lua/README.md); requests are light userdata there
+ *            and never reach a policy
+ *   req      the policy-facing object: a userdata tied to its request by a struct claw_life. All objects of one
+ *            request share a table (their environment), which the registry holds until claw_api_release.
+ *
+ * Fields of req: id method path query model stream route status elapsed_ms attempts usage cost_micros, ctx (the
+ * policy's own table), body (the original, read-only), client { ip headers header(name) }, upstream { name url model
+ * path headers }; path and headers can be assigned. What is not there is nil; assigning to anything else raises.
+ */
+#ifndef CLAW_SCRIPT_API_H
+#define CLAW_SCRIPT_API_H
+
+#include "proxy/pipeline.h"
+#include "script/document.h"
+
+/* The request's table: integer keys. */
+enum claw_api_slot {
+    CLAW_API_LIFE = 1, CLAW_API_REQ, CLAW_API_CLIENT, CLAW_API_CLIENT_HEADERS, CLAW_API_UPSTREAM,
+    CLAW_API_UPSTREAM_HEADERS, CLAW_API_HEADER_FN, CLAW_API_CTX, CLAW_API_BODY, CLAW_API_ATTEMPT, CLAW_API_ANSWER,
+};
+
+/* In the request's arena, at r->handle. */
+struct claw_api_handle {
+    struct claw_vm *vm;
+    int ref;                       /* of the request's table, in the registry */
+    struct claw_life *life;
+    struct claw_json_doc *attempt; /* this attempt's body, once asked for */
+    struct claw_json_doc *answer_doc;
+    struct claw_str answer;        /* the whole answer a response hook looks at */
+    bool estimated;
+    int64_t tokens;
+    struct claw_buf out;           /* what a response hook made of it */
+};
+
+/* Make the metatables. Once a VM. */
+void claw_api_register(lua_State *L);
+/* Push the core table. */
+void claw_api_push_core(lua_State *L);
+
+/* These may raise. */
+struct claw_api_handle *claw_api_handle_of(lua_State *L, struct claw_req *r);
+/* Push one object of the request, made on first use. */
+void claw_api_push(lua_State *L, struct claw_req *r, enum claw_api_slot slot);
+/* Push the body of this attempt as a document (nil when it is no JSON), with the model that is sent. */
+void claw_api_push_body(lua_State *L, struct claw_req *r);
+/* Push the answer: a document, or a string. */
+void claw_api_push_answer(lua_State *L, struct claw_req *r);
+/* A new attempt: its body is made anew when asked for. */
+void claw_api_begin_attempt(lua_State *L, struct claw_req *r);
+/* The answer response hooks look at from here on. */
+void claw_api_begin_answer(lua_State *L, struct claw_req *r, struct claw_str body);
+/* All values of a field joined by ", ", or nil. */
+void claw_api_push_header(lua_State *L, const struct claw_req *r, struct claw_str name);
+
+/* Estimated input tokens of a JSON body (or of any text): a quarter of its strings' bytes; binary data in base64
+ * counts as a picture does. */
+int64_t claw_api_estimate(struct claw_str body, bool json);
+
+/* The request is over: whatever Lua still holds of it says so. Never raises. */
+void claw_api_release(struct claw_req *r);
+
+#endif

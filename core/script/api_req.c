@@ -1,0 +1,443 @@
+#include "script/api.h"
+
+#include <lauxlib.h>
+
+/* One userdata type for req and the objects inside of it: `slot` says which one it is. */
+struct view {
+    struct claw_req *r; /* NULL once the request is over */
+    struct claw_life life;
+    struct view *root;  /* the one whose r and life count: kept by the request's table */
+    uint64_t serial;
+    enum claw_api_slot slot;
+};
+
+static const char view_type[] = "claw.req";
+static const char *const slot_names[] = {
+    [CLAW_API_LIFE] = "", [CLAW_API_REQ] = "req", [CLAW_API_CLIENT] = "req.client", [CLAW_API_CLIENT_HEADERS] = "req.client.headers",
+    [CLAW_API_UPSTREAM] = "req.upstream", [CLAW_API_UPSTREAM_HEADERS] = "req.upstream.headers",
+};
+
+static struct view *check_view(lua_State *L, int idx)
+{
+    struct view *v = luaL_checkudata(L, idx, view_type);
+    if (!v->root->life.alive) luaL_error(L, "the request is over: %s cannot be used any more", slot_names[v->slot]);
+    CLAW_ASSERT(v->root->r && v->root->r->serial == v->root->serial);
+    return v;
+}
+
+/* ---- the request's table ------------------------------------------------------------------------------------ */
+
+static struct view *new_view(lua_State *L, int env, struct view *root, enum claw_api_slot slot)
+{
+    struct view *v = lua_newuserdata(L, sizeof *v);
+    *v = (struct view){.root = root ? root : v, .slot = slot};
+    luaL_getmetatable(L, view_type);
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, env);
+    lua_setfenv(L, -2);
+    return v;
+}
+
+static void free_out(void *arg) { claw_buf_fini(arg); }
+
+struct claw_api_handle *claw_api_handle_of(lua_State *L, struct claw_req *r)
+{
+    if (r->handle) return r->handle;
+    struct claw_api_handle *h = claw_arena_zalloc(&r->arena, sizeof *h);
+    if (!h || claw_arena_defer(&r->arena, free_out, &h->out) != CLAW_OK) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
+    claw_buf_init(&h->out, 0);
+    luaL_checkstack(L, 8, NULL);
+    lua_createtable(L, CLAW_API_ANSWER, 0);
+    struct view *root = new_view(L, lua_gettop(L), NULL, CLAW_API_REQ);
+    root->r = r;
+    root->serial = r->serial;
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, -3, CLAW_API_LIFE);
+    lua_rawseti(L, -2, CLAW_API_REQ);
+    h->vm = claw_vm_of(L);
+    h->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    /* Nothing can raise any more: from here on release finds it. */
+    h->life = &root->life;
+    h->life->alive = true;
+    r->handle = h;
+    return h;
+}
+
+void claw_api_release(struct claw_req *r)
+{
+    struct claw_api_handle *h = r->handle;
+    if (!h) return;
+    struct view *root = (struct view *)((char *)h->life - offsetof(struct view, life));
+    root->life.alive = false;
+    root->r = NULL;
+    luaL_unref(h->vm->L, LUA_REGISTRYINDEX, h->ref);
+    r->handle = NULL;
+}
+
+/* Push the request's table; the handle. */
+static struct claw_api_handle *push_env(lua_State *L, struct claw_req *r)
+{
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->ref);
+    return h;
+}
+
+static void push_original(lua_State *L, struct claw_req *r, struct claw_api_handle *h);
+static int call_header(lua_State *L);
+
+/* What the slot holds at first; the request's table is on top. */
+static void make_slot(lua_State *L, struct claw_req *r, struct claw_api_handle *h, enum claw_api_slot slot)
+{
+    struct view *root = (struct view *)((char *)h->life - offsetof(struct view, life));
+    switch (slot) {
+    case CLAW_API_CLIENT:
+    case CLAW_API_CLIENT_HEADERS:
+    case CLAW_API_UPSTREAM:
+    case CLAW_API_UPSTREAM_HEADERS: new_view(L, lua_gettop(L), root, slot); return;
+    case CLAW_API_CTX: lua_newtable(L); return;
+    case CLAW_API_HEADER_FN:
+        lua_rawgeti(L, -1, CLAW_API_REQ);
+        lua_pushcclosure(L, call_header, 1);
+        return;
+    case CLAW_API_BODY: push_original(L, r, h); return;
+    case CLAW_API_LIFE:
+    case CLAW_API_REQ:
+    case CLAW_API_ATTEMPT:
+    case CLAW_API_ANSWER: break;
+    }
+    lua_pushnil(L);
+}
+
+void claw_api_push(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
+{
+    luaL_checkstack(L, 8, NULL);
+    struct claw_api_handle *h = push_env(L, r);
+    lua_rawgeti(L, -1, slot);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        make_slot(L, r, h, slot);
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, -3, slot);
+    }
+    lua_remove(L, -2);
+}
+
+/* ---- bodies ------------------------------------------------------------------------------------------------- */
+
+/* A document over `text`; false: it is no JSON. */
+static bool make_doc(lua_State *L, struct claw_req *r, struct claw_str text, struct claw_json_doc **out)
+{
+    struct claw_json_err err;
+    int rc = claw_json_doc_new(&r->arena, text, out, &err);
+    if (rc == CLAW_EBAD_JSON) return false;
+    if (rc != CLAW_OK) luaL_error(L, "%s", claw_err_text(rc));
+    return true;
+}
+
+/* The request's table is on top. */
+static void push_original(lua_State *L, struct claw_req *r, struct claw_api_handle *h)
+{
+    struct claw_json_doc *doc;
+    if (r->has_json && make_doc(L, r, claw_buf_str(&r->body), &doc))
+        claw_document_push(L, -1, h->life, doc, claw_json_doc_root(doc), true);
+    else lua_pushnil(L);
+}
+
+/* The model this attempt sends stands in the body before a hook sees it. */
+static void set_model(lua_State *L, struct claw_req *r, struct claw_json_doc *doc)
+{
+    struct claw_json_node *root = claw_json_doc_root(doc), *n;
+    if (r->candidate >= r->candidates_n || claw_json_node_type(root) != CLAW_JSON_OBJECT) return;
+    struct claw_str model = r->candidates[r->candidate].model;
+    if (model.len == 0) return;
+    struct claw_buf *text = &claw_vm_of(L)->text;
+    claw_buf_clear(text);
+    int rc = claw_buf_add_json(text, model);
+    if (rc == CLAW_OK) rc = claw_json_node_new(doc, claw_buf_str(text), &n);
+    if (rc == CLAW_OK) rc = claw_json_node_set(root, CLAW_STR("model"), n);
+    if (rc != CLAW_OK) luaL_error(L, "%s", claw_err_text(rc));
+}
+
+void claw_api_push_body(lua_State *L, struct claw_req *r)
+{
+    struct claw_json_doc *doc;
+    luaL_checkstack(L, 8, NULL);
+    struct claw_api_handle *h = push_env(L, r);
+    lua_rawgeti(L, -1, CLAW_API_ATTEMPT);
+    if (lua_isnil(L, -1) && r->has_json && make_doc(L, r, claw_buf_str(&r->body), &doc)) {
+        lua_pop(L, 1);
+        set_model(L, r, doc);
+        claw_document_push(L, -1, h->life, doc, claw_json_doc_root(doc), false);
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, -3, CLAW_API_ATTEMPT);
+        h->attempt = doc;
+    }
+    lua_remove(L, -2);
+}
+
+void claw_api_begin_attempt(lua_State *L, struct claw_req *r)
+{
+    struct claw_api_handle *h = push_env(L, r);
+    lua_pushnil(L);
+    lua_rawseti(L, -2, CLAW_API_ATTEMPT);
+    lua_pop(L, 1);
+    h->attempt = NULL;
+}
+
+void claw_api_begin_answer(lua_State *L, struct claw_req *r, struct claw_str body)
+{
+    struct claw_api_handle *h = push_env(L, r);
+    lua_pushnil(L);
+    lua_rawseti(L, -2, CLAW_API_ANSWER);
+    lua_pop(L, 1);
+    h->answer = body;
+    h->answer_doc = NULL;
+}
+
+void claw_api_push_answer(lua_State *L, struct claw_req *r)
+{
+    struct claw_json_doc *doc;
+    luaL_checkstack(L, 8, NULL);
+    struct claw_api_handle *h = push_env(L, r);
+    lua_rawgeti(L, -1, CLAW_API_ANSWER);
+    if (lua_isnil(L, -1) && h->answer.ptr) {
+        lua_pop(L, 1);
+        if (make_doc(L, r, h->answer, &doc)) {
+            claw_document_push(L, -1, h->life, doc, claw_json_doc_root(doc), false);
+            h->answer_doc = doc;
+        } else {
+            lua_pushlstring(L, h->answer.ptr, h->answer.len);
+        }
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, -3, CLAW_API_ANSWER);
+    }
+    lua_remove(L, -2);
+}
+
+/* ---- fields ------------------------------------------------------------------------------------------------- */
+
+static void push_str(lua_State *L, struct claw_str s) { lua_pushlstring(L, s.ptr ? s.ptr : "", s.len); }
+
+static void push_str_or_nil(lua_State *L, struct claw_str s)
+{
+    if (s.len) push_str(L, s);
+    else lua_pushnil(L);
+}
+
+static void set_number(lua_State *L, const char *key, double n)
+{
+    lua_pushnumber(L, n);
+    lua_setfield(L, -2, key);
+}
+
+static void push_attempts(lua_State *L, const struct claw_req *r)
+{
+    const struct claw_conf *conf = claw_req_conf(r);
+    unsigned n = r->attempts_n < CLAW_ATTEMPTS_MAX ? r->attempts_n : CLAW_ATTEMPTS_MAX;
+    lua_createtable(L, (int)n, 0);
+    for (unsigned i = 0; i < n; i++) {
+        const struct claw_attempt *a = &r->attempts[i];
+        lua_createtable(L, 0, 4);
+        if (a->upstream < conf->upstreams_n) push_str(L, conf->upstreams[a->upstream].name);
+        else lua_pushnil(L);
+        lua_setfield(L, -2, "upstream");
+        if (a->status) set_number(L, "status", a->status);
+        if (a->kind) {
+            lua_pushstring(L, a->kind);
+            lua_setfield(L, -2, "kind");
+        }
+        if (a->end_us >= a->start_us) set_number(L, "ms", (a->end_us - a->start_us) / 1000.0);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+}
+
+static void push_usage(lua_State *L, const struct claw_usage *u)
+{
+    if (u->input < 0 && u->output < 0 && u->cached < 0 && u->reasoning < 0) {
+        lua_pushnil(L);
+        return;
+    }
+    lua_createtable(L, 0, 4);
+    if (u->input >= 0) set_number(L, "input", (double)u->input);
+    if (u->output >= 0) set_number(L, "output", (double)u->output);
+    if (u->cached >= 0) set_number(L, "cached", (double)u->cached);
+    if (u->reasoning >= 0) set_number(L, "reasoning", (double)u->reasoning);
+}
+
+enum field {
+    F_ID = 1, F_METHOD, F_PATH, F_QUERY, F_MODEL, F_STREAM, F_ROUTE, F_STATUS, F_CLIENT, F_BODY, F_UPSTREAM, F_ATTEMPTS,
+    F_USAGE, F_COST, F_CTX, F_ELAPSED, F_IP, F_HEADERS, F_HEADER, F_NAME, F_URL,
+};
+static const struct { const char *name; enum field field; } fields[] = {
+    {"id", F_ID}, {"method", F_METHOD}, {"path", F_PATH}, {"query", F_QUERY}, {"model", F_MODEL}, {"stream", F_STREAM},
+    {"route", F_ROUTE}, {"status", F_STATUS}, {"client", F_CLIENT}, {"body", F_BODY}, {"upstream", F_UPSTREAM},
+    {"attempts", F_ATTEMPTS}, {"usage", F_USAGE}, {"cost_micros", F_COST}, {"ctx", F_CTX}, {"elapsed_ms", F_ELAPSED},
+    {"ip", F_IP}, {"headers", F_HEADERS}, {"header", F_HEADER}, {"name", F_NAME}, {"url", F_URL},
+};
+
+static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
+{
+    static const struct claw_head no_head;
+    const struct claw_head *head = r->head ? r->head : &no_head;
+    switch (f) {
+    case F_ID: lua_pushstring(L, r->id); return;
+    case F_METHOD: push_str(L, head->method); return;
+    case F_PATH: push_str(L, head->path); return;
+    case F_QUERY: push_str(L, head->query); return;
+    case F_MODEL: push_str_or_nil(L, r->model); return;
+    case F_STREAM: lua_pushboolean(L, r->stream); return;
+    case F_ROUTE: push_str_or_nil(L, claw_req_route_id(r)); return;
+    case F_STATUS:
+        if (r->status) lua_pushinteger(L, r->status);
+        else lua_pushnil(L);
+        return;
+    case F_CLIENT: claw_api_push(L, r, CLAW_API_CLIENT); return;
+    case F_BODY: claw_api_push(L, r, CLAW_API_BODY); return;
+    case F_UPSTREAM:
+        if (claw_req_upstream(r)) claw_api_push(L, r, CLAW_API_UPSTREAM);
+        else lua_pushnil(L);
+        return;
+    case F_ATTEMPTS: push_attempts(L, r); return;
+    case F_USAGE: push_usage(L, &r->usage); return;
+    case F_COST:
+        if (r->cost_micros >= 0) lua_pushnumber(L, (double)r->cost_micros);
+        else lua_pushnil(L);
+        return;
+    case F_CTX: claw_api_push(L, r, CLAW_API_CTX); return;
+    case F_ELAPSED: lua_pushnumber(L, claw_req_elapsed_us(r) / 1000.0); return;
+    default: lua_pushnil(L); return;
+    }
+}
+
+static void push_client_field(lua_State *L, struct claw_req *r, enum field f)
+{
+    switch (f) {
+    case F_IP: lua_pushstring(L, r->peer); return;
+    case F_HEADERS: claw_api_push(L, r, CLAW_API_CLIENT_HEADERS); return;
+    case F_HEADER: claw_api_push(L, r, CLAW_API_HEADER_FN); return;
+    default: lua_pushnil(L); return;
+    }
+}
+
+static void push_upstream_field(lua_State *L, struct claw_req *r, enum field f)
+{
+    const struct claw_generation_upstream *u = claw_req_upstream(r);
+    switch (u ? f : 0) {
+    case F_NAME: push_str(L, u->conf->name); return;
+    case F_URL: push_str(L, u->conf->url.text); return;
+    case F_MODEL: push_str_or_nil(L, claw_req_sent_model(r)); return;
+    case F_PATH: push_str(L, r->out_path.len || !r->head ? r->out_path : r->head->path); return;
+    case F_HEADERS: claw_api_push(L, r, CLAW_API_UPSTREAM_HEADERS); return;
+    default: lua_pushnil(L); return;
+    }
+}
+
+/* What a policy set for this attempt; the rest is the proxy's business, keys above all. */
+static void push_upstream_header(lua_State *L, const struct claw_req *r, struct claw_str name)
+{
+    for (size_t i = 0; i < r->out_headers_n; i++) {
+        if (!claw_str_ieq(r->out_headers[i].name, name)) continue;
+        if (r->out_headers[i].value.ptr) push_str(L, r->out_headers[i].value);
+        else lua_pushnil(L);
+        return;
+    }
+    lua_pushnil(L);
+}
+
+/* Upvalue 1: field name to enum field. */
+static int view_index(lua_State *L)
+{
+    struct view *v = check_view(L, 1);
+    struct claw_req *r = v->root->r;
+    if (lua_type(L, 2) != LUA_TSTRING) return lua_pushnil(L), 1;
+    struct claw_str key;
+    key.ptr = lua_tolstring(L, 2, &key.len);
+    if (v->slot == CLAW_API_CLIENT_HEADERS) return claw_api_push_header(L, r, key), 1;
+    if (v->slot == CLAW_API_UPSTREAM_HEADERS) return push_upstream_header(L, r, key), 1;
+    lua_pushvalue(L, 2);
+    lua_rawget(L, lua_upvalueindex(1));
+    enum field f = (enum field)lua_tointeger(L, -1);
+    if (v->slot == CLAW_API_REQ) push_req_field(L, r, f);
+    else if (v->slot == CLAW_API_CLIENT) push_client_field(L, r, f);
+    else push_upstream_field(L, r, f);
+    return 1;
+}
+
+/* req.client.header("x"), and req.client:header("x") for those used to methods. */
+static int call_header(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    struct view *v = check_view(L, lua_gettop(L));
+    struct claw_str name;
+    name.ptr = luaL_checklstring(L, lua_type(L, 1) == LUA_TUSERDATA ? 2 : 1, &name.len);
+    claw_api_push_header(L, v->root->r, name);
+    return 1;
+}
+
+/* ---- assignments -------------------------------------------------------------------------------------------- */
+
+static void set_path(lua_State *L, struct claw_req *r)
+{
+    struct claw_str s;
+    s.ptr = luaL_checklstring(L, 3, &s.len);
+    bool good = s.len > 0 && s.ptr[0] == '/';
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.ptr[i] <= ' ' || (unsigned char)s.ptr[i] >= 0x7f || s.ptr[i] == '#') good = false;
+    if (!good) luaL_error(L, "req.upstream.path: must begin with / and hold neither spaces, # nor control characters");
+    char *copy = claw_arena_dup(&r->arena, s.ptr, s.len);
+    if (!copy) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
+    r->out_path = (struct claw_str){copy, s.len};
+}
+
+static void set_header(lua_State *L, struct claw_req *r)
+{
+    struct claw_str name, value = {NULL, 0};
+    name.ptr = luaL_checklstring(L, 2, &name.len);
+    if (!lua_isnil(L, 3)) value.ptr = luaL_checklstring(L, 3, &value.len);
+    int rc = claw_req_set_header(r, name, value);
+    if (rc == CLAW_EINVAL)
+        luaL_error(L, "req.upstream.headers[\"%s\"]: no valid field name or value, or a field the proxy writes itself", name.ptr);
+    if (rc != CLAW_OK) luaL_error(L, "%s", claw_err_text(rc));
+}
+
+static int view_newindex(lua_State *L)
+{
+    struct view *v = check_view(L, 1);
+    const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : luaL_typename(L, 2);
+    lua_settop(L, 3);
+    if (v->slot == CLAW_API_UPSTREAM_HEADERS) return set_header(L, v->root->r), 0;
+    if (v->slot == CLAW_API_UPSTREAM && strcmp(key, "path") == 0) return set_path(L, v->root->r), 0;
+    const char *hint = "use req.ctx for notes of your own";
+    if (v->slot == CLAW_API_CLIENT || v->slot == CLAW_API_CLIENT_HEADERS) hint = "what the client sent stays as it came; req.upstream is what goes out";
+    if (v->slot == CLAW_API_UPSTREAM) hint = "only path and headers[name] can be set; the model is body.model";
+    if (v->slot == CLAW_API_REQ && strcmp(key, "body") == 0) hint = "change or return the hook's body argument";
+    return luaL_error(L, "%s.%s cannot be assigned: %s", slot_names[v->slot], key, hint);
+}
+
+static int view_tostring(lua_State *L)
+{
+    const struct view *v = luaL_checkudata(L, 1, view_type);
+    if (!v->root->life.alive) lua_pushfstring(L, "%s (over)", slot_names[v->slot]);
+    else lua_pushfstring(L, "%s (%s)", slot_names[v->slot], v->root->r->id);
+    return 1;
+}
+
+void claw_api_register(lua_State *L)
+{
+    luaL_newmetatable(L, view_type);
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        lua_pushinteger(L, fields[i].field);
+        lua_setfield(L, -2, fields[i].name);
+    }
+    lua_pushcclosure(L, view_index, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, view_newindex);
+    lua_setfield(L, -2, "__newindex");
+    lua_pushcfunction(L, view_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pushliteral(L, "claw.req");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    claw_document_register(L);
+}

@@ -1,0 +1,143 @@
+/* explain: -explain. A request made from a file, decided by the engine, sent nowhere. */
+#include "script/policy_part.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+
+#define ARENA_MAX (8u << 20)
+
+struct explained {
+    struct claw_policy_vm *p;
+    struct claw_req *r;
+    struct claw_buf *out;
+    int rc;
+};
+
+static void explain_in(lua_State *L, void *arg)
+{
+    struct explained *x = arg;
+    claw_policy_push_fn(L, x->p, CLAW_ENGINE_EXPLAIN);
+    lua_pushlightuserdata(L, x->r);
+    lua_pushlstring(L, x->r->head->method.ptr, x->r->head->method.len);
+    lua_pushlstring(L, x->r->head->path.ptr, x->r->head->path.len);
+    if (x->r->model.len) lua_pushlstring(L, x->r->model.ptr, x->r->model.len);
+    else lua_pushnil(L);
+    lua_pushboolean(L, x->r->stream);
+    lua_call(L, 5, 1);
+    if (lua_type(L, 1) != LUA_TSTRING) claw_task_raise(L, "explain", "the report is a %s", luaL_typename(L, 1));
+    struct claw_str s;
+    s.ptr = lua_tolstring(L, 1, &s.len);
+    x->rc = claw_buf_add_str(x->out, s);
+}
+
+static struct claw_str text_of(struct claw_req *r, struct claw_json_value v, struct claw_str missing)
+{
+    struct claw_str s = missing;
+    if (v.type == CLAW_JSON_STRING && claw_json_text(v, &r->arena, &s) != CLAW_OK) s = missing;
+    return s;
+}
+
+static int fill_headers(struct claw_req *r, struct claw_json_value headers)
+{
+    size_t n = claw_json_count(headers), pos = 0;
+    struct claw_str key;
+    struct claw_json_value v;
+    if (headers.type != CLAW_JSON_OBJECT || n == 0) return CLAW_OK;
+    r->head->headers = claw_arena_zalloc(&r->arena, n * sizeof *r->head->headers);
+    if (!r->head->headers) return CLAW_EREQ_MEM;
+    while (claw_json_next(headers, &pos, &key, &v)) {
+        struct claw_header *h = &r->head->headers[r->head->n++];
+        int rc = claw_json_key_text(key, &r->arena, &h->name);
+        if (rc != CLAW_OK) return rc;
+        h->value = v.type == CLAW_JSON_STRING ? text_of(r, v, CLAW_STR("")) : v.raw;
+        h->id = claw_header_id_of(h->name);
+    }
+    return CLAW_OK;
+}
+
+static void fill_target(struct claw_head *h, struct claw_str target)
+{
+    const char *mark = memchr(target.ptr, '?', target.len);
+    h->target = h->path = target;
+    if (!mark) return;
+    h->path.len = (size_t)(mark - target.ptr);
+    h->query = (struct claw_str){mark + 1, target.len - h->path.len - 1};
+}
+
+/* The parse step's work. */
+static int fill_body(struct claw_req *r, struct claw_str body)
+{
+    struct claw_json_err e;
+    int rc = claw_buf_add_str(&r->body, body);
+    if (rc != CLAW_OK || body.len == 0) return rc;
+    rc = claw_json_scan(claw_buf_str(&r->body), &r->arena, &r->json, &e);
+    if (rc != CLAW_OK) return rc;
+    r->has_json = true;
+    r->model = text_of(r, claw_json_top_get(&r->json, CLAW_STR("model")), CLAW_STR(""));
+    r->stream = claw_json_top_get(&r->json, CLAW_STR("stream")).type == CLAW_JSON_TRUE;
+    return CLAW_OK;
+}
+
+static int fill(struct claw_req *r, struct claw_str request)
+{
+    struct claw_json_top top;
+    struct claw_json_err e;
+    int rc = claw_json_scan(request, &r->arena, &top, &e);
+    if (rc != CLAW_OK) return rc;
+    r->head = claw_arena_zalloc(&r->arena, sizeof *r->head);
+    if (!r->head) return CLAW_EREQ_MEM;
+    r->head->content_length = -1;
+    r->head->minor = 1;
+    struct claw_json_value body = claw_json_top_get(&top, CLAW_STR("body")), path = claw_json_top_get(&top, CLAW_STR("path")),
+                           method = claw_json_top_get(&top, CLAW_STR("method"));
+    /* A chat request has none of these members. */
+    if (body.type == CLAW_JSON_NONE && path.type == CLAW_JSON_NONE && method.type == CLAW_JSON_NONE) {
+        r->head->method = CLAW_STR("POST");
+        fill_target(r->head, CLAW_STR("/v1/chat/completions"));
+        return fill_body(r, request);
+    }
+    r->head->method = text_of(r, method, body.type == CLAW_JSON_NONE ? CLAW_STR("GET") : CLAW_STR("POST"));
+    fill_target(r->head, text_of(r, path, CLAW_STR("/v1/chat/completions")));
+    rc = fill_headers(r, claw_json_top_get(&top, CLAW_STR("headers")));
+    return rc == CLAW_OK ? fill_body(r, body.raw.ptr ? body.raw : CLAW_STR("")) : rc;
+}
+
+static int explain(struct claw_policy_vm *p, struct claw_req *r, struct claw_str request, struct claw_buf *out)
+{
+    int rc = fill(r, request);
+    if (rc != CLAW_OK) return rc;
+    struct explained x = {p, r, out, CLAW_OK};
+    struct claw_task_error e;
+    rc = claw_task_call(p->vm, explain_in, &x, &r->arena, &e);
+    if (rc == CLAW_OK) return x.rc;
+    struct claw_policy_error err;
+    claw_policy_failed(p, r, &e, "explain", &err);
+    int add = claw_buf_add_fmt(out, "%.*s: %.*s: %.*s\n%.*s\n", CLAW_STR_FMT(err.policy), CLAW_STR_FMT(err.hook),
+                               CLAW_STR_FMT(err.message), CLAW_STR_FMT(e.traceback));
+    return add == CLAW_OK ? rc : add;
+}
+
+int claw_policy_explain(struct claw_policy_vm *p, struct claw_str request, struct claw_buf *out)
+{
+    struct claw_req *r = calloc(1, sizeof *r);
+    if (!r) return CLAW_ENOMEM;
+    struct claw_generation_local local = {.refs = 1, .gen = p->gen, .ops = &claw_policy_ops_lua, .policy = p};
+    claw_arena_init(&r->arena, NULL, 0, ARENA_MAX + request.len);
+    claw_buf_init(&r->body, 0);
+    claw_buf_init(&r->out_body, 0);
+    r->gen = &local;
+    r->ctx = p->ctx;
+    r->route = -1;
+    r->cost_micros = -1;
+    r->usage = (struct claw_usage){-1, -1, -1, -1};
+    r->start_us = claw_loop_clock_us();
+    memcpy(r->id, "explain", sizeof "explain");
+    memcpy(r->peer, "127.0.0.1", sizeof "127.0.0.1");
+    int rc = explain(p, r, request, out);
+    claw_api_release(r);
+    claw_buf_fini(&r->body);
+    claw_buf_fini(&r->out_body);
+    claw_arena_reset(&r->arena);
+    free(r);
+    return rc;
+}

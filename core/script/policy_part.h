@@ -1,0 +1,57 @@
+/* policy_part: what policy.c, decide.c and explain.c share. Nobody else includes it but their tests. */
+#ifndef CLAW_SCRIPT_POLICY_PART_H
+#define CLAW_SCRIPT_POLICY_PART_H
+
+#include "script/api.h"
+#include "script/policy.h"
+#include "script/task.h"
+
+struct claw_policy_source {
+    struct claw_str name, file, text; /* "x", "policies/x.lua" */
+    bool builtin;
+};
+
+struct claw_policies {
+    struct claw_arena arena;
+    struct claw_policy_source *items; /* sorted by name */
+    size_t n;
+    uint64_t hash;
+};
+
+/* The engine's functions, as references in the registry. */
+#define CLAW_ENGINE_MAP(X) X(ADMIT, "admit") X(ROUTE, "route") X(REQUEST, "request") X(RETRY, "retry") \
+    X(RESPONSE, "response") X(EVENT, "event") X(FINISH, "finish") X(EXPLAIN, "explain")
+enum claw_engine_fn {
+#define CLAW_ENGINE_ENUM(id, name) CLAW_ENGINE_##id,
+    CLAW_ENGINE_MAP(CLAW_ENGINE_ENUM)
+#undef CLAW_ENGINE_ENUM
+    CLAW_ENGINE_COUNT
+};
+
+#define CLAW_POLICY_EVENTS 64 /* events one event may become */
+
+struct claw_policy_vm {
+    uint32_t magic;
+    struct claw_vm *vm;
+    struct claw_generation *gen; /* a reference */
+    struct claw_worker_ctx *ctx;
+    int engine;                  /* reference to the engine itself */
+    int fn[CLAW_ENGINE_COUNT];
+    bool admits;
+    struct claw_buf event_bytes; /* of the last event's outcome */
+    struct claw_policy_event events[CLAW_POLICY_EVENTS];
+};
+#define CLAW_POLICY_MAGIC 0x50564d20u
+
+/* Push an engine function. */
+void claw_policy_push_fn(lua_State *L, const struct claw_policy_vm *p, enum claw_engine_fn fn);
+/* Log, count and hand up a failure. */
+int claw_policy_failed(struct claw_policy_vm *p, struct claw_req *r, const struct claw_task_error *e,
+                       const char *hook, struct claw_policy_error *err);
+/* As claw_policy_vm_new and claw_policy_prove, with an engine made by `source` (a chunk that returns what
+ * require("claw.engine") would) instead of the embedded one. For tests. */
+int claw_policy_vm_new_from(struct claw_generation *gen, struct claw_str source, struct claw_policy_vm **out,
+                            char **why) CLAW_MUSTCHECK;
+int claw_policy_prove_from(struct claw_generation *gen, struct claw_str source, struct claw_conf_problems *problems) CLAW_MUSTCHECK;
+
+#endif

@@ -1,0 +1,190 @@
+/* source: the policies' texts, read once (see policy.h). */
+#include "script/policy_part.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define FILE_MAX (1u << 20)
+#define FILES_MAX 1000
+#define BYTES_MAX (64u << 20)
+
+struct reading {
+    const struct claw_conf *conf;
+    struct claw_policies *p;
+    struct claw_conf_problems *problems;
+    size_t cap;
+    int rc;
+};
+
+static int grow(struct reading *x, struct claw_policy_source s)
+{
+    struct claw_policies *p = x->p;
+    if (p->n == x->cap) {
+        size_t cap = x->cap ? x->cap * 2 : 16;
+        void *grown = claw_arena_grow(&p->arena, p->items, x->cap * sizeof s, cap * sizeof s);
+        if (!grown) return CLAW_ENOMEM;
+        p->items = grown;
+        x->cap = cap;
+    }
+    p->items[p->n++] = s;
+    return CLAW_OK;
+}
+
+static struct claw_str keep(struct claw_policies *p, struct claw_str s)
+{
+    return (struct claw_str){claw_arena_dup(&p->arena, s.ptr, s.len), s.len};
+}
+
+/* As messages name a file: from the configuration's folder, when it is inside. */
+static struct claw_str label_of(struct reading *x, const char *path)
+{
+    size_t n = x->conf->dir ? strlen(x->conf->dir) : 0;
+    if (n && strncmp(path, x->conf->dir, n) == 0 && (path[n] == '/' || path[n - 1] == '/')) path += n + (path[n] == '/');
+    return keep(x->p, claw_str_of(path));
+}
+
+static void refuse(struct reading *x, const char *file, const char *why)
+{
+    claw_conf_problem_add(x->problems, x->conf, "policies.dir", "%s: %s", file, why);
+    x->rc = CLAW_EINVAL;
+}
+
+static bool is_name(struct claw_str s)
+{
+    if (s.len == 0 || s.len > 64) return false;
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-')) return false;
+    }
+    return true;
+}
+
+static int read_file(struct reading *x, const char *path, struct claw_str name)
+{
+    struct claw_str label = label_of(x, path);
+    if (!label.ptr) return CLAW_ENOMEM;
+    if (!is_name(name)) return refuse(x, label.ptr, "a policy's name is made of letters, digits, _ and -"), CLAW_OK;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) return refuse(x, label.ptr, "not a file"), CLAW_OK;
+    struct claw_buf b;
+    claw_buf_init(&b, FILE_MAX);
+    int rc = claw_buf_add_file(&b, path);
+    struct claw_str text = claw_buf_str(&b);
+    if (rc == CLAW_EIO) {
+        refuse(x, label.ptr, strerror(errno));
+    } else if (rc != CLAW_OK) {
+        refuse(x, label.ptr, "larger than 1 MB");
+    } else if (text.len && text.ptr[0] == 0x1b) {
+        refuse(x, label.ptr, "bytecode; only Lua source text is loaded");
+    } else {
+        struct claw_policy_source s = {keep(x->p, name), label, keep(x->p, text), false};
+        rc = s.name.ptr && s.text.ptr ? grow(x, s) : CLAW_ENOMEM;
+        claw_buf_fini(&b);
+        return rc;
+    }
+    claw_buf_fini(&b);
+    return CLAW_OK;
+}
+
+static int read_dir(struct reading *x, const char *dir)
+{
+    DIR *d = opendir(dir);
+    if (!d) {
+        if (errno != ENOENT) refuse(x, dir, strerror(errno));
+        return CLAW_OK;
+    }
+    int rc = CLAW_OK;
+    for (struct dirent *e; rc == CLAW_OK && (e = readdir(d));) {
+        size_t n = strlen(e->d_name);
+        /* Editors leave hidden files behind; those are never meant. */
+        if (n < 4 || e->d_name[0] == '.' || strcmp(e->d_name + n - 4, ".lua") != 0) continue;
+        char *path = NULL;
+        if (asprintf(&path, "%s/%s", dir, e->d_name) < 0) {
+            rc = CLAW_ENOMEM;
+            break;
+        }
+        if (x->p->n >= FILES_MAX) {
+            refuse(x, dir, "more than 1000 policies");
+            free(path);
+            break;
+        }
+        rc = read_file(x, path, (struct claw_str){e->d_name, n - 4});
+        free(path);
+    }
+    closedir(d);
+    return rc;
+}
+
+static bool known(const struct claw_policies *p, const char *name)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (claw_str_eqz(p->items[i].name, name)) return true;
+    return false;
+}
+
+static int add_builtins(struct reading *x)
+{
+    for (const struct claw_embedded *e = claw_embedded_policies; e->name; e++) {
+        if (known(x->p, e->name)) continue;
+        char *file = NULL;
+        if (asprintf(&file, "builtin/%s.lua", e->name) < 0) return CLAW_ENOMEM;
+        struct claw_policy_source s = {claw_str_of(e->name), keep(x->p, claw_str_of(file)), {(const char *)e->data, e->size}, true};
+        free(file);
+        int rc = s.file.ptr ? grow(x, s) : CLAW_ENOMEM;
+        if (rc != CLAW_OK) return rc;
+    }
+    return CLAW_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct claw_policy_source *x = a, *y = b;
+    size_t n = x->name.len < y->name.len ? x->name.len : y->name.len;
+    int c = memcmp(x->name.ptr, y->name.ptr, n);
+    return c ? c : (x->name.len > y->name.len) - (x->name.len < y->name.len);
+}
+
+static uint64_t hash_of(const struct claw_policies *p)
+{
+    uint64_t h = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        uint64_t sizes[2] = {p->items[i].name.len, p->items[i].text.len}; /* so that no two sets run together alike */
+        h = claw_str_hash((struct claw_str){(const char *)sizes, sizeof sizes}, h);
+        h = claw_str_hash(p->items[i].name, h);
+        h = claw_str_hash(p->items[i].text, h);
+    }
+    return h;
+}
+
+int claw_policies_read(const struct claw_conf *conf, struct claw_policies **out, struct claw_conf_problems *problems)
+{
+    struct claw_policies *p = calloc(1, sizeof *p);
+    if (!p) return CLAW_ENOMEM;
+    claw_arena_init(&p->arena, NULL, 0, BYTES_MAX);
+    struct reading x = {conf, p, problems, 0, CLAW_OK};
+    int rc = conf->policies.dir ? read_dir(&x, conf->policies.dir) : CLAW_OK;
+    if (rc == CLAW_OK) rc = add_builtins(&x);
+    if (rc != CLAW_OK) {
+        refuse(&x, conf->policies.dir ? conf->policies.dir : "policies", "more than 64 MB of policies");
+        rc = CLAW_EINVAL;
+    }
+    if (x.rc != CLAW_OK) {
+        claw_policies_free(p);
+        return x.rc;
+    }
+    if (p->n) qsort(p->items, p->n, sizeof *p->items, by_name);
+    p->hash = hash_of(p);
+    *out = p;
+    return CLAW_OK;
+}
+
+uint64_t claw_policies_hash(const struct claw_policies *p) { return p->hash; }
+
+void claw_policies_free(struct claw_policies *p)
+{
+    if (!p) return;
+    claw_arena_reset(&p->arena);
+    free(p);
+}

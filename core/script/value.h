@@ -1,0 +1,66 @@
+/* value: how JSON and Lua see each other.
+ *
+ *   JSON            Lua
+ *   null            core.null (a light userdata of address 0, lua-cjson's null)
+ *   number          a number; a whole number that a double cannot hold exactly comes out as its digits, a string
+ *                   (claw_value_push only: as a table's item it is the nearest double, so that it stays a number)
+ *   array, object   a document (document.h), or a table where one is asked for; arrays are marked by their metatable
+ *
+ * A table becomes an array when it is marked as one or its keys are 1..n, else an object with its keys in order;
+ * {} without a mark is an object. A metatable marks by __name = "claw.json.array" or __jsontype = "array".
+ */
+#ifndef CLAW_SCRIPT_VALUE_H
+#define CLAW_SCRIPT_VALUE_H
+
+#include "base/json.h"
+#include "script/vm.h"
+
+#define CLAW_VALUE_DEPTH 64 /* tables inside each other */
+
+/* Ties the objects that policies hold to their request: when it is over, alive is false, and they say so. Lies in a
+ * Lua userdata, which the objects' environment table keeps. */
+struct claw_life {
+    bool alive;
+};
+
+/* A place in a JSON document, as a userdata. Its environment is the request's table. */
+struct claw_document {
+    const struct claw_life *life;
+    struct claw_json_doc *doc;
+    struct claw_json_node *node;
+    bool readonly;
+};
+
+extern const char claw_document_type[]; /* the metatable's name in the registry */
+/* NULL: not a document. */
+struct claw_document *claw_document_test(lua_State *L, int idx);
+/* The document, which must be one of a living request; raises else. */
+struct claw_document *claw_document_check(lua_State *L, int idx);
+
+/* All of these may raise. */
+
+/* A scalar as a Lua value, an array or object as a table. */
+void claw_value_push(lua_State *L, struct claw_json_value v);
+void claw_value_push_table(lua_State *L, struct claw_json_value v);
+/* The value's JSON text, appended to `out`, which must outlive an error. Documents inside are written as they are
+ * now. `depth` is how many tables may be inside each other. */
+void claw_value_write(lua_State *L, int idx, struct claw_buf *out, unsigned depth);
+/* Arrays made by C carry the mark that lua/claw's json module gives; called once it is loaded. */
+void claw_value_set_mark(lua_State *L);
+/* Push the metatable that marks arrays. */
+void claw_value_push_mark(lua_State *L);
+
+/* Push what is at a dotted path such as messages[-1].content or messages[*].content (0-based, negative from the end):
+ * an array of the scalars there, or nil. An array of content parts gives its texts, other arrays and objects nothing.
+ * `top` lists the root's members. */
+void claw_value_push_path(lua_State *L, const struct claw_json_top *top, struct claw_str path);
+
+/* One step of a path: a key, an index, or every element. False at the end; CLAW_EINVAL in *err for no path. */
+struct claw_value_step {
+    enum { CLAW_PATH_KEY, CLAW_PATH_INDEX, CLAW_PATH_EVERY } kind;
+    struct claw_str key;
+    long index;
+};
+bool claw_value_next_step(struct claw_str *path, struct claw_value_step *step, bool *bad);
+
+#endif

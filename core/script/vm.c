@@ -1,0 +1,223 @@
+#include "script/vm.h"
+
+#include "script/task.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <luajit.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define MAGIC 0x434c564du /* CLVM */
+#define MODULE_MAX (1u << 20)
+#define SCRATCH_MAX (64u << 20)
+
+static void *allocate(void *ud, void *p, size_t old, size_t n)
+{
+    struct claw_vm *vm = ud;
+    if (n == 0) {
+        if (p) vm->bytes -= old;
+        free(p);
+        return NULL;
+    }
+    if (!p) old = 0;
+    void *q = n > old && vm->bytes + (n - old) > vm->cap ? NULL : realloc(p, n);
+    if (!q) {
+        vm->broken = true;
+        return NULL;
+    }
+    vm->bytes += n - old;
+    return q;
+}
+
+static int on_panic(lua_State *L)
+{
+    claw_err_panic(__FILE__, __LINE__, "a Lua error outside of a protected call");
+}
+
+struct claw_vm *claw_vm_of(lua_State *L)
+{
+    void *ud = NULL;
+    lua_getallocf(L, &ud);
+    struct claw_vm *vm = ud;
+    CLAW_ASSERT(vm && vm->magic == MAGIC);
+    return vm;
+}
+
+/* ---- modules ------------------------------------------------------------------------------------------------ */
+
+/* DIR/claw/x.lua or DIR/claw/x/init.lua for module claw.x. True: its text is in vm->text, its path on the stack. */
+static bool find_on_disk(lua_State *L, struct claw_vm *vm, const char *name)
+{
+    const char *dir = getenv("OPENCLAW_LUA_DIR");
+    if (!dir || !*dir) return false;
+    const char *path = luaL_gsub(L, name, ".", "/");
+    const char *forms[] = {"%s/%s.lua", "%s/%s/init.lua"};
+    for (size_t i = 0; i < 2; i++) {
+        const char *file = lua_pushfstring(L, forms[i], dir, path);
+        claw_buf_clear(&vm->text);
+        vm->text.max = MODULE_MAX;
+        int rc = claw_buf_add_file(&vm->text, file);
+        vm->text.max = 0;
+        if (rc == CLAW_OK) return true;
+        if (rc != CLAW_EIO || errno != ENOENT) luaL_error(L, "cannot read %s", file);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return false;
+}
+
+static int search_module(lua_State *L)
+{
+    struct claw_vm *vm = claw_vm_of(L);
+    const char *name = luaL_checkstring(L, 1);
+    if (strcmp(name, "claw") != 0 && strncmp(name, "claw.", 5) != 0) {
+        lua_pushfstring(L, "\n\tno embedded module '%s'", name);
+        return 1;
+    }
+    for (const char *p = name; *p; p++) {
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || *p == '_' || *p == '.')) {
+            lua_pushfstring(L, "\n\t'%s' is no module name", name);
+            return 1;
+        }
+    }
+    if (find_on_disk(L, vm, name)) {
+        struct claw_str s = claw_buf_str(&vm->text);
+        if (luaL_loadbufferx(L, s.ptr, s.len, lua_pushfstring(L, "@%s", lua_tostring(L, -1)), "t")) return lua_error(L);
+        return 1;
+    }
+    for (const struct claw_embedded *e = claw_embedded_lua; e->name; e++) {
+        if (strcmp(e->name, name) != 0) continue;
+        if (luaL_loadbuffer(L, (const char *)e->data, e->size, name)) return lua_error(L);
+        return 1;
+    }
+    lua_pushfstring(L, "\n\tno embedded module '%s'", name);
+    return 1;
+}
+
+/* Without the entries that start in the working directory. */
+static void push_cpath(lua_State *L, const char *cpath)
+{
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+#ifdef CLAW_LUA_CPATH
+    luaL_addstring(&b, CLAW_LUA_CPATH ";");
+#endif
+    while (*cpath) {
+        size_t n = strcspn(cpath, ";");
+        if (n > 0 && cpath[0] == '/') {
+            luaL_addlstring(&b, cpath, n);
+            luaL_addchar(&b, ';');
+        }
+        cpath += n + (cpath[n] == ';');
+    }
+    luaL_pushresult(&b);
+}
+
+static void set_up_package(lua_State *L)
+{
+    lua_getglobal(L, "package");
+    lua_pushliteral(L, "");
+    lua_setfield(L, -2, "path");
+    lua_getfield(L, -1, "cpath");
+    push_cpath(L, lua_tostring(L, -1));
+    lua_setfield(L, -3, "cpath");
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "loaders");
+    for (int i = (int)lua_objlen(L, -1); i >= 2; i--) { /* behind package.preload, before everything else */
+        lua_rawgeti(L, -1, i);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_pushcfunction(L, search_module);
+    lua_rawseti(L, -2, 2);
+    lua_pop(L, 2);
+}
+
+/* ---- life --------------------------------------------------------------------------------------------------- */
+
+static int set_up(lua_State *L)
+{
+    luaL_openlibs(L);
+    set_up_package(L);
+    /* The registry's list of free references gets its slot now: luaL_unref never allocates later. */
+    lua_pushboolean(L, 1);
+    luaL_unref(L, LUA_REGISTRYINDEX, luaL_ref(L, LUA_REGISTRYINDEX));
+    const char *stress = getenv("OPENCLAW_GCSTRESS");
+    if (stress && strcmp(stress, "1") == 0) {
+        lua_gc(L, LUA_GCSETPAUSE, 0);
+        lua_gc(L, LUA_GCSETSTEPMUL, 100000);
+    }
+    return 0;
+}
+
+static void seed(struct claw_vm *vm)
+{
+    if (getrandom(vm->random, sizeof vm->random, 0) != (ssize_t)sizeof vm->random) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        vm->random[0] = (uint64_t)t.tv_nsec * 0x9e3779b97f4a7c15u;
+    }
+    vm->random[1] |= 1; /* all zero would stay so */
+}
+
+int claw_vm_new(size_t cap, struct claw_vm **out)
+{
+    struct claw_vm *vm = calloc(1, sizeof *vm);
+    if (!vm) return CLAW_ENOMEM;
+    vm->magic = MAGIC;
+    vm->cap = SIZE_MAX; /* LuaJIT crashes when lua_newstate itself is refused memory: the bound begins behind it */
+    claw_arena_init(&vm->scratch, NULL, 0, SCRATCH_MAX);
+    claw_buf_init(&vm->text, 0);
+    seed(vm);
+    vm->L = lua_newstate(allocate, vm);
+    vm->cap = cap;
+    vm->collect_at = cap / 2;
+    if (vm->L) lua_atpanic(vm->L, on_panic);
+    if (!vm->L || lua_cpcall(vm->L, set_up, NULL) != 0 || claw_task_prepare(vm) != CLAW_OK) {
+        claw_vm_free(vm);
+        return CLAW_ENOMEM;
+    }
+    *out = vm;
+    return CLAW_OK;
+}
+
+void claw_vm_free(struct claw_vm *vm)
+{
+    if (!vm) return;
+    CLAW_ASSERT(vm->magic == MAGIC);
+    if (vm->L) lua_close(vm->L);
+    CLAW_ASSERT(vm->bytes == 0);
+    claw_arena_reset(&vm->scratch);
+    claw_buf_fini(&vm->text);
+    vm->magic = 0;
+    free(vm);
+}
+
+int claw_vm_load(lua_State *L, struct claw_str source, const char *label, bool interpreted)
+{
+    const char *name = *label == '@' || *label == '=' ? label : lua_pushfstring(L, "@%s", label);
+    if (luaL_loadbufferx(L, source.ptr, source.len, name, "t") != 0) {
+        lua_pushnil(L);
+        lua_insert(L, -2);
+        return 2;
+    }
+    if (interpreted) CLAW_ASSERT(luaJIT_setmode(L, -1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF));
+    return 1;
+}
+
+double claw_vm_random(struct claw_vm *vm)
+{
+    uint64_t a = vm->random[0], b = vm->random[1];
+    vm->random[0] = b;
+    a ^= a << 23;
+    vm->random[1] = a ^ b ^ (a >> 17) ^ (b >> 26);
+    return (double)((vm->random[1] + b) >> 11) * 0x1.0p-53;
+}
+
+struct claw_arena *claw_vm_scratch(struct claw_vm *vm)
+{
+    claw_arena_reset(&vm->scratch);
+    return &vm->scratch;
+}

@@ -1,0 +1,303 @@
+-- engine: everything of one generation behind one table, which C calls into.
+--
+-- new(spec) returns the engine, or nil and the problems of the configuration and the policies. Its fields:
+--   hooks.admit, upstreams[i]                              static facts for C
+--   admit(r)                                               nil | status, code, message
+--   route(r, method, path, model, stream)                  route index, candidates, mask | false, status, body
+--                                                          | nil, code, message
+--   request(r, index, model), response(r, index)           nil | body
+--   event(r, index, type, data)                            nil | false | { { type, data }, … }
+--   retry(r, attempt)                                      "next" | "same" | "stop", after_ms
+--   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
+--   explain(r, method, path, model, stream)                a text
+-- r is C's handle of a request. Between route and finish the router remembers the list r was given.
+
+local claw = require("claw")
+local cost = require("claw.cost")
+local explain = require("claw.explain")
+local facts = require("claw.facts")
+local glob = require("claw.glob")
+local hooks = require("claw.hooks")
+local json = require("claw.json")
+local models = require("claw.models")
+local plans = require("claw.plan")
+local policies = require("claw.policies")
+local providers = require("claw.providers")
+local retry = require("claw.retry")
+local router = require("claw.router")
+local routes = require("claw.routes")
+local strategies = require("claw.route")
+local transform = require("claw.transform")
+
+local M = {}
+
+local function upstreams_of(spec, problems)
+    local out, by_name, names, heads = {}, {}, {}, {}
+    local is_list = type(spec.conf.upstreams) == "table" and spec.conf.upstreams[1] ~= nil
+    for i, given in ipairs(spec.upstreams) do
+        local node = given.node or {}
+        local where = is_list and ("upstreams[%d]"):format(i - 1) or "upstreams." .. given.name
+        local head, message = providers.upstream(given.type, node.base_url)
+        if not head then problems[#problems + 1] = { path = where .. ".type", message = message } end
+        heads[i] = head
+        out[i] = {
+            index = i, name = given.name, type = given.type, region = node.region, price = given.price,
+            models = models.compile(node, where, problems),
+        }
+        by_name[given.name], names[i] = out[i], given.name
+    end
+    return out, by_name, names, heads
+end
+
+-- `prices`: by model, or by a glob of models.
+local function prices_of(conf)
+    local out = { names = {}, globs = {} }
+    for name, details in pairs(conf.prices or {}) do
+        if glob.is(name) then
+            out.globs[#out.globs + 1] = { text = name, test = glob.compile(name), details = details }
+        else
+            out.names[name] = details
+        end
+    end
+    table.sort(out.globs, function(a, b)
+        local x, y = glob.literal(a.text), glob.literal(b.text)
+        if x ~= y then return x > y end
+        return a.text < b.text
+    end)
+    return out
+end
+
+-- Everything that is made once. nil when there are problems.
+local function build(spec, problems)
+    local core, conf = spec.core, spec.conf
+    local links = setmetatable({}, { __mode = "k" })
+    local env = { core = core, conf = conf, routes = spec.routes, problems = problems, prices = prices_of(conf) }
+    env.upstreams, env.by_name, env.upstream_names, env.heads = upstreams_of(spec, problems)
+    env.known = models.known(env.upstreams)
+    env.policies = policies.load(spec, claw.services(core, links), strategies.strategies, problems)
+    env.transformations = transform.compile(conf.transformations, core, env.policies.by_name, env.policies.names,
+        problems)
+    env.routes = routes.compile(env)
+    env.facts, env.bind = facts.new(core)
+    -- The policies' handle of a request; what claw.route needs to know about it is noted beside it.
+    function env.request_of(r, model, stream)
+        local req = core.request(r)
+        local link = links[req]
+        if not link then
+            link = { r = r }
+            links[req] = link
+        end
+        if model then link.model, link.stream = model, stream end
+        return req
+    end
+    if #problems > 0 then return nil end
+    policies.start(env.policies, conf, problems)
+    return #problems == 0 and env or nil
+end
+
+-- ---- bodies and events
+
+local function check_body(core)
+    return function(body)
+        if type(body) == "string" or type(body) == "table" or core.is_doc(body) then return nil end
+        return "nil or a body (a document, a table or a string)"
+    end
+end
+
+-- Run a chain over a body. nil: what C has is what is to be sent.
+local function transformed(env, check, r, chain, hook, body)
+    local core, current = env.core, body
+    local req = env.request_of(r)
+    for i = 1, #chain do
+        local answer = hooks.call(core, chain[i], hook, check, req, current)
+        if type(answer) == "table" then
+            local ok, text = pcall(json.encode, answer)
+            if ok then
+                answer = text
+            else
+                answer = hooks.fail(core, chain[i].policy,
+                    hooks.wrong(chain[i].policy, hook, "a body that is JSON (" .. text .. ")", answer))
+            end
+        end
+        if answer ~= nil then current = answer end
+    end
+    if current == nil then return nil end
+    if core.is_doc(current) then return core.changed(current) and current or nil end
+    return current ~= body and current or nil
+end
+
+-- One event through one hook, appended to `out`; true when something changed.
+local function event_step(env, entry, req, ev, out)
+    local answer = hooks.call(env.core, entry, "event", nil, req, { type = ev.type, data = ev.data })
+    if answer == nil then
+        out[#out + 1] = ev
+        return false
+    elseif answer == false then
+        return true
+    elseif answer.data ~= nil then
+        out[#out + 1] = { type = answer.type, data = answer.data }
+    else
+        for i = 1, #answer do out[#out + 1] = { type = answer[i].type, data = answer[i].data } end
+    end
+    return true
+end
+
+local function event(env, r, chain, kind, data)
+    local req = env.request_of(r)
+    local events, changed = { { type = kind, data = data } }, false
+    for i = 1, #chain do
+        local out = {}
+        for _, ev in ipairs(events) do changed = event_step(env, chain[i], req, ev, out) or changed end
+        events = out
+    end
+    if not changed then return nil end
+    return #events > 0 and events or false
+end
+
+-- ---- retry
+
+local function tried_at(list, a)
+    if list[a.n] and list[a.n].index == a.index then return a.n end
+    for i = 1, #list do
+        if list[i].index == a.index then return i end
+    end
+    return nil
+end
+
+local VERDICTS = { "stop", "next", "after_ms" }
+
+local function overridden(env, r, chain, a, rules, action, after, kind)
+    local req = env.request_of(r)
+    for i = 1, #chain do
+        local attempt = { action = action, after_ms = after }
+        for key, value in pairs(a) do attempt[key] = value end
+        attempt.kind = kind
+        local verdict = hooks.call(env.core, chain[i], "retry", nil, req, attempt)
+        if verdict then
+            local said
+            for _, word in ipairs(VERDICTS) do said = said or verdict[word] and word end
+            action = said == "after_ms" and "same" or said
+            after = verdict.after_ms or 0
+        end
+    end
+    if action == "next" and (a.left or 0) == 0 then action = "stop" end
+    if rules.attempts and a.n >= rules.attempts then action = "stop" end
+    return action, action == "stop" and 0 or after
+end
+
+-- ---- account
+
+local function price_at(list, index, model)
+    local found
+    for i = 1, #list do
+        local c = list[i]
+        if c.index == index then
+            if not found or c.model == model then found = c end
+        end
+    end
+    return found and found.price
+end
+
+local function account(env, r, plan, micros, usage)
+    if #plan.cost == 0 and #plan.log == 0 then return micros, nil end
+    local req, fields = env.request_of(r), nil
+    if usage then
+        for _, entry in ipairs(plan.cost) do
+            usage.cost_micros = micros
+            micros = hooks.call(env.core, entry, "cost", nil, req, usage) or micros
+        end
+    end
+    for _, entry in ipairs(plan.log) do
+        for key, value in pairs(hooks.call(env.core, entry, "log", nil, req) or {}) do
+            fields = fields or {}
+            fields[key] = value
+        end
+    end
+    return micros, fields
+end
+
+-- ---- the engine
+
+local function with_hooks(engine, env, state)
+    local core = env.core
+    local check = check_body(core)
+    local admit = plans.collect(env.policies.always, "admit")
+    local NONE = {}
+
+    local function chain_of(r, index, hook)
+        local list = state[r]
+        local chains = list and list.plan[index]
+        return chains and chains[hook] or NONE
+    end
+
+    engine.hooks = { admit = #admit > 0 }
+
+    function engine.admit(r)
+        for i = 1, #admit do
+            local v = hooks.call(core, admit[i], "admit", nil, env.request_of(r))
+            if v then return v.deny, v.code or v[1] or "denied", v.message or v[2] or "The request was refused" end
+        end
+        return nil
+    end
+
+    function engine.request(r, index)
+        local chain = chain_of(r, index, "request")
+        if #chain == 0 then return nil end
+        return transformed(env, check, r, chain, "request", core.body(r))
+    end
+
+    function engine.response(r, index)
+        local chain = chain_of(r, index, "response")
+        if #chain == 0 then return nil end
+        return transformed(env, check, r, chain, "response", core.response_body(r))
+    end
+
+    function engine.event(r, index, kind, data)
+        local chain = chain_of(r, index, "event")
+        if #chain == 0 then return nil end
+        return event(env, r, chain, kind, data)
+    end
+end
+
+local function with_outcomes(engine, env, state)
+    local core = env.core
+    local unrouted = { cost = {}, log = plans.collect(env.policies.always, "log") }
+
+    function engine.retry(r, a)
+        local list = state[r]
+        if not list then return "stop", 0 end
+        local rules, at = list.plan.route.retry, tried_at(list, a)
+        local action, after, kind = retry.decide(rules, a, list[at], at and list[at + 1], #list, core.random)
+        local chains = list.plan[a.index]
+        if not chains or #chains.retry == 0 then return action, after end
+        return overridden(env, r, chains.retry, a, rules, action, after, kind)
+    end
+
+    function engine.finish(r, index, model, input, cached, output, reasoning)
+        local list = state[r]
+        state[r] = nil
+        local micros, usage
+        if index and list then
+            micros = cost.charge(price_at(list, index, model), input, cached, output)
+            usage = { input = input, cached = cached, output = output, reasoning = reasoning, model = model,
+                upstream = env.upstream_names[index] }
+        end
+        return account(env, r, list and list.plan or unrouted, micros, usage)
+    end
+end
+
+function M.new(spec)
+    local problems = {}
+    local env = build(spec, problems)
+    if not env then return nil, problems end
+    local decide = router.new(env)
+    local engine = { upstreams = env.heads, route = decide.route }
+    with_hooks(engine, env, decide.state)
+    with_outcomes(engine, env, decide.state)
+    function engine.explain(r, method, path, model, stream)
+        return explain.report(env, decide, r, { method = method, path = path, model = model, stream = stream })
+    end
+    return engine
+end
+
+return M

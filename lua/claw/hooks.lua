@@ -1,0 +1,54 @@
+-- hooks: one protected call of one hook, and the check of what it answers.
+--
+-- A policy that fails, or answers what is no verdict, raises { policy, hook, message, traceback } for the request it
+-- was called for; with on_error = "skip" that is logged, and the request goes on as if the hook had answered nil.
+
+local phases = require("claw.phases")
+
+local M = {}
+
+local function on_error(err)
+    return { message = tostring(err), traceback = debug.traceback(tostring(err), 2) }
+end
+
+local function show(v)
+    if type(v) == "string" then return ("%q"):format(#v > 60 and v:sub(1, 60) .. "…" or v) end
+    if type(v) == "table" or type(v) == "function" or type(v) == "userdata" then return "a " .. type(v) end
+    return tostring(v)
+end
+
+-- What is raised for a verdict of the wrong kind.
+function M.wrong(policy, hook, expected, got)
+    return {
+        policy = policy.name, hook = hook,
+        message = ("%s: %s: expected %s, got %s"):format(policy.file, hook, expected, show(got)),
+    }
+end
+
+-- Raise a failure, or for a policy that skips: log it and return nil.
+function M.fail(core, policy, failure)
+    if not policy.skip then error(failure, 0) end
+    core.log("error", "a policy failed and was skipped",
+        { policy = failure.policy, hook = failure.hook, message = failure.message })
+    return nil
+end
+
+-- entry: { policy, fn }. Returns the hook's answer, nil when it failed and is to be skipped.
+-- check(v, extra): nil, or what was expected; by default the phase's own.
+function M.call(core, entry, hook, check, a, b, c)
+    local policy = entry.policy
+    local ok, answer = xpcall(entry.fn, on_error, a, b, c)
+    if not ok then
+        answer.policy, answer.hook = policy.name, hook
+        return M.fail(core, policy, answer)
+    end
+    if answer == nil then return nil end
+    check = check or phases.by_name[hook].check
+    local expected = check and check(answer)
+    if expected then
+        return M.fail(core, policy, M.wrong(policy, hook, expected, answer))
+    end
+    return answer
+end
+
+return M

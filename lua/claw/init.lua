@@ -1,0 +1,79 @@
+-- claw: the services a policy sees as its global `claw`. lua/README.md is their reference.
+
+local base64 = require("claw.base64")
+local cost = require("claw.cost")
+local facts = require("claw.facts")
+local json = require("claw.json")
+local route = require("claw.route")
+
+local M = { VERSION = "1" }
+
+local LEVELS = { debug = true, info = true, warn = true, error = true }
+
+local function log_for(core, policy)
+    return function(level, message, fields)
+        if not LEVELS[level] then error("claw.log: the level must be debug, info, warn or error", 2) end
+        if fields ~= nil and type(fields) ~= "table" then error("claw.log: fields must be a table", 2) end
+        local out = { policy = policy }
+        for key, value in pairs(fields or {}) do out[key] = value end
+        core.log(level, tostring(message), out)
+    end
+end
+
+-- The strategies as functions a policy calls in `choose` (with its facts) or in `route` (with its req).
+local function routes_for(core, links)
+    local out = {}
+    for name, new in pairs(route.strategies) do
+        local choose = new({ on = "client" })
+        out[name] = function(candidates, given, rng)
+            local link = links[given]
+            if link then
+                local bind
+                given, bind = facts.new(core)
+                bind(link.r, link.model, link.stream)
+            elseif type(given) ~= "table" or not given.outstanding then
+                error(("claw.route.%s: wants (candidates, facts) or (candidates, req)"):format(name), 2)
+            end
+            if #candidates == 0 then return {} end
+            local list = choose(candidates, given, rng or core.random)
+            return { unpack(list) }
+        end
+    end
+    return out
+end
+
+local function charge(candidate, usage)
+    if type(candidate) ~= "table" or type(usage) ~= "table" then
+        error("claw.cost: wants (candidate, usage)", 2)
+    end
+    return cost.charge(candidate.price, usage.input, usage.cached, usage.output)
+end
+
+-- A maker of `claw` tables, one for each policy, so that none can change another's. links: req -> { r, model, stream }.
+function M.services(core, links)
+    return function(policy)
+        local states = setmetatable({}, { __mode = "k" })
+        return {
+            version = M.VERSION,
+            log = log_for(core, policy),
+            json = { encode = json.encode, decode = json.decode, null = json.null, array = json.array },
+            base64 = { encode = base64.encode, decode = base64.decode },
+            time = { now_ms = core.now_ms, now = os.time },
+            hash = core.hash,
+            route = routes_for(core, links),
+            cost = charge,
+            -- A table of this policy for this request: what one hook leaves there the next one finds.
+            state = function(req)
+                if type(req) ~= "userdata" and type(req) ~= "table" then error("claw.state: wants a req", 2) end
+                local state = states[req]
+                if not state then
+                    state = {}
+                    states[req] = state
+                end
+                return state
+            end,
+        }
+    end
+end
+
+return M

@@ -1,0 +1,48 @@
+-- plan: which hooks run for a route and an upstream, and the masks that tell C so. Made at boot, one per route and set
+-- of matching per-request transformations; shared by all requests they fit.
+
+local phases = require("claw.phases")
+local transform = require("claw.transform")
+
+local M = {}
+
+local CHAINS = { "request", "response", "event", "retry" }
+
+local function collect(policies, hook)
+    local out = {}
+    for _, policy in ipairs(policies) do
+        if policy.hooks[hook] then out[#out + 1] = { policy = policy, fn = policy.hooks[hook] } end
+    end
+    return out
+end
+
+M.collect = collect
+
+-- The chains of one upstream: policies in their order, then transformations in the file's.
+local function for_upstream(route, name, active)
+    local chains = { mask = 0 }
+    for _, hook in ipairs(CHAINS) do
+        local chain = collect(route.policies, hook)
+        for _, t in ipairs(route.transformations) do
+            if t.hooks[hook] and (not t.dynamic or active[t]) and transform.concerns(t, route.id, name) then
+                chain[#chain + 1] = t.hooks[hook]
+            end
+        end
+        chains[hook] = chain
+        if #chain > 0 then chains.mask = chains.mask + phases.by_name[hook].bit end
+    end
+    return chains
+end
+
+-- route: { id, policies, transformations, entries }; active: set of the per-request transformations that match.
+-- A plan is { route, mask, cost, log, [upstream index] = { mask, request, response, event, retry } }.
+function M.new(route, active)
+    local plan = { route = route, cost = collect(route.policies, "cost"), log = collect(route.policies, "log") }
+    plan.mask = (#plan.cost > 0 or #plan.log > 0) and phases.ACCOUNT_BIT or 0
+    for _, entry in ipairs(route.entries) do
+        plan[entry.upstream.index] = for_upstream(route, entry.upstream.name, active)
+    end
+    return plan
+end
+
+return M

@@ -1,0 +1,105 @@
+-- policy: a policy file becomes a checked table of hooks.
+--
+-- The table: name (the file's), api = 1, hooks (claw.phases), on_error = "fail" | "skip". Unknown keys are problems.
+-- A file may return a function instead, when a transformation names it: the function is that side's hook.
+
+local phases = require("claw.phases")
+local sandbox = require("claw.sandbox")
+local suggest = require("claw.suggest")
+
+local M = {}
+
+M.API = 1
+
+local FIELDS = { "name", "api", "on_error" }
+local KNOWN = {}
+for _, name in ipairs(FIELDS) do KNOWN[#KNOWN + 1] = name end
+for _, name in ipairs(phases.names) do KNOWN[#KNOWN + 1] = name end
+
+-- "policies/x.lua:12: message" as a problem.
+function M.problem(file, message)
+    message = tostring(message)
+    local line, text = message:match("^" .. file:gsub("%p", "%%%0") .. ":(%d+): (.*)$")
+    return { file = file, line = tonumber(line) or 1, message = text or message }
+end
+
+local function traceback(err)
+    return { err = err, traceback = type(debug) == "table" and debug.traceback(tostring(err), 2) or tostring(err) }
+end
+
+local function check_field(policy, key, value)
+    if key == "name" then
+        if value ~= policy.name then
+            return ('name is "%s", but the file is %s'):format(tostring(value), policy.file)
+        end
+    elseif key == "api" then
+        if value ~= M.API then return ("api must be %d, not %s"):format(M.API, tostring(value)) end
+    elseif key == "on_error" then
+        if value ~= "fail" and value ~= "skip" then return 'on_error must be "fail" or "skip"' end
+    elseif not phases.by_name[key] then
+        return ("unknown key %s%s"):format(tostring(key), suggest.hint(key, KNOWN))
+    elseif type(value) ~= "function" then
+        return ("%s must be a function, not a %s"):format(key, type(value))
+    end
+    return nil
+end
+
+local function check_table(policy, result, problems)
+    local before = #problems
+    if result.api == nil then
+        problems[#problems + 1] = M.problem(policy.file, ("api is missing: write api = %d"):format(M.API))
+    end
+    for _, key in ipairs(suggest.keys(result)) do
+        local value = result[key]
+        local message = value == nil and "a policy's keys must be names" or check_field(policy, key, value)
+        if message then problems[#problems + 1] = M.problem(policy.file, message) end
+    end
+    if #problems > before then return nil end
+    policy.skip = result.on_error == "skip"
+    for _, name in ipairs(phases.names) do policy.hooks[name] = result[name] end
+    return policy
+end
+
+-- source: { name, file, source, origin }; claw: the policy's services. A policy { name, file, origin, skip, hooks,
+-- fn (when the file returned a function) }, or nil with problems filled.
+function M.load(source, core, claw, problems)
+    local policy = { name = source.name, file = source.file, origin = source.origin, hooks = {} }
+    local chunk, message = core.load(source.source, "@" .. source.file)
+    if not chunk then
+        problems[#problems + 1] = M.problem(source.file, message)
+        return nil
+    end
+    core.setfenv(chunk, sandbox.environment(claw))
+    local ok, result = xpcall(chunk, traceback)
+    if not ok then
+        problems[#problems + 1] = M.problem(source.file, result.err)
+        return nil
+    end
+    if type(result) == "function" then
+        policy.fn = result
+        return policy
+    elseif type(result) ~= "table" then
+        problems[#problems + 1] = M.problem(source.file,
+            ("the file must return its policy, a table; it returned %s"):format(result == nil and "nothing"
+                or "a " .. type(result)))
+        return nil
+    end
+    return check_table(policy, result, problems)
+end
+
+-- init and selftest, once a generation: an error is a problem.
+function M.start(policy, conf, problems)
+    for _, name in ipairs({ "init", "selftest" }) do
+        local hook = policy.hooks[name]
+        if hook then
+            local ok, failure = xpcall(hook, traceback, name == "init" and conf or nil)
+            if not ok then
+                local p = M.problem(policy.file, failure.err)
+                p.message = name .. ": " .. p.message
+                problems[#problems + 1] = p
+            end
+        end
+    end
+end
+
+return M

@@ -1,0 +1,1 @@
+return { auth = { header = "x-api-key", prefix = "" }, headers = { { "anthropic-version", "2023-06-01" } } }

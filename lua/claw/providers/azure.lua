@@ -1,0 +1,1 @@
+return { auth = { header = "api-key", prefix = "" } }

@@ -1,0 +1,1 @@
+return { auth = { header = "x-goog-api-key", prefix = "" } }

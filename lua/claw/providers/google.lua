@@ -1,0 +1,2 @@
+-- Another name for gemini.
+return require("claw.providers.gemini")

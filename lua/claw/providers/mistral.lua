@@ -1,0 +1,1 @@
+return { auth = { header = "authorization", prefix = "Bearer " } }

@@ -1,0 +1,311 @@
+-- router: from a request to an ordered list of candidates.
+--
+-- What does not change is decided once: which routes a path and method can meet (a bucket), which of them a model
+-- picks, who of the route serves the model. These are kept in bounded tables, so that the usual request is three table
+-- reads and the strategy. Answers are tables that are used again: they must be read at once and not be changed.
+
+local candidates = require("claw.candidates")
+local envelope = require("claw.envelope")
+local hooks = require("claw.hooks")
+local match = require("claw.match")
+local models = require("claw.models")
+local order = require("claw.route.order")
+local plans = require("claw.plan")
+local transform = require("claw.transform")
+
+local M = {}
+
+M.MEMO = 1000       -- entries of each table that a client's paths and models can fill
+M.MODEL_BYTES = 128 -- longer names are not kept
+
+local function sorted(routes)
+    local out = { unpack(routes) }
+    table.sort(out, function(a, b)
+        if a.priority ~= b.priority then return a.priority > b.priority end
+        local before = match.before(a.match, b.match)
+        if before ~= nil then return before end
+        return a.index < b.index
+    end)
+    return out
+end
+
+-- GET /v1/models and /v1/models/{id} are answered here, unless a route asks for that very path.
+local function models_answer(known, method, path)
+    if method ~= "GET" or #known == 0 or path:sub(1, 10) ~= "/v1/models" then return nil end
+    if path == "/v1/models" then return { status = 200, body = models.listing(known) } end
+    local id = path:match("^/v1/models/(.+)$")
+    if not id then return nil end
+    id = id:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+    local body = models.single(known, id)
+    if body then return { status = 200, body = body } end
+    return { code = "model_not_found",
+        message = ('The model "%s" is not known; known: %s'):format(id:sub(1, 100), models.names(known)) }
+end
+
+local function make_bucket(routes, known, method, path)
+    local bucket = { routes = {}, memo = {}, count = 0, static = true }
+    local exact = false
+    for _, route in ipairs(routes) do
+        local m = route.match
+        if (not m.path or m.path(path)) and (not m.methods or m.methods[method]) then
+            exact = exact or m.exact_path == path
+            bucket.routes[#bucket.routes + 1] = route
+            if #m.tests > 0 then
+                bucket.static = false
+            elseif #m.model == 0 then
+                break -- nothing behind it can win
+            end
+        end
+    end
+    if not exact then bucket.answer = models_answer(known, method, path) end
+    if #bucket.routes == 0 then
+        bucket.message = ("No route matches %s %s"):format(method, path:sub(1, 200))
+    else
+        bucket.message = ("No route matches this %s %s"):format(method, path:sub(1, 200))
+    end
+    return bucket
+end
+
+local function pick(bucket, r, model)
+    for _, route in ipairs(bucket.routes) do
+        local m = route.match
+        if match.all(m.model, r, model) and match.all(m.tests, r, model) then return route end
+    end
+    return false
+end
+
+-- ---- the path for routes with anything that is decided per request
+
+local COPIED = { "index", "name", "type", "model", "region", "weight", "percentage", "context_window" }
+
+local function copy(t)
+    if not t then return nil end
+    local out = {}
+    for key, value in pairs(t) do out[key] = value end
+    return out
+end
+
+-- Policies get copies: what they do to them stays theirs.
+local function copies(list)
+    local out = {}
+    for i, c in ipairs(list) do
+        local twin = { price = copy(c.price), capabilities = copy(c.capabilities) }
+        for _, key in ipairs(COPIED) do twin[key] = c[key] end
+        out[i] = twin
+    end
+    return out
+end
+
+local function names_of(list)
+    local out = {}
+    for i, c in ipairs(list) do out[i] = c.name end
+    return table.concat(out, ", ")
+end
+
+local function find_named(list, name)
+    for _, c in ipairs(list) do
+        if c.name == name then return c end
+    end
+    return nil
+end
+
+-- One entry of a policy's list: a name, or a candidate whose model may be another.
+local function resolve_one(entry, list)
+    local name = type(entry) == "table" and entry.name or entry
+    local c = find_named(list, name)
+    if not c then return nil end
+    local model = type(entry) == "table" and entry.model
+    if type(model) == "string" and model ~= c.model then
+        c = copy(c)
+        c.model = model
+    end
+    return c
+end
+
+-- A policy's answer as candidates; nil, what was expected. A bare name goes first, the others stay behind it.
+local function resolve(answer, list)
+    local expected = "candidates of this route (" .. names_of(list) .. ")"
+    if type(answer) == "string" then
+        local first = find_named(list, answer)
+        if not first then return nil, expected end
+        local out = { first }
+        for _, c in ipairs(list) do
+            if c ~= first then out[#out + 1] = c end
+        end
+        return out
+    end
+    if type(answer) ~= "table" then return nil, "an ordered list of " .. expected end
+    local out, seen = {}, {}
+    for i = 1, #answer do
+        local c = resolve_one(answer[i], list)
+        if not c then return nil, expected end
+        local key = c.name .. "\n" .. (c.model or "")
+        if not seen[key] and #out < order.LIMIT then
+            seen[key] = true
+            out[#out + 1] = c
+        end
+    end
+    return out
+end
+
+local function admitted(self, route, r)
+    for _, entry in ipairs(route.admit) do
+        local verdict = hooks.call(self.core, entry, "admit", nil, self.request_of(r))
+        if verdict then
+            return false, verdict.deny, verdict.code or verdict[1] or "denied", verdict.message or verdict[2]
+                or "The request was refused"
+        end
+    end
+    return true
+end
+
+local function choose(self, route, list)
+    local chooser = route.chooser
+    if not chooser then return route.choose(list, self.facts, self.core.random) end
+    local answer = hooks.call(self.core, chooser, "choose", nil, copies(list), copy(self.facts), self.core.random)
+    local resolved, expected = resolve(answer, list)
+    if resolved then return resolved end
+    if answer ~= nil or not chooser.policy.skip then
+        hooks.fail(self.core, chooser.policy, hooks.wrong(chooser.policy, "choose", expected, answer))
+    end
+    return order.turns(list)[1]
+end
+
+local function reordered(self, route, list, r, model, stream)
+    for _, entry in ipairs(route.reorder) do
+        local answer = hooks.call(self.core, entry, "route", nil, self.request_of(r, model, stream), copies(list))
+        if answer ~= nil then
+            local resolved, expected = resolve(answer, list)
+            if resolved then
+                list = resolved
+            else
+                hooks.fail(self.core, entry.policy, hooks.wrong(entry.policy, "route", expected, answer))
+            end
+        end
+    end
+    return list
+end
+
+-- The plan for the per-request transformations that match now; one per set of them is kept.
+local function plan_now(route, r, method, path, model)
+    local active, key = {}, {}
+    for i, t in ipairs(route.transformations) do
+        if t.dynamic and transform.applies(t, r, method, path, model) then
+            active[t] = true
+            key[#key + 1] = i
+        end
+    end
+    if #key == 0 then return route.plan end
+    key = table.concat(key, ",")
+    local plan = route.plans[key]
+    if not plan then
+        if route.plan_count >= 256 then route.plans, route.plan_count = {}, 0 end
+        plan = plans.new(route, active)
+        route.plans[key], route.plan_count = plan, route.plan_count + 1
+    end
+    return plan
+end
+
+-- The list as C gets it: of this request alone, so that masks and the plan can be put in.
+local function finished(list, plan)
+    local out = { plan = plan }
+    for i = 1, #list do
+        local c = list[i]
+        local mask = plan[c.index].mask
+        if c.mask ~= mask then
+            c = copy(c)
+            c.mask = mask
+        end
+        out[i] = c
+    end
+    return out
+end
+
+local function slow(self, route, eligible, r, method, path, model, stream)
+    local ok, status, code, message = admitted(self, route, r)
+    if not ok then return false, status, envelope.body(path, status, code, message) end
+    local list, reasons = eligible.candidates, eligible.reasons
+    self.bind(r, model, stream)
+    if route.filters.dynamic then list, reasons = candidates.now(eligible, route.filters, self.facts) end
+    if #list > 0 then list = choose(self, route, list) end
+    if #list > 0 then list = reordered(self, route, list, r, model, stream) end
+    if #list == 0 then
+        local none = candidates.reasons_text(reasons)
+        return nil, "no_upstream", #reasons > 0 and none or none .. ": nobody was chosen"
+    end
+    if route.only_first then list = { list[1] } end
+    list = finished(list, plan_now(route, r, method, path, model))
+    self.state[r] = list
+    return route.index, list, list.plan.mask
+end
+
+-- ---- the router
+
+local function eligible_for(self, route, model)
+    local eligible = candidates.of(route, model, route.plan, self.prices, self.known)
+    if not model then
+        route.unnamed = eligible
+    elseif route.eligible_count < M.MEMO and #model <= M.MODEL_BYTES then
+        route.eligible[model], route.eligible_count = eligible, route.eligible_count + 1
+    end
+    return eligible
+end
+
+local function bucket_for(self, method, path)
+    local bucket = make_bucket(self.routes, self.known, method, path)
+    if self.bucket_count < M.MEMO and #path <= 1024 then
+        self.buckets[method] = self.buckets[method] or {}
+        self.buckets[method][path], self.bucket_count = bucket, self.bucket_count + 1
+    end
+    return bucket
+end
+
+local function route_for(bucket, r, model)
+    local route = pick(bucket, r, model)
+    if bucket.static and model and bucket.count < M.MEMO and #model <= M.MODEL_BYTES then
+        bucket.memo[model], bucket.count = route, bucket.count + 1
+    end
+    return route
+end
+
+-- env: { core, routes (compiled), known, prices, facts, bind, request_of }. Returns the router; its state[r] is the
+-- list of a request, with its plan, until the request is finished.
+function M.new(env)
+    local self = {
+        core = env.core, routes = sorted(env.routes), known = env.known, prices = env.prices, facts = env.facts,
+        bind = env.bind, request_of = env.request_of, state = {}, buckets = {}, bucket_count = 0,
+    }
+    local state, facts, bind, random = self.state, env.facts, env.bind, env.core.random
+
+    -- See the contract at the top of claw.engine.
+    function self.route(r, method, path, model, stream)
+        local of_method = self.buckets[method]
+        local bucket = of_method and of_method[path] or bucket_for(self, method, path)
+        local answer = bucket.answer
+        if answer then
+            if answer.code then return nil, answer.code, answer.message end
+            return false, answer.status, answer.body
+        end
+        local route = model and bucket.memo[model]
+        if route == nil then route = route_for(bucket, r, model) end
+        if not route then return nil, "no_route", bucket.message end
+
+        local eligible = route.unnamed
+        if model then eligible = route.eligible[model] end
+        eligible = eligible or eligible_for(self, route, model)
+        if eligible.code then return nil, eligible.code, eligible.message end
+        if not route.simple then return slow(self, route, eligible, r, method, path, model, stream) end
+
+        bind(r, model, stream)
+        local list = route.choose(eligible.candidates, facts, random)
+        local first = list[1]
+        if not first then return nil, "no_upstream", "No upstream available: every weight is 0" end
+        if route.only_first then list = first.alone end
+        list.plan = route.plan
+        state[r] = list
+        return route.index, list, route.plan.mask
+    end
+    return self
+end
+
+return M

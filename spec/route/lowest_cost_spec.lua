@@ -1,0 +1,16 @@
+local candidates = require("support.candidates")
+local fake_facts = require("support.fake_facts")
+local choose = require("claw.route.lowest_cost")()
+
+describe("claw.route.lowest_cost", function()
+    it("takes the cheapest; who has no price comes last, equals keep their order", function()
+        local list = candidates.list("none", "dear", "cheap", "same", "unknown")
+        local facts = fake_facts({ dear = { cost = 9 }, cheap = { cost = 1.5 }, same = { cost = 1.5 } })
+        assert.equal("cheap same dear none unknown", candidates.names(choose(list, facts)))
+    end)
+
+    it("takes a price of 0 for what it is", function()
+        local list = candidates.list("a", "b")
+        assert.equal("b a", candidates.names(choose(list, fake_facts({ a = { cost = 1 }, b = { cost = 0 } }))))
+    end)
+end)

@@ -1,0 +1,31 @@
+local candidates = require("support.candidates")
+local fake_core = require("support.fake_core")
+local weighted_random = require("claw.route.weighted_random")
+
+describe("claw.route.weighted_random", function()
+    it("draws by weight", function()
+        local list = candidates.list({ "fast", weight = 70 }, { "backup", weight = 30 })
+        local choose, random = weighted_random(), fake_core.random(7)
+        local shares = candidates.shares(10000, function() return choose(list, nil, random) end)
+        assert.is_true(math.abs(shares.fast - 7000) < 200, shares.fast)
+        assert.equal(10000, shares.fast + shares.backup)
+    end)
+
+    it("takes weights of 1 when none is given, and fractions", function()
+        local random = fake_core.random(9)
+        local choose = weighted_random()
+        local list = candidates.list("a", { "b", weight = 0.5 })
+        local shares = candidates.shares(9000, function() return choose(list, nil, random) end)
+        assert.is_true(math.abs(shares.a - 6000) < 250, shares.a)
+    end)
+
+    it("never takes weight 0, not as a fallback either", function()
+        local choose = weighted_random()
+        local list = candidates.list({ "off", weight = 0 }, "a", "b")
+        for _ = 1, 100 do
+            local names = candidates.names(choose(list, nil, math.random))
+            assert.is_true(names == "a b" or names == "b a")
+        end
+        assert.same({}, choose(candidates.list({ "off", weight = 0 }), nil, math.random))
+    end)
+end)
