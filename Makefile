@@ -114,7 +114,7 @@ run: build ## build and run the quickstart example with the built-in mock upstre
 # ---- tests ---------------------------------------------------------------------------------------------------------------------------
 $(B)/tests/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
-	@$(CC) $(CFLAGS) -MMD -MP -MF $@.d -rdynamic $< $(LIB) -lcmocka $(LIBS) $$(cat $(LLHTTP)/libs) -o $@
+	@$(CC) $(CFLAGS) -Itests -MMD -MP -MF $@.d -rdynamic $< $(LIB) -lcmocka $(LIBS) $$(cat $(LLHTTP)/libs) -o $@
 -include $(UNITBIN:%=%.d)
 
 .PHONY: testdeps

@@ -30,7 +30,7 @@ local function turn(message) -- its role at Anthropic, and its blocks
     for _, call in ipairs(given(message.tool_calls) or {}) do
         local f = call["function"]
         out[#out + 1] = { type = "tool_use", id = call.id, name = f.name,
-            input = f.arguments ~= "" and assert(json.decode(f.arguments)) or {} }
+            input = f.arguments ~= "" and (json.decode(f.arguments) or f.arguments) or {} }
     end
     return message.role, out
 end
@@ -46,7 +46,8 @@ local function tools(list)
 end
 
 function P.request(req, doc)
-    local body, system, messages = doc:table(), {}, array()
+    local body, system, messages = type(doc) == "userdata" and doc:table() or {}, {}, array()
+    if type(body.messages) ~= "table" then return nil end -- no chat
     for _, message in ipairs(body.messages) do
         local role, content = turn(message)
         local last = messages[#messages]

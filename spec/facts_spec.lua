@@ -11,11 +11,10 @@ end
 describe("claw.facts", function()
     it("knows what is live about a candidate", function()
         local asked = {}
-        local f, core = bound({ tokens = 100 }, { facts = function(index, model)
+        local f = bound({ tokens = 100 }, { facts = function(index, model)
             asked[#asked + 1] = index .. model
             return 3, 120, 50, 40
         end })
-        assert.is_table(core)
         assert.equal(3, f.outstanding({ index = 1 }))
         assert.same({ 120, 50 }, { f.latency_ms({ index = 2, model = "other" }) })
         assert.same({ "1gpt-4", "2other" }, asked)
@@ -23,10 +22,11 @@ describe("claw.facts", function()
 
     it("estimates cost by max_tokens, else the running mean, else a guess", function()
         local price = { input = 1000000, output = 2000000 }
-        local f, core = bound({ tokens = 100, body = { max_tokens = 50 } })
+        local f = bound({ tokens = 100, body = { max_tokens = 50 } })
         assert.equal(100 + 100, f.cost_micros({ index = 1, price = price }))
         assert.equal(40, bound({ body = { max_completion_tokens = 40 } }).max_tokens())
         assert.is_nil(f.cost_micros({ index = 1 }))
+        local core
         f, core = bound({ tokens = 100, body = {} })
         assert.equal(100 + 512, f.cost_micros({ index = 1, price = price }))
         core.live[1] = { mean = 10 }

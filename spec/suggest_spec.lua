@@ -7,6 +7,7 @@ describe("claw.suggest", function()
         assert.equal("round_robin", suggest.nearest("roundrobin", names))
         assert.equal("failover", suggest.nearest("failvoer", names))
         assert.equal("canary", suggest.nearest("Canary", names))
+        assert.equal("round_robin", suggest.nearest("round", names))
     end)
 
     it("does not guess", function()

@@ -122,6 +122,7 @@ static void on_done(struct claw_conn *c)
     } else if (token.len && !token_fits(q->head, token)) {
         answer_error(c, 401, "The admin port wants Authorization: Bearer <admin.token>.", "invalid_token");
     } else if (get && claw_str_eqz(path, "/metrics")) {
+        claw_control_measure(control);
         rc = claw_metrics_write(&q->out);
         answer(c, rc == 0 ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8");
     } else if (get && claw_str_eqz(path, "/generations")) {

@@ -5,6 +5,7 @@
 #include "app/watch.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,11 +45,12 @@ static void free_policies(void *p) { claw_policies_free(p); }
 
 static int build(const char *path, uint16_t mock_port, struct claw_generation **out, struct claw_conf_problems *problems)
 {
-    struct claw_conf *conf;
+    struct claw_conf *conf = NULL;
     struct claw_policies *policies;
     struct claw_generation *gen;
+    problems->rest = &conf;
     int rc = claw_conf_load(path, NULL, &conf, problems);
-    if (rc != 0) return rc;
+    if (!conf) return rc;
     place_mocks(conf, mock_port);
     rc = claw_policies_read(conf, &policies, problems);
     if (rc != 0) {
@@ -86,6 +88,7 @@ int claw_control_build(const char *path, uint16_t mock_port, struct claw_generat
     struct claw_generation *gen = NULL;
     int rc = build(path, mock_port, &gen, &problems);
     if (rc == 0) rc = claw_policy_prove(gen, &problems);
+    if (rc == 0 && problems.n) rc = CLAW_EINVAL; /* unknown keys; the rest was looked at for more problems */
     if (rc != 0) {
         report_problems(&problems, report);
         if (gen) claw_generation_unref(gen);
@@ -296,12 +299,16 @@ static void on_signal(uv_signal_t *h, int signal)
 
 static void on_change(void *arg) { claw_control_reload(arg, "files changed"); }
 
-static void on_housekeeping(struct claw_timer *t)
+void claw_control_measure(struct claw_control *c)
 {
-    struct claw_control *c = t->arg;
     claw_metrics_set(c->metrics, CLAW_METRIC_GENERATIONS_LIVE, claw_generation_live(), 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_LOG_DROPPED, (int64_t)claw_log_dropped(), 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_CONNECTIONS, c->connections, 0, NULL);
+}
+
+static void on_housekeeping(struct claw_timer *t)
+{
+    struct claw_control *c = t->arg;
     if (claw_log_waiting()) claw_log_flush();
     claw_timer_start(&c->loop, t, HOUSEKEEPING_MS);
 }
@@ -429,6 +436,9 @@ int claw_control_run(const char *path)
     if (!c || claw_loop_init(&c->loop) != 0) return 3;
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
+    /* Bodies of 100 KB come and go with every request: giving their pages back each time costs more than reading them. */
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 16 << 20);
     setenv("UV_THREADPOOL_SIZE", "8", 0); /* look-ups of names and handshakes share it */
     int code = prepare(c, path);
     if (code == 0) code = start(c);

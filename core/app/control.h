@@ -39,6 +39,8 @@ enum claw_load { CLAW_LOAD_PUBLISHED, CLAW_LOAD_UNCHANGED, CLAW_LOAD_REFUSED };
  * each. Used by -check and -explain too. `mock_port` is where upstreams of type mock are. */
 int claw_control_build(const char *path, uint16_t mock_port, struct claw_generation **out, struct claw_buf *report) CLAW_MUSTCHECK;
 
+/* Bring the gauges that are not counted as they change up to date. Thread: control. */
+void claw_control_measure(struct claw_control *c);
 /* Load and publish. Thread: control. */
 enum claw_load claw_control_reload(struct claw_control *c, const char *reason);
 /* Start to stop: drain, then end. Again: cut what is left. */

@@ -15,7 +15,6 @@ struct claw_worker {
     struct claw_timer lag, log_flush;
     uint64_t lag_due_us;
     bool empty, ending;
-    int leaked;
 };
 
 struct news {
@@ -144,7 +143,6 @@ static void *run(void *arg)
     claw_loop_turn(&w->loop, false);
     claw_pool_free(w->ctx.pool);
     claw_server_set(&w->server, &w->server.limits, NULL);
-    w->leaked = claw_loop_fini(&w->loop, true);
     claw_log_thread_end();
     w->on.on_end(w->on.arg, w);
     return NULL;
@@ -179,6 +177,7 @@ int claw_worker_new(struct claw_generation *gen, struct claw_policy_vm *vm, _Ato
     else claw_policy_vm_free(vm);
     if (rc == 0) {
         w->server.total = total;
+        w->server.on_room = claw_pipeline_room;
         w->server.max_total = gen->conf->server.max_connections;
         rc = claw_server_listen(&w->server, &w->loop, gen->conf->server.listen_address, gen->conf->server.listen_port, &limits,
                                 &claw_pipeline_server_events, &w->ctx, why);
@@ -235,7 +234,7 @@ void claw_worker_abort(struct claw_worker *w) { post(w, on_abort); }
 int claw_worker_join(struct claw_worker *w)
 {
     pthread_join(w->thread, NULL);
-    int leaked = w->leaked;
+    int leaked = claw_loop_fini(&w->loop, true); /* not before: until now somebody may have posted to it */
     struct claw_req *r;
     while ((r = w->ctx.spare)) {
         w->ctx.spare = r->next;

@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define FIRST_CAP ((size_t)256)
 
@@ -24,11 +27,24 @@ bool claw_str_starts(struct claw_str s, struct claw_str prefix)
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
 }
 
+/* Where a needle of two bytes and more may begin is where both its first and its last byte fit: 16 places at a time. */
 ptrdiff_t claw_str_find(struct claw_str s, struct claw_str needle)
 {
     if (needle.len == 0) return 0;
     if (s.len < needle.len) return -1;
-    const char *p = memmem(s.ptr, s.len, needle.ptr, needle.len);
+    size_t i = 0, n = needle.len, places = s.len - n + 1;
+#ifdef __SSE2__
+    __m128i first = _mm_set1_epi8(needle.ptr[0]), last = _mm_set1_epi8(needle.ptr[n - 1]);
+    for (; i + 16 <= places; i += 16) {
+        __m128i a = _mm_loadu_si128((const __m128i *)(s.ptr + i)), b = _mm_loadu_si128((const __m128i *)(s.ptr + i + n - 1));
+        unsigned hits = (unsigned)_mm_movemask_epi8(_mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, last)));
+        for (; hits; hits &= hits - 1) {
+            size_t at = i + (unsigned)__builtin_ctz(hits);
+            if (memcmp(s.ptr + at, needle.ptr, n) == 0) return (ptrdiff_t)at;
+        }
+    }
+#endif
+    const char *p = i < places ? memmem(s.ptr + i, s.len - i, needle.ptr, n) : NULL;
     return p ? p - s.ptr : -1;
 }
 
@@ -118,19 +134,6 @@ int claw_buf_reserve(struct claw_buf *b, size_t n)
     b->cap = cap;
     return 0;
 }
-
-int claw_buf_add(struct claw_buf *b, const void *p, size_t n)
-{
-    if (n == 0) return 0;
-    int r = claw_buf_reserve(b, n);
-    if (r) return r;
-    memcpy(b->data + b->len, p, n);
-    b->len += n;
-    return 0;
-}
-
-int claw_buf_add_str(struct claw_buf *b, struct claw_str s) { return claw_buf_add(b, s.ptr, s.len); }
-int claw_buf_add_z(struct claw_buf *b, const char *z) { return claw_buf_add(b, z, strlen(z)); }
 
 /* The decimal digits of `n` at the end of `out`; where they begin. */
 static char *digits(char out[20], uint64_t n)

@@ -62,9 +62,18 @@ static inline size_t claw_buf_size(const struct claw_buf *b) { return b->len - b
 /* Room for `n` more bytes at data + len. CLAW_ENOMEM when malloc fails or the bound would be passed. */
 int claw_buf_reserve(struct claw_buf *b, size_t n) CLAW_MUSTCHECK;
 /* Append; all or nothing. CLAW_ENOMEM as above. */
-int claw_buf_add(struct claw_buf *b, const void *p, size_t n) CLAW_MUSTCHECK;
-int claw_buf_add_str(struct claw_buf *b, struct claw_str s) CLAW_MUSTCHECK;
-int claw_buf_add_z(struct claw_buf *b, const char *z) CLAW_MUSTCHECK;
+static inline int claw_buf_add(struct claw_buf *b, const void *p, size_t n)
+{
+    if (__builtin_expect(n > b->cap - b->len || (b->max && n > b->max - (b->len - b->off)), 0)) {
+        int rc = claw_buf_reserve(b, n);
+        if (rc != 0) return rc;
+    }
+    if (n) memcpy(b->data + b->len, p, n);
+    b->len += n;
+    return 0;
+}
+static inline int claw_buf_add_str(struct claw_buf *b, struct claw_str s) { return claw_buf_add(b, s.ptr, s.len); }
+static inline int claw_buf_add_z(struct claw_buf *b, const char *z) { return claw_buf_add(b, z, strlen(z)); }
 int claw_buf_add_u64(struct claw_buf *b, uint64_t n) CLAW_MUSTCHECK;
 /* Micro-units as a decimal number without trailing zeros beyond need: 1234567 -> "1.234567", 0 -> "0". */
 int claw_buf_add_micros(struct claw_buf *b, int64_t micros) CLAW_MUSTCHECK;

@@ -306,13 +306,14 @@ static int fill(struct builder *b, struct claw_str yaml, const char *(*get_env)(
     if (!b->c->root) return CLAW_EINVAL;
     claw_conf_check(b->c->root, report);
     if (b->c->root->type == CLAW_CONF_MAP) claw_conf_link(b->c->root, report);
-    if (report->n) return CLAW_EINVAL;
+    if (report->n > report->unknown || (report->n && !report->to->rest)) return CLAW_EINVAL;
     build_server(b);
     build_sections(b);
     build_upstreams(b);
     build_routes(b);
     b->c->hash = claw_conf_tree_hash(b->c->root);
-    return 0;
+    if (report->n) *report->to->rest = b->c;
+    return report->n ? CLAW_EINVAL : 0;
 }
 
 int claw_conf_parse(const char *path, struct claw_str yaml, const char *(*get_env)(const char *name),
@@ -333,7 +334,9 @@ int claw_conf_parse(const char *path, struct claw_str yaml, const char *(*get_en
     }
     if (err && !report.n) claw_conf_report_add(&report, 1, 1, "the configuration needs too much memory");
     if (err) {
-        if (owner) claw_conf_free(&owner->conf);
+        bool kept = owner && problems->rest && *problems->rest == &owner->conf;
+        if (owner && !kept) claw_conf_free(&owner->conf);
+        if (kept) tell_secrets(owner->conf.root);
         return err;
     }
     tell_secrets(owner->conf.root);

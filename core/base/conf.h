@@ -48,6 +48,9 @@ struct claw_conf_problems {
     struct claw_arena *arena; /* where problems are kept; set by the caller */
     struct claw_conf_problem *first, **last;
     size_t n;
+    /* Optional: when all that is wrong are unknown keys, the configuration without them, so that what is checked above
+     * this floor (policies, strategies, certificates) is told in the same run. The caller frees it. */
+    struct claw_conf **rest;
 };
 void claw_conf_problems_init(struct claw_conf_problems *p, struct claw_arena *a);
 /* Add one, for checks above this floor. `path` is the dotted key path such as "routes[0].match.path"; line and

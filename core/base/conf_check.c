@@ -261,6 +261,7 @@ static void unknown_key(struct claw_conf_report *r, const struct claw_conf_group
     for (const struct claw_conf_rule *rule = g->rules; rule->key; rule++)
         claw_conf_guess_try(&guess, claw_str_of(rule->key));
     claw_conf_report_add(r, e->line, e->column, "unknown key%s", claw_conf_guess_text(&guess));
+    r->unknown++;
 }
 
 static void check_required(struct claw_conf_report *r, const struct claw_conf_rule *rule,

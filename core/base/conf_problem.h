@@ -15,6 +15,7 @@ struct claw_conf_report {
     const char *file; /* as the user gave it */
     struct claw_conf_problems *to;
     size_t n; /* problems found by this report, also those not kept */
+    size_t unknown; /* those of them that are unknown keys: the rest of the file can still be looked at */
     size_t path_len;
     char path[512]; /* "routes[0].match", cut when longer */
 };

@@ -30,8 +30,14 @@ const struct claw_h1_limits claw_h1_defaults = {
     .chunk_line_bytes = 1 << 10,
 };
 
-enum event { NOTHING, ON_HEAD_END, ON_CHUNK, ON_DATA, ON_END };
+enum event { NOTHING, ON_HEAD_END, ON_CHUNK, ON_END };
 enum { INTERIM_MAX = 16, CHUNK_LINE_FREE = 20, RAW_FIRST = 1024 };
+
+static bool chunk_fits(const struct claw_h1 *p, uint64_t size)
+{
+    int64_t limit = p->limits->body_bytes >= 0 ? p->limits->body_bytes : INT64_MAX;
+    return size <= (uint64_t)(limit - p->body_seen);
+}
 
 /* ---- llhttp's side -------------------------------------------------------------------------------------------- */
 
@@ -47,13 +53,23 @@ static int ll_head_end(llhttp_t *ll)
     return pause_as(ll, ON_HEAD_END);
 }
 
-static int ll_chunk(llhttp_t *ll) { return pause_as(ll, ON_CHUNK); }
+/* The usual chunk is let in without a stop; one that needs thought, or comes with data not handed up yet, is not. */
+static int ll_chunk(llhttp_t *ll)
+{
+    struct claw_h1 *p = ll->data;
+    uint64_t size = ll->content_length;
+    if (p->piece.len || size == 0 || !chunk_fits(p, size)) return pause_as(ll, ON_CHUNK);
+    p->body_seen += (int64_t)size;
+    p->opened = true;
+    return 0;
+}
+
 static int ll_end(llhttp_t *ll) { return pause_as(ll, ON_END); }
 
 static int ll_data(llhttp_t *ll, const char *at, size_t n)
 {
     ((struct claw_h1 *)ll->data)->piece = (struct claw_str){at, n};
-    return pause_as(ll, ON_DATA);
+    return 0;
 }
 
 static const llhttp_settings_t settings = {
@@ -117,34 +133,11 @@ int claw_h1_fail(struct claw_h1 *p, int code, const char *why)
 
 /* ---- lines ---------------------------------------------------------------------------------------------------- */
 
-typedef uint8_t lanes __attribute__((vector_size(16)));
-
-/* How many of the bytes are neither control (but HTAB) nor DEL. */
-static size_t plain_run(const char *s, size_t n)
-{
-    size_t i = 0;
-    for (; i + sizeof(lanes) <= n; i += sizeof(lanes)) {
-        lanes v;
-        uint64_t odd[2];
-        memcpy(&v, s + i, sizeof v);
-        v = (lanes)(((v < 0x20) & (v != '\t')) | (v == 0x7f));
-        memcpy(odd, &v, sizeof odd);
-        if (!(odd[0] | odd[1])) continue;
-        if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__) break;
-        return i + (odd[0] ? 0 : 8) + (size_t)__builtin_ctzll(odd[0] ? odd[0] : odd[1]) / 8;
-    }
-    for (; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f) return i;
-    }
-    return n;
-}
-
 /* Go on to the end of the line: 1 behind its CRLF, 0 when `n` came first, -1 at a byte no line may have. */
 static int scan_line(struct claw_h1 *p, const char *data, size_t n, size_t *at)
 {
     if (!p->cr) {
-        size_t run = plain_run(data + *at, n - *at);
+        size_t run = (size_t)(plain_end(data + *at, data + n) - (data + *at));
         *at += run;
         p->line += run;
         if (*at == n) return 0;
@@ -210,6 +203,21 @@ static struct scan scan_head(struct claw_h1 *p, const char *data, size_t n)
     return s;
 }
 
+/* The usual head lies whole in one feed and has nothing odd: how long it is. 0: let scan_head see what it is. */
+static size_t scan_whole(struct claw_h1 *p, const char *data, size_t n)
+{
+    const char *at = data, *end = data + n, *eol;
+    unsigned lines = 0;
+    for (;; at = eol + 2, lines++) {
+        eol = plain_end(at, end);
+        if (end - eol < 2 || eol[0] != '\r' || eol[1] != '\n' || *at == ' ' || *at == '\t') return 0;
+        if (eol == at) break;
+    }
+    if (lines == 0 || lines - 1 > p->limits->fields) return 0;
+    p->lines = lines;
+    return (size_t)(eol + 2 - data);
+}
+
 /* ---- the head ------------------------------------------------------------------------------------------------- */
 
 /* Keep the head's bytes. One whole in a single feed, the usual case, gets exactly its size. */
@@ -227,6 +235,20 @@ static int keep_raw(struct claw_h1 *p, const char *data, size_t n, bool end)
     }
     if (n) memcpy(p->raw + p->raw_len, data, n);
     p->raw_len = need;
+    return 0;
+}
+
+/* The same for a head that is whole: struct, fields and bytes are one allocation. */
+static int keep_whole(struct claw_h1 *p, const char *data, size_t n)
+{
+    size_t fields = p->lines - 1;
+    struct claw_head *h = claw_arena_alloc(p->arena, sizeof *h + fields * sizeof *h->headers + n);
+    if (!h) return claw_h1_fail(p, CLAW_EREQ_MEM, "the head needs more memory than the request may have");
+    *h = (struct claw_head){.headers = (struct claw_header *)(h + 1)};
+    p->head = h;
+    p->raw = (char *)(h->headers + fields);
+    p->raw_len = p->raw_cap = n;
+    memcpy(p->raw, data, n);
     return 0;
 }
 
@@ -249,24 +271,40 @@ static int refuse_as_llhttp(struct claw_h1 *p, llhttp_errno_t err)
     return bad(p, why && *why ? why : "malformed HTTP");
 }
 
-/* 1: the head is complete and checked, 0: more is needed. */
+/* Let llhttp read what was kept. 1: the head is complete and checked, 0: more is needed. */
+static int read_kept(struct claw_h1 *p, const char *data, size_t n, bool end)
+{
+    p->event = NOTHING;
+    llhttp_errno_t err = llhttp_execute(&p->ll, data, n);
+    if (err != HPE_OK && err != HPE_PAUSED) return refuse_as_llhttp(p, err);
+    if (end) {
+        int rc = claw_h1_read_head(p, p->event == ON_HEAD_END && llhttp_get_error_pos(&p->ll) == data + n);
+        return rc ? rc : 1;
+    }
+    return err == HPE_PAUSED ? bad(p, "the end of the head is ambiguous") : 0;
+}
+
+/* As read_kept. */
 static int feed_head(struct claw_h1 *p, const char *data, size_t n, size_t *used)
 {
-    size_t room = p->limits->head_bytes - p->head_seen;
-    struct scan s = scan_head(p, data, n < room ? n : room);
+    size_t room = p->limits->head_bytes - p->head_seen, most = n < room ? n : room;
+    if (p->head_seen == 0 && !p->head) {
+        size_t whole = scan_whole(p, data, most);
+        if (whole) {
+            p->head_seen = whole;
+            *used += whole;
+            int rc = keep_whole(p, data, whole);
+            return rc ? rc : read_kept(p, data, whole, true);
+        }
+    }
+    struct scan s = scan_head(p, data, most);
     if (!s.end && !s.code && n > room) scan_stop(&s, CLAW_EHEAD_TOO_LARGE, "the head is too large");
     p->head_seen += s.at;
     *used += s.at;
     if (s.at > s.skip) {
-        size_t len = s.at - s.skip;
-        int rc = keep_raw(p, data + s.skip, len, s.end);
+        int rc = keep_raw(p, data + s.skip, s.at - s.skip, s.end);
+        if (!rc) rc = read_kept(p, data + s.skip, s.at - s.skip, s.end);
         if (rc) return rc;
-        p->event = NOTHING;
-        llhttp_errno_t err = llhttp_execute(&p->ll, data + s.skip, len);
-        if (err != HPE_OK && err != HPE_PAUSED) return refuse_as_llhttp(p, err);
-        bool ended = p->event == ON_HEAD_END && llhttp_get_error_pos(&p->ll) == data + s.at;
-        if (s.end) return (rc = claw_h1_read_head(p, ended)) ? rc : 1;
-        if (err == HPE_PAUSED) return bad(p, "the end of the head is ambiguous");
     }
     return s.code ? claw_h1_fail(p, s.code, s.why) : 0;
 }
@@ -274,7 +312,7 @@ static int feed_head(struct claw_h1 *p, const char *data, size_t n, size_t *used
 /* ---- bodies --------------------------------------------------------------------------------------------------- */
 
 /* What lies between the chunks' data: whole lines, bounded. llhttp has read them already, but less strictly. */
-static int check_framing(struct claw_h1 *p, const char *data, size_t n)
+static int check_lines(struct claw_h1 *p, const char *data, size_t n)
 {
     size_t at = 0;
     while (at < n) {
@@ -302,42 +340,70 @@ static int check_framing(struct claw_h1 *p, const char *data, size_t n)
     return 0;
 }
 
+static int check_framing(struct claw_h1 *p, const char *data, size_t n)
+{
+    /* Nearly always it is the CRLF behind a chunk's data, or the next one's short size line, or both. */
+    if (p->line == 0 && !p->cr && !p->last_chunk) {
+        if (p->in_chunk && n >= 2 && data[0] == '\r' && data[1] == '\n') {
+            p->in_chunk = false;
+            data += 2;
+            n -= 2;
+        }
+        if (!p->in_chunk && n > 2 && n <= CHUNK_LINE_FREE && n - 2 <= p->limits->chunk_line_bytes) {
+            size_t i = 0;
+            while (i < n - 2 && data[i] > ' ' && data[i] < 0x7f) i++;
+            if (i == n - 2 && data[i] == '\r' && data[i + 1] == '\n') return 0;
+        }
+    }
+    return n ? check_lines(p, data, n) : 0;
+}
+
 static int begin_chunk(struct claw_h1 *p)
 {
     uint64_t size = p->ll.content_length;
-    int64_t limit = p->limits->body_bytes >= 0 ? p->limits->body_bytes : INT64_MAX;
     p->last_chunk = size == 0;
     p->in_chunk = !p->last_chunk;
     if (p->last_chunk) return 0;
     if (size > INT64_MAX) return bad(p, "the size of a chunk is out of range");
-    if ((int64_t)size > limit - p->body_seen)
-        return claw_h1_fail(p, CLAW_EBODY_TOO_LARGE, "the body is larger than allowed");
+    if (!chunk_fits(p, size)) return claw_h1_fail(p, CLAW_EBODY_TOO_LARGE, "the body is larger than allowed");
     p->body_seen += (int64_t)size;
     return 0;
 }
 
-/* Up to the next event; ON_DATA leaves a piece, ON_END a complete message. */
-static int feed_chunked(struct claw_h1 *p, const char *data, size_t n, size_t *at)
+/* Up to the last chunk, a chunk behind data, the end of the message or of what was fed. At most one piece of data
+ * was read: it goes up when the framing before it is checked, and before that behind it is.
+ * 1: the message is over. */
+static int feed_chunked(struct claw_h1 *p, const char *data, size_t n, size_t *used)
 {
-    const char *from = data + *at;
+    const char *from = data + *used;
     p->event = NOTHING;
+    p->piece.len = 0;
+    p->opened = false;
     llhttp_resume(&p->ll);
-    llhttp_errno_t err = llhttp_execute(&p->ll, from, n - *at);
+    llhttp_errno_t err = llhttp_execute(&p->ll, from, n - *used);
     const char *stop = err == HPE_OK ? data + n : llhttp_get_error_pos(&p->ll);
-    const char *framing_end = p->event == ON_DATA ? p->piece.ptr : stop;
-    *at = (size_t)(stop - data);
-    int rc = check_framing(p, from, (size_t)(framing_end - from));
-    if (rc) return rc;
+    int rc;
+    if (p->piece.len) {
+        if ((rc = check_framing(p, from, (size_t)(p->piece.ptr - from))) != 0) return rc;
+        if (p->opened) p->in_chunk = true;
+        from = p->piece.ptr + p->piece.len;
+        *used = (size_t)(from - data);
+        if ((rc = p->on->on_body(p, p->piece.ptr, p->piece.len)) < 0) return rc;
+    }
+    *used = (size_t)(stop - data);
+    if ((rc = check_framing(p, from, (size_t)(stop - from))) != 0) return rc;
+    if (p->opened && !p->piece.len) p->in_chunk = true;
     if (err != HPE_OK && err != HPE_PAUSED) return refuse_as_llhttp(p, err);
     if (p->event == ON_CHUNK) return begin_chunk(p);
     if ((p->event == ON_END) != p->trailers_end) return bad(p, "the end of the trailers is ambiguous");
-    return 0;
+    return p->trailers_end ? 1 : 0;
 }
 
-/* A piece of a body that is no more than a run of bytes. */
-static int feed_plain(struct claw_h1 *p, const char *data, size_t n, size_t *at)
+/* A piece of a body that is no more than a run of bytes. 1: the message is over. */
+static int feed_plain(struct claw_h1 *p, const char *data, size_t n, size_t *used)
 {
-    uint64_t take = n - *at;
+    const char *from = data + *used;
+    uint64_t take = n - *used;
     if (p->state == CLAW_H1_SIZED) {
         if (take > (uint64_t)p->left) take = (uint64_t)p->left;
         p->left -= (int64_t)take;
@@ -346,10 +412,10 @@ static int feed_plain(struct claw_h1 *p, const char *data, size_t n, size_t *at)
         if (take == 0) return claw_h1_fail(p, CLAW_EBODY_TOO_LARGE, "the body is larger than allowed");
     }
     p->body_seen += (int64_t)take;
-    p->piece = (struct claw_str){data + *at, (size_t)take};
-    p->event = ON_DATA;
-    *at += (size_t)take;
-    return 0;
+    *used += (size_t)take;
+    int rc = p->on->on_body(p, from, (size_t)take);
+    if (rc < 0) return rc;
+    return p->state == CLAW_H1_SIZED && p->left == 0 ? 1 : 0;
 }
 
 static int done(struct claw_h1 *p)
@@ -364,6 +430,7 @@ static int swallow(struct claw_h1 *p)
     p->extra_seen += p->head_seen;
     if (++p->interim > INTERIM_MAX || p->extra_seen > p->limits->head_bytes)
         return bad(p, "too many interim responses");
+    memset(p->head, 0, sizeof *p->head);
     begin_head(p);
     return 0;
 }
@@ -398,12 +465,7 @@ int claw_h1_feed(struct claw_h1 *p, const char *data, size_t n, size_t *used)
         default:
             return 0;
         }
-        if (rc) return rc;
-        if (p->event == ON_END) return done(p);
-        if (p->event != ON_DATA) continue;
-        rc = p->on->on_body(p, p->piece.ptr, p->piece.len);
-        if (rc < 0) return rc;
-        if (p->state == CLAW_H1_SIZED && p->left == 0) return done(p);
+        if (rc) return rc > 0 ? done(p) : rc;
     }
     return 0;
 }

@@ -64,6 +64,7 @@ struct claw_head {
     bool chunked;
     bool keep_alive;         /* the connection may be used again after this message */
     bool until_close;        /* responses: the body ends with the connection */
+    bool plain_connection;   /* each Connection, if there is one, says just "close" or just "keep-alive" */
 };
 /* The first header with this id / name in any case; NULL when there is none. */
 const struct claw_header *claw_head_find(const struct claw_head *h, enum claw_header_id id);
@@ -107,6 +108,7 @@ struct claw_h1 {
     unsigned lines;                     /* complete ones of this head */
     uint8_t kind, state, event, interim;
     bool cr, in_chunk, last_chunk, trailers_end;
+    bool opened; /* this run of llhttp read the size line of a chunk and went on */
     bool no_body; /* responses: the request was HEAD */
     int failed;
     const char *error;

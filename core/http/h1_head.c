@@ -4,7 +4,7 @@
 struct facts {
     unsigned hosts, lengths, codings;
     struct claw_str host, length, coding;
-    bool close, keep, expect, expect_other;
+    bool close, keep, names, expect, expect_other; /* names: Connection has more than close or keep-alive */
 };
 
 static void note(struct facts *f, const struct claw_header *h)
@@ -23,11 +23,18 @@ static void note(struct facts *f, const struct claw_header *h)
         f->coding = h->value;
         break;
     case CLAW_H_CONNECTION:
-        f->close |= claw_h1_has_token(h->value, CLAW_STR("close"));
-        f->keep |= claw_h1_has_token(h->value, CLAW_STR("keep-alive"));
+        if (IS_WORD(h->value, "keep-alive")) {
+            f->keep = true;
+        } else if (IS_WORD(h->value, "close")) {
+            f->close = true;
+        } else {
+            f->names = true;
+            f->close |= claw_h1_has_token(h->value, CLAW_STR("close"));
+            f->keep |= claw_h1_has_token(h->value, CLAW_STR("keep-alive"));
+        }
         break;
     case CLAW_H_EXPECT:
-        if (claw_str_ieq(h->value, CLAW_STR("100-continue"))) f->expect = true;
+        if (IS_WORD(h->value, "100-continue")) f->expect = true;
         else f->expect_other = true;
         break;
     default:
@@ -35,34 +42,35 @@ static void note(struct facts *f, const struct claw_header *h)
     }
 }
 
-static inline struct claw_str trim(const char *from, const char *to)
-{
-    while (from < to && (*from == ' ' || *from == '\t')) from++;
-    while (from < to && (to[-1] == ' ' || to[-1] == '\t')) to--;
-    return (struct claw_str){from, (size_t)(to - from)};
-}
+static inline bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
 static int cut_fields(struct claw_h1 *p, const char *at, struct facts *f)
 {
     struct claw_head *h = p->head;
     const char *end = p->raw + p->raw_len - 2;
-    if (p->lines > 1) {
+    struct claw_header *one = h->headers;
+    if (!one && p->lines > 1) {
         h->headers = claw_arena_alloc(p->arena, (p->lines - 1) * sizeof *h->headers);
         if (!h->headers) return claw_h1_fail(p, CLAW_EREQ_MEM, "the head needs more memory than the request may have");
+        one = h->headers;
     }
-    while (at < end) {
-        const char *eol = memchr(at, '\r', (size_t)(end - at));
-        const char *colon = memchr(at, ':', (size_t)(eol - at));
-        if (!colon) return bad(p, "a header line without a colon");
-        struct claw_header *one = &h->headers[h->n];
+    for (; at < end; one++) {
+        /* A line without a colon takes that of a later one: its CR makes the name invalid. */
+        const char *colon = find_near(at, end, ':');
+        if (colon == end) return bad(p, "a header line without a colon");
+        const char *from = colon + 1;
+        while (is_blank(*from)) from++;
+        const char *eol = find_near(from, end, '\r'), *to = eol;
+        while (to > from && is_blank(to[-1])) to--;
         one->name = (struct claw_str){at, (size_t)(colon - at)};
-        one->value = trim(colon + 1, eol);
+        one->value = (struct claw_str){from, (size_t)(to - from)};
         one->id = claw_header_id_of(one->name);
         if (one->id != CLAW_H_OTHER) note(f, one);
         else if (!claw_h1_is_token(one->name)) return bad(p, "an invalid header name");
         h->n++;
         at = eol + 2;
     }
+    h->plain_connection = !f->names;
     return 0;
 }
 
@@ -82,6 +90,20 @@ static int refuse_coding(struct claw_h1 *p, struct claw_str list)
     return claw_h1_fail(p, CLAW_ENOT_IMPLEMENTED, "a transfer coding other than chunked");
 }
 
+/* claw_str_u64, without its care for what may overflow where nothing can. */
+static int read_length(struct claw_str s, uint64_t *out)
+{
+    uint64_t n = 0;
+    if (s.len == 0 || s.len > 18) return claw_str_u64(s, INT64_MAX, out);
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned digit = (unsigned)(unsigned char)s.ptr[i] - '0';
+        if (digit > 9) return CLAW_EINVAL;
+        n = n * 10 + digit;
+    }
+    *out = n;
+    return 0;
+}
+
 static int read_framing(struct claw_h1 *p, const struct facts *f)
 {
     struct claw_head *h = p->head;
@@ -91,12 +113,12 @@ static int read_framing(struct claw_h1 *p, const struct facts *f)
         if (f->lengths) return bad(p, "both Content-Length and Transfer-Encoding");
         if (h->minor == 0) return bad(p, "Transfer-Encoding in HTTP/1.0");
         if (f->codings > 1) return bad(p, "more than one Transfer-Encoding");
-        if (!claw_str_ieq(f->coding, CLAW_STR("chunked"))) return refuse_coding(p, f->coding);
+        if (!IS_WORD(f->coding, "chunked")) return refuse_coding(p, f->coding);
         h->chunked = true;
     }
     if (f->lengths) {
         if (f->lengths > 1) return bad(p, "more than one Content-Length");
-        if (claw_str_u64(f->length, INT64_MAX, &length) != 0) return bad(p, "an invalid Content-Length");
+        if (read_length(f->length, &length) != 0) return bad(p, "an invalid Content-Length");
         h->content_length = (int64_t)length;
     }
     if (h->chunked != !!(p->ll.flags & F_CHUNKED) || (f->lengths && p->ll.content_length != length))
@@ -107,14 +129,15 @@ static int read_framing(struct claw_h1 *p, const struct facts *f)
 
 int claw_h1_read_version(struct claw_h1 *p, struct claw_str s)
 {
+    if (s.len == 8 && memcmp(s.ptr, "HTTP/1.", 7) == 0 && (s.ptr[7] == '0' || s.ptr[7] == '1')) {
+        p->head->minor = s.ptr[7] - '0';
+        return 0;
+    }
     if (s.len != 8 || memcmp(s.ptr, "HTTP/", 5) != 0 || s.ptr[6] != '.' || s.ptr[5] < '0' || s.ptr[5] > '9' ||
         s.ptr[7] < '0' || s.ptr[7] > '9')
         return bad(p, "an invalid HTTP version");
     if (s.ptr[5] == '0') return bad(p, "HTTP/0.9 is not supported");
-    if (s.ptr[5] != '1' || s.ptr[7] > '1')
-        return claw_h1_fail(p, CLAW_EVERSION, "only HTTP/1.0 and HTTP/1.1 are spoken");
-    p->head->minor = s.ptr[7] - '0';
-    return 0;
+    return claw_h1_fail(p, CLAW_EVERSION, "only HTTP/1.0 and HTTP/1.1 are spoken");
 }
 
 /* http://authority/path?query: the authority wins over Host (RFC 9112 3.2.2). */
@@ -143,20 +166,34 @@ static int reduce_absolute(struct claw_h1 *p)
     return 0;
 }
 
+static bool is_target(struct claw_str s)
+{
+    size_t i = 0;
+#ifdef __SSE2__
+    for (; i + 16 <= s.len; i += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(s.ptr + i));
+        __m128i fine = _mm_and_si128(_mm_cmpgt_epi8(v, _mm_set1_epi8(0x20)), _mm_cmplt_epi8(v, _mm_set1_epi8(0x7f)));
+        if (_mm_movemask_epi8(_mm_andnot_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('#')), fine)) != 0xffff) return false;
+    }
+#endif
+    for (; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        if (c <= 0x20 || c >= 0x7f || c == '#') return false;
+    }
+    return true;
+}
+
 static int read_target(struct claw_h1 *p)
 {
     struct claw_head *h = p->head;
     if (h->target.len > p->limits->target_bytes)
         return claw_h1_fail(p, CLAW_EHEAD_TOO_LARGE, "the request target is too long");
-    for (size_t i = 0; i < h->target.len; i++) {
-        unsigned char c = (unsigned char)h->target.ptr[i];
-        if (c <= 0x20 || c >= 0x7f || c == '#') return bad(p, "a character in the request target that must be escaped");
-    }
+    if (!is_target(h->target)) return bad(p, "a character in the request target that must be escaped");
     int rc = h->target.len && h->target.ptr[0] == '/' ? 0 : reduce_absolute(p);
     if (rc) return rc;
-    const char *mark = memchr(h->target.ptr, '?', h->target.len);
+    const char *end = h->target.ptr + h->target.len, *mark = find_near(h->target.ptr, end, '?');
     h->path = h->target;
-    if (mark) {
+    if (mark < end) {
         h->path.len = (size_t)(mark - h->target.ptr);
         h->query = (struct claw_str){mark + 1, h->target.len - h->path.len - 1};
     }
@@ -182,10 +219,9 @@ static bool is_served(const llhttp_t *ll)
 static int read_request_line(struct claw_h1 *p, struct claw_str line)
 {
     struct claw_head *h = p->head;
-    const char *end = line.ptr + line.len, *one, *two;
-    one = memchr(line.ptr, ' ', line.len);
-    two = one ? memchr(one + 1, ' ', (size_t)(end - one - 1)) : NULL;
-    if (!two) return bad(p, "the request line has no HTTP version");
+    const char *end = line.ptr + line.len;
+    const char *one = find_near(line.ptr, end, ' '), *two = one < end ? find_near(one + 1, end, ' ') : end;
+    if (two == end) return bad(p, "the request line has no HTTP version");
     h->method = (struct claw_str){line.ptr, (size_t)(one - line.ptr)};
     h->target = (struct claw_str){one + 1, (size_t)(two - one - 1)};
     return claw_h1_read_version(p, (struct claw_str){two + 1, (size_t)(end - two - 1)});
@@ -216,7 +252,7 @@ static int read_status_line(struct claw_h1 *p, struct claw_str line)
     int rc = claw_h1_read_version(p, (struct claw_str){line.ptr, 8});
     if (rc) return rc;
     uint64_t status;
-    if (claw_str_u64((struct claw_str){line.ptr + 9, 3}, 599, &status) != 0 || status < 100)
+    if (read_length((struct claw_str){line.ptr + 9, 3}, &status) != 0 || status < 100 || status > 599)
         return bad(p, "an invalid status");
     p->head->status = (int)status;
     return 0;
@@ -240,10 +276,9 @@ static int read_response(struct claw_h1 *p, const struct facts *f)
 int claw_h1_read_head(struct claw_h1 *p, bool agreed)
 {
     struct facts f = {0};
-    const char *eol = memchr(p->raw, '\r', p->raw_len);
+    const char *eol = find_near(p->raw, p->raw + p->raw_len, '\r');
     struct claw_str line = {p->raw, (size_t)(eol - p->raw)};
     bool request = p->kind == CLAW_H1_REQUEST;
-    memset(p->head, 0, sizeof *p->head);
     int rc = request ? read_request_line(p, line) : read_status_line(p, line);
     if (rc) return rc;
     if (!agreed) return bad(p, "the end of the head is ambiguous");

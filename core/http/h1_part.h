@@ -4,6 +4,10 @@
 
 #include "http/h1.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 /* What the bytes that come next are. EMPTY: the head was the whole message. */
 enum claw_h1_state {
     CLAW_H1_HEAD,
@@ -23,5 +27,57 @@ static inline int bad(struct claw_h1 *p, const char *why) { return claw_h1_fail(
 int claw_h1_read_head(struct claw_h1 *p, bool agreed);
 /* "HTTP/1.1" to the head's minor; CLAW_EVERSION for versions that are not spoken. */
 int claw_h1_read_version(struct claw_h1 *p, struct claw_str s);
+
+/* The first byte that is a control (but HTAB) or DEL, or end. */
+static inline const char *plain_end(const char *at, const char *end)
+{
+#ifdef __SSE2__
+    const __m128i high = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
+    for (; end - at >= 16; at += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)at);
+        __m128i odd = _mm_andnot_si128(_mm_cmpeq_epi8(v, tab), _mm_cmpeq_epi8(_mm_min_epu8(v, high), v));
+        unsigned hits = (unsigned)_mm_movemask_epi8(_mm_or_si128(odd, _mm_cmpeq_epi8(v, del)));
+        if (hits) return at + __builtin_ctz(hits);
+    }
+#endif
+    for (; at < end; at++)
+        if (((unsigned char)*at < 0x20 && *at != '\t') || *at == 0x7f) break;
+    return at;
+}
+
+/* The first `c`, or end: memchr for what is found within a few bytes. */
+static inline const char *find_near(const char *at, const char *end, char c)
+{
+#ifdef __SSE2__
+    for (; end - at >= 16; at += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)at);
+        unsigned hits = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(c)));
+        if (hits) return at + __builtin_ctz(hits);
+    }
+#endif
+    while (at < end && *at != c) at++;
+    return at;
+}
+
+/* Do `n` (2, 4 or 8) bytes differ in more than the case of letters? `low` is lower case: bit 6 tells its letters from
+ * '-' and digits. */
+static inline uint64_t differ(const char *any, const char *low, size_t n)
+{
+    uint64_t a = 0, b = 0;
+    if (n == 8) memcpy(&a, any, 8), memcpy(&b, low, 8);
+    else if (n == 4) memcpy(&a, any, 4), memcpy(&b, low, 4);
+    else memcpy(&a, any, 2), memcpy(&b, low, 2);
+    return (a ^ b) & ~((b & 0x4040404040404040u) >> 1);
+}
+
+/* The same for 2 to 24 bytes: words that overlap, no loop. */
+static inline bool is_same(const char *any, const char *low, size_t n)
+{
+    if (n < 4) return !(differ(any, low, 2) | differ(any + n - 2, low + n - 2, 2));
+    if (n < 8) return !(differ(any, low, 4) | differ(any + n - 4, low + n - 4, 4));
+    if (differ(any, low, 8) | differ(any + n - 8, low + n - 8, 8)) return false;
+    return n <= 16 || !differ(any + 8, low + 8, 8);
+}
+#define IS_WORD(s, lit) ((s).len == sizeof(lit) - 1 && is_same((s).ptr, lit, sizeof(lit) - 1))
 
 #endif

@@ -1,5 +1,5 @@
 /* header: names the proxy knows, looking them up, and what may be written into a head. */
-#include "http/h1.h"
+#include "http/h1_part.h"
 
 #include <arpa/inet.h>
 
@@ -20,68 +20,31 @@ static const struct claw_str names[CLAW_H_COUNT] = {
 #undef NAME
 };
 
-#define KEY(len, c) ((unsigned)(len) << 8 | (unsigned)(c))
-
 /* Length and first letter leave one candidate each; x-api-key and x-real-ip differ in the third. */
-static enum claw_header_id candidate(struct claw_str n)
-{
-    switch (KEY(n.len, (unsigned char)n.ptr[0] | 0x20)) {
-    case KEY(2, 't'): return CLAW_H_TE;
-    case KEY(4, 'h'): return CLAW_H_HOST;
-    case KEY(4, 'd'): return CLAW_H_DATE;
-    case KEY(6, 'c'): return CLAW_H_COOKIE;
-    case KEY(6, 'e'): return CLAW_H_EXPECT;
-    case KEY(7, 't'): return CLAW_H_TRAILER;
-    case KEY(7, 'u'): return CLAW_H_UPGRADE;
-    case KEY(7, 'a'): return CLAW_H_API_KEY;
-    case KEY(9, 'f'): return CLAW_H_FORWARDED;
-    case KEY(9, 'x'): return (n.ptr[2] | 0x20) == 'a' ? CLAW_H_X_API_KEY : CLAW_H_X_REAL_IP;
-    case KEY(10, 'c'): return CLAW_H_CONNECTION;
-    case KEY(10, 'k'): return CLAW_H_KEEP_ALIVE;
-    case KEY(10, 's'): return CLAW_H_SET_COOKIE;
-    case KEY(11, 'r'): return CLAW_H_RETRY_AFTER;
-    case KEY(11, 't'): return CLAW_H_TRACEPARENT;
-    case KEY(12, 'c'): return CLAW_H_CONTENT_TYPE;
-    case KEY(13, 'a'): return CLAW_H_AUTHORIZATION;
-    case KEY(14, 'c'): return CLAW_H_CONTENT_LENGTH;
-    case KEY(14, 'r'): return CLAW_H_RETRY_AFTER_MS;
-    case KEY(14, 'x'): return CLAW_H_X_GOOG_API_KEY;
-    case KEY(15, 'a'): return CLAW_H_ACCEPT_ENCODING;
-    case KEY(15, 'x'): return CLAW_H_X_FORWARDED_FOR;
-    case KEY(16, 'c'): return CLAW_H_CONTENT_ENCODING;
-    case KEY(16, 'p'): return CLAW_H_PROXY_CONNECTION;
-    case KEY(16, 'x'): return CLAW_H_X_FORWARDED_HOST;
-    case KEY(17, 't'): return CLAW_H_TRANSFER_ENCODING;
-    case KEY(17, 'x'): return CLAW_H_X_FORWARDED_PROTO;
-    case KEY(18, 'p'): return CLAW_H_PROXY_AUTHENTICATE;
-    case KEY(19, 'p'): return CLAW_H_PROXY_AUTHORIZATION;
-    default: return CLAW_H_OTHER;
-    }
-}
-
-/* Do eight bytes differ in more than the case of letters? `name` is lower case: bit 6 tells its letters from '-'. */
-static uint64_t differ(const char *any, const char *name, size_t n)
-{
-    uint64_t a = 0, b = 0;
-    if (n == 8) memcpy(&a, any, 8), memcpy(&b, name, 8);
-    else if (n == 4) memcpy(&a, any, 4), memcpy(&b, name, 4);
-    else memcpy(&a, any, 2), memcpy(&b, name, 2);
-    return (a ^ b) & ~((b & 0x4040404040404040u) >> 1);
-}
-
-static bool same(const char *any, struct claw_str name)
-{
-    size_t i = 0, step = name.len >= 8 ? 8 : name.len >= 4 ? 4 : 2;
-    for (; i + step < name.len; i += step)
-        if (differ(any + i, name.ptr + i, step)) return false;
-    return !differ(any + name.len - step, name.ptr + name.len - step, step);
-}
+enum { LONGEST = 19 };
+#define KEY(len, c) ((len) * 32 + ((c) & 31))
+static const uint8_t candidates[(LONGEST + 1) * 32] = {
+    [KEY(2, 't')] = CLAW_H_TE, [KEY(4, 'h')] = CLAW_H_HOST, [KEY(4, 'd')] = CLAW_H_DATE,
+    [KEY(6, 'c')] = CLAW_H_COOKIE, [KEY(6, 'e')] = CLAW_H_EXPECT, [KEY(7, 't')] = CLAW_H_TRAILER,
+    [KEY(7, 'u')] = CLAW_H_UPGRADE, [KEY(7, 'a')] = CLAW_H_API_KEY, [KEY(9, 'f')] = CLAW_H_FORWARDED,
+    [KEY(9, 'x')] = CLAW_H_X_API_KEY, [KEY(10, 'c')] = CLAW_H_CONNECTION, [KEY(10, 'k')] = CLAW_H_KEEP_ALIVE,
+    [KEY(10, 's')] = CLAW_H_SET_COOKIE, [KEY(11, 'r')] = CLAW_H_RETRY_AFTER, [KEY(11, 't')] = CLAW_H_TRACEPARENT,
+    [KEY(12, 'c')] = CLAW_H_CONTENT_TYPE, [KEY(13, 'a')] = CLAW_H_AUTHORIZATION,
+    [KEY(14, 'c')] = CLAW_H_CONTENT_LENGTH, [KEY(14, 'r')] = CLAW_H_RETRY_AFTER_MS,
+    [KEY(14, 'x')] = CLAW_H_X_GOOG_API_KEY, [KEY(15, 'a')] = CLAW_H_ACCEPT_ENCODING,
+    [KEY(15, 'x')] = CLAW_H_X_FORWARDED_FOR, [KEY(16, 'c')] = CLAW_H_CONTENT_ENCODING,
+    [KEY(16, 'p')] = CLAW_H_PROXY_CONNECTION, [KEY(16, 'x')] = CLAW_H_X_FORWARDED_HOST,
+    [KEY(17, 't')] = CLAW_H_TRANSFER_ENCODING, [KEY(17, 'x')] = CLAW_H_X_FORWARDED_PROTO,
+    [KEY(18, 'p')] = CLAW_H_PROXY_AUTHENTICATE, [KEY(19, 'p')] = CLAW_H_PROXY_AUTHORIZATION,
+};
 
 enum claw_header_id claw_header_id_of(struct claw_str name)
 {
-    if (name.len < 2 || name.len > 19) return CLAW_H_OTHER;
-    enum claw_header_id id = candidate(name);
-    return id != CLAW_H_OTHER && same(name.ptr, names[id]) ? id : CLAW_H_OTHER;
+    if (name.len < 2 || name.len > LONGEST) return CLAW_H_OTHER;
+    enum claw_header_id id = candidates[KEY(name.len, (unsigned char)name.ptr[0])];
+    if (id == CLAW_H_OTHER) return id;
+    if (id == CLAW_H_X_API_KEY && (name.ptr[2] | 0x20) == 'r') id = CLAW_H_X_REAL_IP;
+    return is_same(name.ptr, names[id].ptr, name.len) ? id : CLAW_H_OTHER;
 }
 
 const struct claw_header *claw_head_find(const struct claw_head *h, enum claw_header_id id)
@@ -110,22 +73,17 @@ bool claw_h1_has_token(struct claw_str list, struct claw_str token)
     return false;
 }
 
+#define BIT(id) (UINT64_C(1) << CLAW_H_##id)
+_Static_assert(CLAW_H_COUNT <= 64, "a header's id is a bit of a word");
+
 bool claw_head_hop(const struct claw_head *h, const struct claw_header *one)
 {
-    switch (one->id) {
-    case CLAW_H_CONNECTION:
-    case CLAW_H_KEEP_ALIVE:
-    case CLAW_H_PROXY_CONNECTION:
-    case CLAW_H_PROXY_AUTHENTICATE:
-    case CLAW_H_PROXY_AUTHORIZATION:
-    case CLAW_H_TE:
-    case CLAW_H_TRAILER: /* trailers are dropped, so nothing may announce them */
-    case CLAW_H_TRANSFER_ENCODING:
-    case CLAW_H_UPGRADE:
-        return true;
-    default:
-        break;
-    }
+    static const uint64_t always = BIT(CONNECTION) | BIT(KEEP_ALIVE) | BIT(PROXY_CONNECTION) | BIT(PROXY_AUTHENTICATE) |
+                                   BIT(PROXY_AUTHORIZATION) | BIT(TE) | BIT(TRANSFER_ENCODING) | BIT(UPGRADE) |
+                                   BIT(TRAILER); /* trailers are dropped, so nothing may announce them */
+    if (always >> one->id & 1) return true;
+    /* "close" might be the name of a field too. */
+    if (h->plain_connection && one->name.len != 5) return false;
     for (size_t i = 0; i < h->n; i++)
         if (h->headers[i].id == CLAW_H_CONNECTION && claw_h1_has_token(h->headers[i].value, one->name))
             return true;
@@ -134,24 +92,27 @@ bool claw_head_hop(const struct claw_head *h, const struct claw_header *one)
 
 bool claw_h1_is_token(struct claw_str s)
 {
-    for (size_t i = 0; i < s.len; i++)
-        if (!(kinds[(unsigned char)s.ptr[i]] & TOKEN)) return false;
-    return s.len > 0;
+    const unsigned char *at = (const unsigned char *)s.ptr;
+    size_t n = s.len;
+    unsigned all = TOKEN;
+    for (; n >= 4; n -= 4, at += 4) all &= kinds[at[0]] & kinds[at[1]] & kinds[at[2]] & kinds[at[3]];
+    for (; n; n--, at++) all &= kinds[*at];
+    return s.len > 0 && all;
 }
 
 bool claw_h1_is_value(struct claw_str s)
 {
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f) return false;
-    }
-    return true;
+    return s.len == 0 || plain_end(s.ptr, s.ptr + s.len) == s.ptr + s.len;
 }
 
 static bool is_port(struct claw_str s)
 {
-    uint64_t port;
-    return s.len == 0 || claw_str_u64(s, 65535, &port) == 0;
+    unsigned port = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned digit = (unsigned)(unsigned char)s.ptr[i] - '0';
+        if (digit > 9 || (port = port * 10 + digit) > 65535) return false;
+    }
+    return true;
 }
 
 static bool is_ipv6(struct claw_str s)
@@ -179,10 +140,11 @@ bool claw_h1_is_host(struct claw_str s)
         if (!is_ipv6((struct claw_str){s.ptr + 1, i - 1})) return false;
         i++;
     } else {
-        while (i < s.len && s.ptr[i] != ':') {
-            bool escape = s.ptr[i] == '%' && i + 2 < s.len && is_hex(s.ptr[i + 1]) && is_hex(s.ptr[i + 2]);
-            if (!escape && !(kinds[(unsigned char)s.ptr[i]] & HOST)) return false;
-            i += escape ? 3 : 1;
+        for (;;) {
+            while (i < s.len && kinds[(unsigned char)s.ptr[i]] & HOST) i++;
+            if (i == s.len || s.ptr[i] != '%') break;
+            if (i + 2 >= s.len || !is_hex(s.ptr[i + 1]) || !is_hex(s.ptr[i + 2])) return false;
+            i += 3;
         }
     }
     if (i == 0) return false;

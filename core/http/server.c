@@ -8,7 +8,6 @@
  */
 #include "http/server.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -18,6 +17,7 @@
 #define LINGER_MS 2000u
 #define LINGER_BYTES (1u << 20)
 #define SLICES_MAX 12u
+#define STARVING_MS 50u
 
 enum { IDLE, HEAD, BODY, FLIGHT, LINGER, DEAD };
 
@@ -103,6 +103,7 @@ static int on_head(struct claw_h1 *p, struct claw_head *h)
     c->http10 = h->minor == 0;
     c->head_only = claw_str_eqz(h->method, "HEAD");
     if (!h->keep_alive) c->close_after = true;
+    c->body_left = h->content_length > 0 ? h->content_length : 0;
     c->server->on->on_head(c, h);
     if (c->state == DEAD || c->refused) return CLAW_ECANCELED;
     return 0;
@@ -111,6 +112,7 @@ static int on_head(struct claw_h1 *p, struct claw_head *h)
 static int on_body(struct claw_h1 *p, const char *data, size_t n)
 {
     struct claw_conn *c = p->arg;
+    if (c->body_left) c->body_left -= (int64_t)n;
     if (c->request) c->server->on->on_body(c, data, n);
     return c->state == DEAD || c->refused ? CLAW_ECANCELED : 0;
 }
@@ -214,6 +216,15 @@ static void on_stream_read(struct claw_stream *s, const char *data, size_t n)
     }
 }
 
+#define ROOM_MIN 16384 /* a body's rest that is worth reading straight into its place */
+static char *on_stream_room(struct claw_stream *s, size_t *n)
+{
+    struct claw_conn *c = conn_of(s);
+    if (c->state != BODY || c->body_left < ROOM_MIN || !c->request || !c->server->on_room) return NULL;
+    *n = (size_t)c->body_left;
+    return c->server->on_room(c, n);
+}
+
 static void on_stream_end(struct claw_stream *s, int code)
 {
     struct claw_conn *c = conn_of(s);
@@ -285,16 +296,30 @@ void claw_conn_reply(struct claw_conn *c, int status, struct claw_str head, int6
     c->chunked = length < 0 && !c->http10 && !c->head_only;
 }
 
-/* content-length, transfer-encoding, connection and the empty line. */
-static size_t framing(const struct claw_conn *c, char *to, size_t cap)
+static char *put(char *at, const char *z, size_t n)
 {
-    int n = 0;
-    if (c->chunked) n = snprintf(to, cap, "transfer-encoding: chunked\r\n");
-    else if (c->left >= 0) n = snprintf(to, cap, "content-length: %lld\r\n", (long long)c->left);
-    if (c->close_after) n += snprintf(to + n, cap - (size_t)n, "connection: close\r\n\r\n");
-    else if (c->http10) n += snprintf(to + n, cap - (size_t)n, "connection: keep-alive\r\n\r\n");
-    else n += snprintf(to + n, cap - (size_t)n, "\r\n");
-    return (size_t)n;
+    memcpy(at, z, n);
+    return at + n;
+}
+#define PUT(at, lit) put(at, lit, sizeof(lit) - 1)
+
+/* content-length, transfer-encoding, connection and the empty line, into at least 96 bytes. */
+static size_t framing(const struct claw_conn *c, char *to)
+{
+    char *at = to;
+    if (c->chunked) {
+        at = PUT(at, "transfer-encoding: chunked\r\n");
+    } else if (c->left >= 0) {
+        char d[24];
+        size_t k = sizeof d;
+        int64_t n = c->left;
+        do d[--k] = (char)('0' + n % 10);
+        while ((n /= 10) > 0);
+        at = PUT(put(PUT(at, "content-length: "), d + k, sizeof d - k), "\r\n");
+    }
+    if (c->close_after) at = PUT(at, "connection: close\r\n");
+    else if (c->http10) at = PUT(at, "connection: keep-alive\r\n");
+    return (size_t)(PUT(at, "\r\n") - to);
 }
 
 int claw_conn_send(struct claw_conn *c, const uv_buf_t *bufs, unsigned n, bool end)
@@ -307,7 +332,7 @@ int claw_conn_send(struct claw_conn *c, const uv_buf_t *bufs, unsigned n, bool e
     size_t body = 0;
     if (c->head.ptr) {
         out[k++] = uv_buf_init((char *)c->head.ptr, (unsigned)c->head.len);
-        out[k++] = uv_buf_init(tail, (unsigned)framing(c, tail, sizeof tail));
+        out[k++] = uv_buf_init(tail, (unsigned)framing(c, tail));
         c->head.ptr = NULL;
     }
     if (!c->head_only)
@@ -424,6 +449,7 @@ static void accept_waiting(struct claw_server *s)
 {
     if (s->total && *s->total >= s->max_total) {
         s->starved = true;
+        claw_timer_start(s->loop, &s->starving, STARVING_MS);
         return;
     }
     s->starved = false;
@@ -448,6 +474,7 @@ static void accept_waiting(struct claw_server *s)
         free(c);
         return;
     }
+    c->stream.on_room = on_stream_room;
     peer_of(c);
     if (s->tls) arm(c, s->limits.header_timeout_ms);
 }
@@ -457,6 +484,12 @@ static void on_connection(uv_stream_t *h, int status)
     struct claw_server *s = h->data;
     CLAW_ASSERT(s->magic == SERVER_MAGIC);
     if (status == 0) accept_waiting(s);
+}
+
+static void on_starving_due(struct claw_timer *t)
+{
+    struct claw_server *s = t->arg;
+    if (s->starved && s->listening && !s->draining) accept_waiting(s);
 }
 
 /* ---- the listener -------------------------------------------------------------------------------------------- */
@@ -499,6 +532,7 @@ int claw_server_listen(struct claw_server *s, struct claw_loop *l, const char *a
     s->open = 0;
     s->listening = s->draining = s->starved = false;
     s->on_empty = NULL;
+    claw_timer_init(&s->starving, on_starving_due, s);
     int rc = bind_socket(s, address, port);
     if (rc == 0) return 0;
     *why = uv_strerror(rc);
@@ -526,6 +560,7 @@ void claw_server_drain(struct claw_server *s, void (*on_empty)(struct claw_serve
 {
     s->draining = true;
     s->on_empty = on_empty;
+    claw_timer_stop(s->loop, &s->starving);
     for (struct claw_conn *c = s->conns, *next; c; c = next) {
         next = c->next;
         c->close_after = true;

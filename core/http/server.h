@@ -55,6 +55,10 @@ struct claw_server {
     size_t open;                  /* their number */
     _Atomic int64_t *total;       /* over all workers, may be NULL */
     int64_t max_total;            /* past it accepting stops until one closes */
+    /* Optional: where the rest of a request's body (at most *n bytes) is to be read to; *n becomes how much fits there.
+     * on_body then gets those very bytes in their place. NULL: no matter. */
+    char *(*on_room)(struct claw_conn *c, size_t *n);
+    struct claw_timer starving;   /* connections of other workers close without a word to this one */
     bool listening, draining, starved;
     void (*on_empty)(struct claw_server *s); /* draining, and the last connection closed */
 };
@@ -75,6 +79,7 @@ struct claw_conn {
     void *request;       /* the user's, set in on_begin */
     struct claw_str head; /* of the answer, not yet sent */
     int64_t left;        /* of a content-length answer */
+    int64_t body_left;   /* of a counted request body; 0: none, or not known */
     uint64_t timer_bytes; /* what had come when the timer was set */
     uint64_t bytes_in, bytes_out; /* of the present request */
     uint64_t served;     /* requests so far */

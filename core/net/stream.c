@@ -8,7 +8,7 @@
 #define BUFS_MAX 16u
 
 /* What to do at the end of the turn. */
-enum { TODO_FAIL = 1, TODO_PUMP = 2 };
+enum { LATER_FAIL = 1, LATER_PUMP = 2 };
 
 /* One uv_write and its bytes. The queue is a circle; s->queue is its newest, whose next is the oldest. */
 struct claw_stream_write {
@@ -20,9 +20,9 @@ struct claw_stream_write {
 
 static void on_later(struct claw_deferred *d);
 
-static void later(struct claw_stream *s, uint8_t todo)
+static void later(struct claw_stream *s, uint8_t due)
 {
-    s->todo |= todo;
+    s->due |= due;
     claw_loop_defer(s->loop, &s->later, on_later);
 }
 
@@ -30,12 +30,32 @@ static void later(struct claw_stream *s, uint8_t todo)
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
-    *buf = uv_buf_init(((struct claw_stream *)h)->loop->read_buf, CLAW_LOOP_READ_BYTES);
+    struct claw_stream *s = (struct claw_stream *)h;
+    size_t n = 0;
+    char *room = s->on_room && !s->tls ? s->on_room(s, &n) : NULL;
+    *buf = room ? uv_buf_init(room, (unsigned)n) : uv_buf_init(s->loop->read_buf, CLAW_LOOP_READ_BYTES);
+}
+
+/* libuv (1.44: uv__stream_io) says UV_EOF for a hang-up behind a short read, also when it was a reset: the
+ * socket's own error tells the two apart. */
+static int socket_error(const struct claw_stream *s)
+{
+    int err = 0;
+    socklen_t n = sizeof err;
+    uv_os_fd_t fd;
+
+    if (uv_fileno((const uv_handle_t *)&s->tcp, &fd) != 0) return 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &n) != 0) return 0;
+    return err ? uv_translate_sys_error(err) : 0;
 }
 
 static void on_wire_end(struct claw_stream *s, int status)
 {
     uv_read_stop((uv_stream_t *)&s->tcp);
+    if (status == UV_EOF) {
+        int err = socket_error(s);
+        if (err) status = err;
+    }
     if (s->state == CLAW_STREAM_HANDSHAKING) {
         const char *why = status == UV_EOF ? "the peer closed during the TLS handshake" : uv_strerror(status);
         claw_stream_failed(s, CLAW_ETLS, why);
@@ -98,7 +118,7 @@ void claw_stream_resume(struct claw_stream *s)
     s->paused = false;
     if (s->state != CLAW_STREAM_OPEN) return;
     if (s->tls)
-        later(s, TODO_PUMP);
+        later(s, LATER_PUMP);
     else
         claw_stream_set_reading(s);
 }
@@ -317,7 +337,7 @@ int claw_stream_connect(struct claw_stream *s, struct claw_loop *l, const struct
     if (rc != 0) { /* the handle is libuv's until it is closed: told like every other failed connect */
         free(req);
         s->error = uv_strerror(rc);
-        later(s, TODO_FAIL);
+        later(s, LATER_FAIL);
     }
     return 0;
 
@@ -341,14 +361,14 @@ void claw_stream_finish(struct claw_stream *s)
 static void on_later(struct claw_deferred *d)
 {
     struct claw_stream *s = (struct claw_stream *)((char *)d - offsetof(struct claw_stream, later));
-    uint8_t todo = s->todo;
+    uint8_t due = s->due;
 
-    s->todo = 0;
+    s->due = 0;
     if (s->state == CLAW_STREAM_CLOSED)
         claw_stream_finish(s);
-    else if ((todo & TODO_FAIL) && s->state == CLAW_STREAM_CONNECTING)
+    else if ((due & LATER_FAIL) && s->state == CLAW_STREAM_CONNECTING)
         claw_stream_failed(s, CLAW_ECONNECT, s->error);
-    else if ((todo & TODO_PUMP) && s->state == CLAW_STREAM_OPEN)
+    else if ((due & LATER_PUMP) && s->state == CLAW_STREAM_OPEN)
         claw_stream_tls_pump(s);
 }
 

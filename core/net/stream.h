@@ -27,7 +27,8 @@ struct claw_stream_events {
     /* The peer sends no more: CLAW_OK after a clean FIN (under TLS: close_notify); CLAW_EUPSTREAM_EOF when the end
      * was not clean (reset, or under TLS a FIN without close_notify). Once. */
     void (*on_end)(struct claw_stream *s, int code);
-    /* The queue is empty again after a write returned CLAW_EAGAIN. May be NULL. */
+    /* The queue is empty again after a write returned CLAW_EAGAIN. May be NULL. When the queue failed instead, on_end
+     * tells (also while paused); if that came before already, on_drain comes, and the next write says CLAW_EIO. */
     void (*on_drain)(struct claw_stream *s);
     /* Everything is over; the memory of *s may be used again. Comes from the loop, never from within close. */
     void (*on_close)(struct claw_stream *s);
@@ -37,11 +38,14 @@ struct claw_stream {
     uv_tcp_t tcp;
     uint32_t magic;
     uint8_t state;     /* stream.c */
-    uint8_t todo;      /* stream.c: for the end of the turn */
+    uint8_t due;       /* stream.c: for the end of the turn */
     bool paused, ended, want_drain, broken, shut;
     struct claw_loop *loop;
     const struct claw_stream_events *on;
     void *arg;         /* the user's */
+    /* Optional, plain streams only: where the next bytes are to be read to, for a user that keeps them anyway. *n bytes
+     * are free there; NULL: the loop's own buffer. What was read comes through on_read all the same. */
+    char *(*on_room)(struct claw_stream *s, size_t *n);
     struct claw_stream_tls *tls; /* NULL: plain */
     struct claw_stream_write *queue; /* what waits to be written; NULL: nothing */
     size_t queued;

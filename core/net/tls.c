@@ -182,7 +182,8 @@ static int failed(struct claw_tls *t, int rc)
     uint32_t flags = mbedtls_ssl_get_verify_result(&t->ssl);
 
     t->failed = CLAW_ETLS;
-    if (rc == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED || (rc == bad_certificate && flags != UINT32_MAX && (flags & usage))) {
+    if (rc == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED ||
+        (rc == bad_certificate && flags != UINT32_MAX && (flags & usage))) {
         t->failed = CLAW_ETLS_VERIFY;
         claw_tls_verify_text(flags, t->name.text, t->error, sizeof t->error);
     } else if (rc == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE && !t->done) {

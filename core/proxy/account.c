@@ -2,50 +2,59 @@
 
 #include "proxy/pipeline.h"
 
-#include <stdio.h>
-
 /* ---- usage ------------------------------------------------------------------------------------------------------- */
 
-/* The object that begins at s.ptr, by its braces; "" when it does not end within s. */
-static struct claw_str object_at(struct claw_str s)
+/* The names three dialects have for the same counts. Detail objects inside the usage object have names of their own, so
+ * that where a count stands need not be known. */
+static const struct name {
+    struct claw_str key;
+    size_t at; /* in struct claw_usage */
+} names[] = {
+#define NAME(key, field) {{key, sizeof(key) - 1}, offsetof(struct claw_usage, field)}
+    NAME("prompt_tokens", input), NAME("input_tokens", input), NAME("promptTokenCount", input),
+    NAME("completion_tokens", output), NAME("output_tokens", output), NAME("candidatesTokenCount", output),
+    NAME("cached_tokens", cached), NAME("cache_read_input_tokens", cached), NAME("cachedContentTokenCount", cached),
+    NAME("reasoning_tokens", reasoning), NAME("thoughtsTokenCount", reasoning),
+#undef NAME
+};
+
+static bool take(struct claw_str key, int64_t n, struct claw_usage *u)
 {
-    int depth = 0;
-    bool text = false;
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.ptr[i];
-        if (text) {
-            if (c == '\\') i++;
-            else if (c == '"') text = false;
-        } else if (c == '"') {
-            text = true;
-        } else if (c == '{') {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (names[i].key.len != key.len || memcmp(names[i].key.ptr, key.ptr, key.len) != 0) continue;
+        memcpy((char *)u + names[i].at, &n, sizeof n);
+        return true;
+    }
+    return false;
+}
+
+/* Read the counts of the object whose text begins behind its brace. Only what looks like `"key": 123` is read; strings as
+ * values are stepped over; the text may end before the object does. Where it ended is *end. */
+static bool read_counts(const char *p, const char *stop, struct claw_usage *u, const char **end)
+{
+    struct claw_str key = CLAW_STR("");
+    bool any = false;
+    for (int depth = 1; p < stop; p++) {
+        if (*p == '"') {
+            const char *from = p + 1;
+            for (p = from; p < stop && *p != '"'; p++)
+                if (*p == '\\') p++;
+            key = (struct claw_str){from, p < stop ? (size_t)(p - from) : 0};
+        } else if (*p >= '0' && *p <= '9') {
+            int64_t n = 0;
+            for (; p < stop && *p >= '0' && *p <= '9' && n < (INT64_MAX - 9) / 10; p++) n = n * 10 + (*p - '0');
+            if (p < stop && (*p == ',' || *p == '}' || *p == ' ' || *p == '\n' || *p == '\r')) any |= take(key, n, u);
+            key.len = 0;
+            p--;
+        } else if (*p == '-') {
+            key.len = 0;
+        } else if (*p == '{') {
             depth++;
-        } else if (c == '}' && --depth == 0) {
-            return (struct claw_str){s.ptr, i + 1};
+        } else if (*p == '}' && --depth == 0) {
+            break;
         }
     }
-    return CLAW_STR("");
-}
-
-static bool take(struct claw_json_value object, const char *key, int64_t *to)
-{
-    int64_t n;
-    struct claw_json_value v = claw_json_get(object, claw_str_of(key));
-    if (v.type != CLAW_JSON_NUMBER || claw_json_int(v, &n) != 0 || n < 0) return false;
-    *to = n;
-    return true;
-}
-
-static bool read_object(struct claw_json_value v, struct claw_usage *u)
-{
-    bool any = take(v, "prompt_tokens", &u->input) | take(v, "input_tokens", &u->input) | take(v, "promptTokenCount", &u->input);
-    any |= take(v, "completion_tokens", &u->output) | take(v, "output_tokens", &u->output) | take(v, "candidatesTokenCount", &u->output);
-    any |= take(claw_json_get(v, CLAW_STR("prompt_tokens_details")), "cached_tokens", &u->cached) |
-           take(claw_json_get(v, CLAW_STR("input_tokens_details")), "cached_tokens", &u->cached) |
-           take(v, "cache_read_input_tokens", &u->cached) | take(v, "cachedContentTokenCount", &u->cached);
-    any |= take(claw_json_get(v, CLAW_STR("completion_tokens_details")), "reasoning_tokens", &u->reasoning) |
-           take(claw_json_get(v, CLAW_STR("output_tokens_details")), "reasoning_tokens", &u->reasoning) |
-           take(v, "thoughtsTokenCount", &u->reasoning);
+    *end = p;
     return any;
 }
 
@@ -53,31 +62,27 @@ static bool read_object(struct claw_json_value v, struct claw_usage *u)
 bool claw_usage_read(struct claw_str json, struct claw_usage *u)
 {
     bool any = false;
-    char memory[2048];
-    struct claw_arena a;
+    const char *stop = json.ptr + json.len;
     for (;;) {
         ptrdiff_t at = claw_str_find(json, CLAW_STR("\"usage"));
         if (at < 0) return any;
-        json.ptr += at + 6;
-        json.len -= (size_t)at + 6;
-        if (claw_str_starts(json, CLAW_STR("Metadata\""))) {
-            json.ptr += 8;
-            json.len -= 8;
+        const char *p = json.ptr + at + 6;
+        if (stop - p > 9 && memcmp(p, "Metadata", 8) == 0) p += 8;
+        if (p < stop && *p == '"') {
+            for (p++; p < stop && (*p == ' ' || *p == ':' || *p == '\n' || *p == '\r' || *p == '\t'); p++) {}
+            if (p < stop && *p == '{') any |= read_counts(p + 1, stop, u, &p);
         }
-        if (json.len == 0 || *json.ptr != '"') continue;
-        size_t i = 1;
-        while (i < json.len && (json.ptr[i] == ' ' || json.ptr[i] == ':' || json.ptr[i] == '\n' || json.ptr[i] == '\r' || json.ptr[i] == '\t')) i++;
-        if (i >= json.len || json.ptr[i] != '{') continue;
-        struct claw_str object = object_at((struct claw_str){json.ptr + i, json.len - i});
-        if (object.len == 0) return any;
-        struct claw_json_top top;
-        struct claw_json_err err;
-        claw_arena_init(&a, memory, sizeof memory, 64u << 10);
-        if (claw_json_scan(object, &a, &top, &err) == 0) any |= read_object(top.root, u);
-        claw_arena_reset(&a);
-        json.ptr += i + object.len;
-        json.len -= i + object.len;
+        json = (struct claw_str){p, (size_t)(stop - p)};
     }
+}
+
+/* A status as a label. */
+static struct claw_str status_text(char to[4], int status)
+{
+    to[0] = (char)('0' + status / 100 % 10);
+    to[1] = (char)('0' + status / 10 % 10);
+    to[2] = (char)('0' + status % 10);
+    return (struct claw_str){to, status ? 3 : 0};
 }
 
 /* ---- settling and counting ------------------------------------------------------------------------------------------ */
@@ -111,10 +116,10 @@ void claw_account_attempt(struct claw_req *r, int code, const char *kind)
         claw_upstream_stats_end(up->stats);
         r->outstanding = false;
     }
-    char digits[8];
-    int n = snprintf(digits, sizeof digits, "%u", a->status);
-    struct claw_str labels[2] = {up->conf->name, a->status && !kind ? (struct claw_str){digits, (size_t)n} : claw_str_of(kind ? kind : claw_err_kind(code))};
-    if (a->status >= 400) labels[1] = (struct claw_str){digits, (size_t)n};
+    char digits[4];
+    struct claw_str labels[2] = {up->conf->name, status_text(digits, a->status)};
+    if (a->status < 400 && kind) labels[1] = claw_str_of(kind);
+    else if (a->status == 0) labels[1] = claw_str_of(claw_err_kind(code));
     claw_metrics_add(r->ctx->metrics, CLAW_METRIC_UPSTREAM_REQUESTS, 1, 2, labels);
     claw_metrics_observe(r->ctx->metrics, CLAW_METRIC_UPSTREAM_SECONDS, a->end_us - a->start_us, 1, labels);
     if (a->ttfb_us) claw_metrics_observe(r->ctx->metrics, CLAW_METRIC_TTFB_SECONDS, a->ttfb_us - a->start_us, 1, labels);
@@ -136,9 +141,8 @@ void claw_account_count(struct claw_req *r)
     const struct claw_generation_upstream *up = claw_req_upstream(r);
     struct claw_str upstream = up && r->attempts_n ? up->conf->name : CLAW_STR("");
     struct claw_str model = claw_req_sent_model(r);
-    char digits[8];
-    int n = snprintf(digits, sizeof digits, "%d", r->status);
-    struct claw_str request[3] = {claw_req_route_id(r), {digits, (size_t)n}, r->head ? r->head->method : CLAW_STR("")};
+    char digits[4];
+    struct claw_str request[3] = {claw_req_route_id(r), status_text(digits, r->status), r->head ? r->head->method : CLAW_STR("")};
     struct claw_str latency[2] = {request[0], upstream};
     claw_metrics_add(m, CLAW_METRIC_REQUESTS, 1, 3, request);
     claw_metrics_observe(m, CLAW_METRIC_REQUEST_SECONDS, r->end_us, 2, latency);
@@ -154,104 +158,139 @@ void claw_account_count(struct claw_req *r)
 
 /* ---- the log line ---------------------------------------------------------------------------------------------------- */
 
-/* Appending into the thread's log buffer: a failed append (out of memory) loses the line, nothing else. */
-struct line {
-    struct claw_buf *b;
-    int rc;
-};
+/* The line is written with a bare cursor into room reserved for its longest form: escaping makes a byte at most six. */
+#define FIXED_BYTES 1024
+#define ATTEMPT_BYTES 160
 
-static void raw(struct line *l, const char *z)
+static inline char *raw(char *at, struct claw_str s)
 {
-    if (l->rc == 0) l->rc = claw_buf_add_z(l->b, z);
+    memcpy(at, s.ptr, s.len);
+    return at + s.len;
 }
+#define RAW(at, lit) raw(at, CLAW_STR(lit))
 
-static void text(struct line *l, const char *key, struct claw_str v)
+static char *digits(char *at, uint64_t n)
 {
-    raw(l, key);
-    if (l->rc == 0) l->rc = claw_buf_add_json(l->b, v);
-}
-
-static void whole(struct line *l, const char *key, uint64_t v)
-{
-    raw(l, key);
-    if (l->rc == 0) l->rc = claw_buf_add_u64(l->b, v);
+    char d[24];
+    size_t k = sizeof d;
+    do d[--k] = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    return raw(at, (struct claw_str){d + k, sizeof d - k});
 }
 
 /* Milliseconds with three digits behind the point. */
-static void millis(struct line *l, const char *key, uint64_t us)
+static char *millis(char *at, uint64_t us)
 {
-    char d[4] = {'.', (char)('0' + us / 100 % 10), (char)('0' + us / 10 % 10), (char)('0' + us % 10)};
-    whole(l, key, us / 1000);
-    if (l->rc == 0) l->rc = claw_buf_add(l->b, d, 4);
+    at = digits(at, us / 1000);
+    *at++ = '.';
+    *at++ = (char)('0' + us / 100 % 10);
+    *at++ = (char)('0' + us / 10 % 10);
+    *at++ = (char)('0' + us % 10);
+    return at;
 }
 
-static void tokens(struct line *l, const char *key, int64_t n)
+/* A JSON string. What is plain is copied; anything else goes through the buffer's escaping. */
+static char *text(char *at, struct claw_str s)
 {
-    if (n >= 0) whole(l, key, (uint64_t)n);
+    bool plain = true;
+    for (size_t i = 0; i < s.len; i++) plain &= s.ptr[i] >= ' ' && s.ptr[i] < 127 && s.ptr[i] != '"' && s.ptr[i] != '\\';
+    if (!plain) {
+        struct claw_buf b;
+        claw_buf_init(&b, 0);
+        if (claw_buf_add_json(&b, s) == 0) at = raw(at, claw_buf_str(&b));
+        else at = RAW(at, "null");
+        claw_buf_fini(&b);
+        return at;
+    }
+    *at++ = '"';
+    at = raw(at, s);
+    *at++ = '"';
+    return at;
 }
 
-static void attempts(struct line *l, struct claw_req *r)
+static size_t most(const struct claw_req *r, struct claw_str upstream)
 {
-    raw(l, ",\"attempts\":[");
+    size_t n = r->model.len + claw_req_sent_model(r).len + claw_req_route_id(r).len + r->error_text.len + r->upstream_error.len + upstream.len;
+    if (r->head) n += r->head->path.len;
+    for (unsigned i = 0; i < r->attempts_n && i < CLAW_ATTEMPTS_MAX; i++)
+        n += ATTEMPT_BYTES / 6 + r->gen->gen->upstreams[r->attempts[i].upstream].conf->name.len;
+    return n * 6 + r->log_fields.len + FIXED_BYTES;
+}
+
+static char *attempts(char *at, const struct claw_req *r)
+{
+    at = RAW(at, ",\"attempts\":[");
     for (unsigned i = 0; i < r->attempts_n && i < CLAW_ATTEMPTS_MAX; i++) {
         const struct claw_attempt *a = &r->attempts[i];
-        text(l, i ? ",{\"upstream\":" : "{\"upstream\":", r->gen->gen->upstreams[a->upstream].conf->name);
-        whole(l, ",\"status\":", a->status);
-        if (a->kind) text(l, ",\"kind\":", claw_str_of(a->kind));
-        millis(l, ",\"ms\":", a->end_us > a->start_us ? a->end_us - a->start_us : 0);
-        raw(l, "}");
+        if (i) *at++ = ',';
+        at = text(RAW(at, "{\"upstream\":"), r->gen->gen->upstreams[a->upstream].conf->name);
+        at = digits(RAW(at, ",\"status\":"), a->status);
+        if (a->kind) at = text(RAW(at, ",\"kind\":"), claw_str_of(a->kind));
+        at = millis(RAW(at, ",\"ms\":"), a->end_us > a->start_us ? a->end_us - a->start_us : 0);
+        *at++ = '}';
     }
-    raw(l, "]");
+    return RAW(at, "]");
 }
 
-static void outcome(struct line *l, struct claw_req *r)
+static char *usage(char *at, const struct claw_req *r)
 {
-    whole(l, ",\"status\":", (uint64_t)r->status);
-    attempts(l, r);
-    if (r->ttfb_us) millis(l, ",\"ttfb_ms\":", r->ttfb_us);
-    millis(l, ",\"duration_ms\":", r->end_us);
-    whole(l, ",\"overhead_us\":", r->overhead_us);
-    tokens(l, ",\"input_tokens\":", r->usage.input);
-    tokens(l, ",\"output_tokens\":", r->usage.output);
-    tokens(l, ",\"cached_tokens\":", r->usage.cached);
-    tokens(l, ",\"reasoning_tokens\":", r->usage.reasoning);
-    if (r->cost_micros >= 0) {
-        raw(l, ",\"cost_usd\":");
-        if (l->rc == 0) l->rc = claw_buf_add_micros(l->b, r->cost_micros);
-    }
-    raw(l, ",\"cache\":\"bypass\"");
-    whole(l, ",\"bytes_in\":", r->bytes_in);
-    whole(l, ",\"bytes_out\":", r->bytes_out);
-    raw(l, r->stream ? ",\"stream\":true" : ",\"stream\":false");
-    if (r->error) text(l, ",\"error\":", claw_str_of(claw_err_kind(r->error)));
-    if (r->error_text.len) text(l, ",\"error_message\":", r->error_text);
-    if (r->upstream_error.len) text(l, ",\"upstream_error\":", r->upstream_error);
+    if (r->usage.input >= 0) at = digits(RAW(at, ",\"input_tokens\":"), (uint64_t)r->usage.input);
+    if (r->usage.output >= 0) at = digits(RAW(at, ",\"output_tokens\":"), (uint64_t)r->usage.output);
+    if (r->usage.cached >= 0) at = digits(RAW(at, ",\"cached_tokens\":"), (uint64_t)r->usage.cached);
+    if (r->usage.reasoning >= 0) at = digits(RAW(at, ",\"reasoning_tokens\":"), (uint64_t)r->usage.reasoning);
+    if (r->cost_micros < 0) return at;
+    at = digits(RAW(at, ",\"cost_usd\":"), (uint64_t)r->cost_micros / 1000000);
+    *at++ = '.';
+    for (int64_t unit = 100000; unit; unit /= 10) *at++ = (char)('0' + r->cost_micros / unit % 10);
+    return at;
+}
+
+static char *outcome(char *at, const struct claw_req *r)
+{
+    at = digits(RAW(at, ",\"status\":"), (uint64_t)r->status);
+    at = attempts(at, r);
+    if (r->ttfb_us) at = millis(RAW(at, ",\"ttfb_ms\":"), r->ttfb_us);
+    at = millis(RAW(at, ",\"duration_ms\":"), r->end_us);
+    at = digits(RAW(at, ",\"overhead_us\":"), r->overhead_us);
+    at = usage(at, r);
+    at = digits(RAW(at, ",\"cache\":\"bypass\",\"bytes_in\":"), r->bytes_in);
+    at = digits(RAW(at, ",\"bytes_out\":"), r->bytes_out);
+    at = r->stream ? RAW(at, ",\"stream\":true") : RAW(at, ",\"stream\":false");
+    if (r->error) at = text(RAW(at, ",\"error\":"), claw_str_of(claw_err_kind(r->error)));
+    if (r->error_text.len) at = text(RAW(at, ",\"error_message\":"), r->error_text);
+    if (r->upstream_error.len) at = text(RAW(at, ",\"upstream_error\":"), r->upstream_error);
+    return at;
 }
 
 void claw_account_log(struct claw_req *r)
 {
-    struct line l = {claw_log_begin(CLAW_LOG_INFO), 0};
+    struct claw_buf *b = claw_log_begin(CLAW_LOG_INFO);
     const struct claw_generation_upstream *up = claw_req_upstream(r);
-    if (!l.b) return;
-    raw(&l, "{\"time\":\"");
-    if (l.rc == 0) l.rc = claw_log_add_time(l.b);
-    raw(&l, "\",\"level\":\"info\",\"msg\":\"request\"");
-    text(&l, ",\"id\":", (struct claw_str){r->id, 32});
-    text(&l, ",\"client\":", claw_str_of(r->peer));
-    if (r->head) {
-        text(&l, ",\"method\":", r->head->method);
-        text(&l, ",\"path\":", r->head->path);
+    struct claw_str upstream = up ? up->conf->name : CLAW_STR("");
+    if (!b) return;
+    size_t room = most(r, upstream);
+    int rc = claw_buf_add_z(b, "{\"time\":\"");
+    if (rc == 0) rc = claw_log_add_time(b);
+    if (rc == 0) rc = claw_buf_reserve(b, room);
+    if (rc == 0) {
+        char *start = b->data + b->len, *at = start;
+        at = RAW(at, "\",\"level\":\"info\",\"msg\":\"request\",\"id\":\"");
+        at = raw(at, (struct claw_str){r->id, 32});
+        at = text(RAW(at, "\",\"client\":"), claw_str_of(r->peer));
+        if (r->head) {
+            at = text(RAW(at, ",\"method\":"), r->head->method);
+            at = text(RAW(at, ",\"path\":"), r->head->path);
+        }
+        at = text(RAW(at, ",\"route\":"), claw_req_route_id(r));
+        at = text(RAW(at, ",\"upstream\":"), upstream);
+        at = text(RAW(at, ",\"model\":"), r->model);
+        at = text(RAW(at, ",\"sent_model\":"), up ? claw_req_sent_model(r) : CLAW_STR(""));
+        at = outcome(at, r);
+        at = digits(RAW(at, ",\"generation\":"), r->gen->gen->id);
+        if (r->log_fields.len) at = raw(RAW(at, ","), r->log_fields);
+        at = RAW(at, "}\n");
+        CLAW_ASSERT((size_t)(at - start) <= room);
+        b->len += (size_t)(at - start);
     }
-    text(&l, ",\"route\":", claw_req_route_id(r));
-    text(&l, ",\"upstream\":", up ? up->conf->name : CLAW_STR(""));
-    text(&l, ",\"model\":", r->model);
-    text(&l, ",\"sent_model\":", up ? claw_req_sent_model(r) : CLAW_STR(""));
-    outcome(&l, r);
-    whole(&l, ",\"generation\":", r->gen->gen->id);
-    if (r->log_fields.len) {
-        raw(&l, ",");
-        if (l.rc == 0) l.rc = claw_buf_add_str(l.b, r->log_fields);
-    }
-    raw(&l, "}\n");
-    claw_log_end(l.b);
+    claw_log_end(b); /* without its newline the line is dropped and counted */
 }

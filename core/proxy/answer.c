@@ -2,8 +2,6 @@
 
 #include "proxy/pipeline.h"
 
-#include <stdio.h>
-
 /* Of an upstream's answer these do not concern the client: hop-by-hop and framing fields are this connection's own,
  * cookies would tie clients of one pool together. */
 static bool stays_here(const struct claw_head *from, const struct claw_header *h)
@@ -17,13 +15,13 @@ static bool stays_here(const struct claw_head *from, const struct claw_header *h
     return claw_head_hop(from, h);
 }
 
-static char *put(char *at, struct claw_str s)
+static inline char *put(char *at, struct claw_str s)
 {
     if (s.len) memcpy(at, s.ptr, s.len);
     return at + s.len;
 }
 
-static char *put_field(char *at, struct claw_str name, struct claw_str value)
+static inline char *put_field(char *at, struct claw_str name, struct claw_str value)
 {
     at = put(put(put(at, name), CLAW_STR(": ")), value);
     return put(at, CLAW_STR("\r\n"));
@@ -55,9 +53,11 @@ static char *put_own(char *at, struct claw_req *r)
     at = put_field(at, CLAW_STR("x-openclaw-cache"), CLAW_STR("bypass"));
     at = put_field(at, CLAW_STR("x-openclaw-overhead-us"), number(digits, r->overhead_us));
     if (r->cost_micros >= 0) {
-        char usd[32];
-        int n = snprintf(usd, sizeof usd, "%lld.%06lld", (long long)(r->cost_micros / 1000000), (long long)(r->cost_micros % 1000000));
-        at = put_field(at, CLAW_STR("x-openclaw-cost-usd"), (struct claw_str){usd, (size_t)n});
+        at = put(at, CLAW_STR("x-openclaw-cost-usd: "));
+        at = put(at, number(digits, (uint64_t)r->cost_micros / 1000000));
+        *at++ = '.';
+        for (int64_t unit = 100000; unit; unit /= 10) *at++ = (char)('0' + r->cost_micros / unit % 10);
+        at = put(at, CLAW_STR("\r\n"));
     }
     return at;
 }

@@ -35,6 +35,7 @@ struct series {
 };
 
 struct claw_metrics_shard {
+    struct series *last[CLAW_METRIC_COUNT]; /* the owner's: requests in a row mostly count the same series */
     struct series *_Atomic slots[CLAW_METRICS_SERIES * 2];
     size_t n;
 };
@@ -72,8 +73,11 @@ void claw_metrics_reset(void)
 static bool is(const struct series *s, uint64_t hash, enum claw_metric m, unsigned n, const struct claw_str *labels)
 {
     if (s->hash != hash || s->metric != m || s->labels_n != n) return false;
-    for (unsigned i = 0; i < n; i++)
-        if (!claw_str_eq(s->labels[i], labels[i])) return false;
+    for (unsigned i = 0; i < n; i++) {
+        if (s->labels[i].len != labels[i].len) return false;
+        for (size_t k = 0; k < labels[i].len; k++) /* a few bytes: cheaper than a call */
+            if (s->labels[i].ptr[k] != labels[i].ptr[k]) return false;
+    }
     return true;
 }
 
@@ -99,6 +103,22 @@ static struct series *series_new(uint64_t hash, enum claw_metric m, unsigned n, 
     return s;
 }
 
+/* Eight bytes a step: label values are short, and this runs several times a request. */
+static uint64_t mix(uint64_t h, struct claw_str s)
+{
+    uint64_t w;
+    size_t i = 0;
+    for (; i + 8 <= s.len; i += 8) {
+        memcpy(&w, s.ptr + i, 8);
+        h = (h ^ w) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+    }
+    w = s.len;
+    for (; i < s.len; i++) w = w << 8 | (unsigned char)s.ptr[i];
+    h = (h ^ w) * 0x9e3779b97f4a7c15u;
+    return h ^ h >> 32;
+}
+
 /* The owner's look-up; the only writer of its shard. */
 static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *given,
                            size_t bound)
@@ -108,7 +128,7 @@ static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m,
     for (unsigned i = 0; i < n; i++) {
         labels[i] = given[i];
         if (labels[i].len > LABEL_BYTES) labels[i].len = LABEL_BYTES;
-        hash = claw_str_hash(labels[i], hash ^ labels[i].len);
+        hash = mix(hash, labels[i]);
     }
     size_t mask = CLAW_METRICS_SERIES * 2 - 1;
     for (size_t i = hash & mask;; i = (i + 1) & mask) {
@@ -125,8 +145,10 @@ static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m,
 static struct series *find_or_other(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *labels)
 {
     CLAW_ASSERT(n <= LABELS_MAX);
+    struct series *last = shard->last[m];
+    if (last && is(last, last->hash, m, n, labels)) return last;
     struct series *s = find(shard, m, n, labels, CLAW_METRICS_SERIES);
-    if (s) return s;
+    if (s) return shard->last[m] = s;
     /* Past the bound there is room for what is counted as "other". */
     size_t room = CLAW_METRICS_SERIES + CLAW_METRIC_COUNT * 2;
     const struct claw_str other[LABELS_MAX] = {CLAW_STR("other"), CLAW_STR("other"), CLAW_STR("other")};

@@ -197,8 +197,29 @@ static int read_model(struct claw_req *r)
     return 0;
 }
 
+static size_t dots(struct claw_str s)
+{
+    if (s.len >= 3 && s.ptr[0] == '%' && s.ptr[1] == '2' && (s.ptr[2] == 'e' || s.ptr[2] == 'E')) return 3;
+    return s.len && *s.ptr == '.' ? 1 : 0;
+}
+
+/* A segment "." or "..", also percent-encoded: behind base_url it could leave base_url's prefix, with our key on it. */
+static bool has_dot_segment(struct claw_str path)
+{
+    while (path.len) {
+        const char *slash = memchr(path.ptr, '/', path.len);
+        struct claw_str s = {path.ptr, slash ? (size_t)(slash - path.ptr) : path.len};
+        path.ptr += s.len + (slash != NULL);
+        path.len -= s.len + (slash != NULL);
+        size_t n = dots(s), m = n ? dots((struct claw_str){s.ptr + n, s.len - n}) : 0;
+        if (n && (n == s.len || (m && n + m == s.len))) return true;
+    }
+    return false;
+}
+
 static int step_parse(struct claw_req *r)
 {
+    if (has_dot_segment(r->head->path)) return fail(r, CLAW_EBAD_REQUEST, CLAW_STR("The path has a dot segment."));
     struct claw_str body = claw_buf_str(&r->body);
     const struct claw_header *type = claw_head_find(r->head, CLAW_H_CONTENT_TYPE);
     bool post = claw_str_eqz(r->head->method, "POST") || claw_str_eqz(r->head->method, "PUT") || claw_str_eqz(r->head->method, "PATCH");
@@ -310,7 +331,7 @@ void claw_pipeline_upstream_failed(struct claw_req *r, int code, int status, con
 {
     if (r->finished || r->step >= CLAW_STEP_ACCOUNT) return;
     struct claw_failed_try *t = claw_arena_zalloc(&r->arena, sizeof *t);
-    claw_req_cancel_upstream(r);
+    if (!claw_relay_open(r)) claw_req_cancel_upstream(r);
     if (!t) {
         claw_pipeline_fail(r, CLAW_EREQ_MEM, claw_str_of(claw_err_text(CLAW_EREQ_MEM)));
         return;
@@ -387,6 +408,7 @@ static int step_retry(struct claw_req *r)
     if (action == CLAW_RETRY_STOP || r->ctx->draining) return no_more(r, t);
     struct claw_str labels[2] = {claw_req_upstream(r)->conf->name, claw_str_of(t->f.kind)};
     claw_metrics_add(r->ctx->metrics, CLAW_METRIC_RETRIES, 1, 2, labels);
+    claw_req_cancel_upstream(r);
     claw_relay_reset(r);
     if (action == CLAW_RETRY_NEXT) r->candidate++;
     if (after_ms == 0) return CLAW_STEP_TRANSFORM;
@@ -472,9 +494,21 @@ static void on_head(struct claw_conn *c, struct claw_head *h)
     if (h->expect_continue) claw_conn_continue(c);
 }
 
+char *claw_pipeline_room(struct claw_conn *c, size_t *n)
+{
+    struct claw_req *r = c->request;
+    size_t free_bytes = r->body.cap - r->body.len;
+    if (free_bytes < *n) *n = free_bytes;
+    return free_bytes ? r->body.data + r->body.len : NULL;
+}
+
 static void on_body(struct claw_conn *c, const char *data, size_t n)
 {
     struct claw_req *r = c->request;
+    if (data == r->body.data + r->body.len && n <= r->body.cap - r->body.len) { /* read into its place */
+        r->body.len += n;
+        return;
+    }
     if (claw_buf_add(&r->body, data, n) != 0)
         claw_pipeline_fail(r, CLAW_EBODY_TOO_LARGE, claw_str_of(claw_err_text(CLAW_EBODY_TOO_LARGE)));
 }

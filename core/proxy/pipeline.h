@@ -85,6 +85,9 @@ const struct claw_step_row *claw_step_row(enum claw_step s);
 /* The server's callbacks that drive requests; server->arg is a struct claw_worker_ctx. */
 extern const struct claw_server_events claw_pipeline_server_events;
 
+/* For server->on_room: bodies are read straight into the request. */
+char *claw_pipeline_room(struct claw_conn *c, size_t *n);
+
 /* A hook that waited is done. */
 void claw_pipeline_resume(struct claw_req *r);
 /* End the request with an error: the envelope when nothing was sent yet, else an error event or an abort. */

@@ -26,7 +26,9 @@ enum mode { ERROR, WHOLE, PLAIN, EVENTS };
 struct claw_relay {
     enum mode mode;
     struct claw_head *head;    /* the upstream's */
-    bool json, replied, paused, in_over, over; /* over: the upstream's answer is complete */
+    bool json, replied, paused, in_over;
+    bool broke;                /* … and broke off meanwhile */
+    bool open;                 /* ERROR: a long one, whose upstream is paused while the retry step decides */
     struct claw_str batch;     /* what is being read: slices inside it live until the batch ends */
     struct claw_sse sse;
     struct claw_buf kept;      /* held bytes */
@@ -351,12 +353,13 @@ static void on_body(struct claw_client *c, const char *data, size_t n)
         y->batch = (struct claw_str){data, n};
         rc = claw_sse_feed(&y->sse, data, n, &sink);
         if (rc == CLAW_ECANCELED) return;
-    } else if (y->mode == ERROR && claw_buf_size(&y->kept) + n > CLAW_RELAY_ERROR_BYTES) { /* too long to be held: it is final */
-        y->mode = PLAIN;
-        rc = reply(r, y->head->content_length);
-        if (rc == 0) push(r, claw_buf_str(&y->kept));
     } else if (y->mode != PLAIN) {
         rc = claw_buf_add(&y->kept, data, n);
+        if (rc == 0 && y->mode == ERROR && !y->open && claw_buf_size(&y->kept) > CLAW_RELAY_ERROR_BYTES) {
+            y->open = true; /* too long to be held whole: the retry step decides while the upstream waits */
+            claw_client_pause(r->client);
+            failed(r, CLAW_OK, "");
+        }
     }
     if (y->mode == PLAIN && rc == 0) {
         y->batch = (struct claw_str){data, n};
@@ -457,12 +460,14 @@ static void on_done(struct claw_client *c, bool reusable)
 {
     struct claw_req *r = c->arg;
     struct claw_relay *y = r->relay;
-    y->over = true;
     switch (y->mode) {
-    case ERROR:
+    case ERROR: {
+        bool told = y->open;
+        y->open = false;
         leave_client(r, reusable);
-        failed(r, CLAW_OK, "");
+        if (!told) failed(r, CLAW_OK, "");
         return;
+    }
     case WHOLE: end_whole(r, reusable); return;
     case EVENTS: end_events(r, reusable); return;
     default: end_plain(r, reusable); return;
@@ -478,6 +483,11 @@ static void on_fail(struct claw_client *c, int code, const char *text)
     if (stale) { /* the upstream closed a kept connection just as it was used: that says nothing of the upstream */
         r->retried_stale = true;
         claw_pool_lease(r->gen->endpoints[r->candidates[r->candidate].upstream], &r->lease, claw_req_upstream(r)->conf->connect_timeout_ms, true);
+        return;
+    }
+    if (y->open) { /* its long error answer broke off: what the retry step decides on stays */
+        y->open = false;
+        y->broke = true;
         return;
     }
     if (!y->head) r->waited_us += claw_req_elapsed_us(r) - r->wait_from_us;
@@ -547,10 +557,23 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
 void claw_relay_release_held(struct claw_req *r)
 {
     struct claw_relay *y = r->relay;
+    if (y->broke) {
+        claw_pipeline_fail(r, CLAW_EUPSTREAM_EOF, claw_str_of(claw_err_text(CLAW_EUPSTREAM_EOF)));
+        return;
+    }
+    if (!y->open) claw_log_redact(&y->kept); /* providers quote the key they refuse */
     struct claw_str body = claw_buf_str(&y->kept);
-    claw_account_settle(r);
-    if (reply(r, (int64_t)body.len) != 0) {
+    if (!y->open) claw_account_settle(r);
+    if (reply(r, y->open ? y->head->content_length : (int64_t)body.len) != 0) {
         broken(r, CLAW_EREQ_MEM);
+        return;
+    }
+    if (y->open) {
+        y->open = false;
+        y->mode = PLAIN;
+        push(r, body);
+        claw_buf_clear(&y->kept);
+        if (!y->paused) claw_client_resume(r->client);
         return;
     }
     y->slices[0] = uv_buf_init((char *)body.ptr, (unsigned)body.len);
@@ -558,6 +581,8 @@ void claw_relay_release_held(struct claw_req *r)
     flush(r, true);
     claw_pipeline_answered(r);
 }
+
+bool claw_relay_open(const struct claw_req *r) { return r->relay && r->relay->open; }
 
 void claw_relay_drained(struct claw_req *r)
 {

@@ -25,6 +25,8 @@
 void claw_relay_start(struct claw_req *r, struct claw_client *c);
 /* After a held error answer: it is final, hand it to the client as it is. */
 void claw_relay_release_held(struct claw_req *r);
+/* Is the upstream of a held answer still connected (an error answer too long to be held whole)? */
+bool claw_relay_open(const struct claw_req *r);
 /* Forget the answer (before another try, or at the end). */
 void claw_relay_reset(struct claw_req *r);
 /* The client takes bytes again. */

@@ -182,16 +182,30 @@ static void read_refusal(lua_State *L, struct call *c)
     claw_task_raise(L, "route", "no decision and an unknown code %s", show(L, 2));
 }
 
-static void route_in(lua_State *L, void *arg)
+static void push_question(lua_State *L, struct claw_req *r)
 {
-    struct call *c = arg;
-    const struct claw_req *r = c->r;
-    claw_policy_push_fn(L, c->p, CLAW_ENGINE_ROUTE);
-    lua_pushlightuserdata(L, c->r);
+    lua_pushlightuserdata(L, r);
     lua_pushlstring(L, r->head->method.ptr, r->head->method.len);
     lua_pushlstring(L, r->head->path.ptr, r->head->path.len);
     push_str_or_nil(L, r->model);
     lua_pushboolean(L, r->stream);
+}
+
+/* At level debug the log says why each route did or did not match. */
+static void trace_in(lua_State *L, void *arg)
+{
+    struct call *c = arg;
+    claw_policy_push_fn(L, c->p, CLAW_ENGINE_TRACE);
+    push_question(L, c->r);
+    lua_call(L, 5, 1);
+    if (lua_type(L, 1) == LUA_TSTRING) claw_log_event(CLAW_LOG_DEBUG, "routes", "id", c->r->id, "routes", lua_tostring(L, 1), NULL);
+}
+
+static void route_in(lua_State *L, void *arg)
+{
+    struct call *c = arg;
+    claw_policy_push_fn(L, c->p, CLAW_ENGINE_ROUTE);
+    push_question(L, c->r);
     lua_call(L, 5, 3);
     switch (lua_type(L, 1)) {
     case LUA_TNUMBER: read_decision(L, c); return;
@@ -211,6 +225,7 @@ static void route_in(lua_State *L, void *arg)
 static int route(void *vm, struct claw_req *r, struct claw_str *answer, int *status, struct claw_policy_error *err)
 {
     struct call c = {.p = vm, .r = r};
+    if (claw_log_on(CLAW_LOG_DEBUG) && run(&c, trace_in, "route", err) != CLAW_OK) return CLAW_EPOLICY;
     int rc = run(&c, route_in, "route", err);
     if (rc == CLAW_OK && c.answer.ptr) {
         *answer = c.answer;

@@ -35,6 +35,7 @@ static int push_node(lua_State *L, const struct claw_document *parent, struct cl
     }
     lua_getfenv(L, 1);
     claw_document_push(L, -1, parent->life, parent->doc, n, parent->readonly);
+    lua_remove(L, -2);
     return 1;
 }
 

@@ -99,19 +99,14 @@ int claw_task_prepare(struct claw_vm *vm)
 {
     lua_State *L = vm->L;
     CLAW_ASSERT(lua_gettop(L) == 0);
-    /* Two closures of a fresh state; a cap too small for them is met by the libraries first. */
     lua_pushcfunction(L, on_error);
     lua_pushcfunction(L, enter);
     return lua_checkstack(L, 64) ? CLAW_OK : CLAW_ENOMEM;
 }
 
-static void collect(lua_State *L, void *arg)
-{
-    lua_gc(L, LUA_GCCOLLECT, 0);
-}
+static void collect(lua_State *L, void *arg) { claw_vm_collect(L); }
 
-/* LuaJIT does not collect when an allocation is refused, and lets the heap double between two cycles: near the cap
- * that would be an error with most of the heap dead. */
+/* A call before this one came near the cap. Here, unlike in the hook, no frame holds on to what is dead. */
 static void make_room(struct claw_vm *vm)
 {
     lua_State *L = vm->L;
@@ -120,15 +115,13 @@ static void make_room(struct claw_vm *vm)
     lua_pushlightuserdata(L, &e);
     lua_pcall(L, 1, 0, 0);
     lua_settop(L, SLOTS);
-    size_t after = vm->bytes + vm->cap / 8;
-    vm->collect_at = after > vm->cap / 2 ? after : vm->cap / 2;
 }
 
 int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_arena *a, struct claw_task_error *err)
 {
     lua_State *L = vm->L;
     CLAW_ASSERT(lua_gettop(L) == SLOTS); /* calls do not nest */
-    if (__builtin_expect(vm->bytes > vm->collect_at, 0)) make_room(vm);
+    if (__builtin_expect(vm->armed || vm->bytes > vm->cap - vm->cap / 4, 0)) make_room(vm);
     struct entry e = {fn, arg};
     lua_pushvalue(L, SLOT_ENTER);
     lua_pushlightuserdata(L, &e);

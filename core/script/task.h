@@ -32,7 +32,7 @@ struct claw_task {
 
 typedef void (*claw_task_fn)(lua_State *L, void *arg);
 
-/* Once a VM: what every call needs stays at the bottom of the main state's stack. */
+/* Once a VM, before its memory is bounded: what every call needs stays at the bottom of the main state's stack. */
 int claw_task_prepare(struct claw_vm *vm) CLAW_MUSTCHECK;
 /* Run fn(L, arg) with an empty stack. CLAW_EPOLICY: it raised, *err is filled (cut when the arena is full). */
 int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_arena *a,

@@ -175,7 +175,7 @@ static void write_number(lua_State *L, struct claw_buf *out, double d)
 {
     if (isnan(d) || isinf(d)) luaL_error(L, "%s is no JSON number", isnan(d) ? "nan" : "inf");
     char text[40];
-    if (floor(d) == d && fabs(d) < EXACT) {
+    if (floor(d) == d && fabs(d) < 0x1p63) {
         snprintf(text, sizeof text, "%.0f", d);
     } else {
         for (int digits = 15; digits <= 17; digits++) {

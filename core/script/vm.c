@@ -13,22 +13,55 @@
 #define MAGIC 0x434c564du /* CLVM */
 #define MODULE_MAX (1u << 20)
 #define SCRATCH_MAX (64u << 20)
+#define BIG_BLOCK (256u << 10) /* no part of a trace is that large */
+
+void claw_vm_collect(lua_State *L)
+{
+    struct claw_vm *vm = claw_vm_of(L);
+    lua_sethook(L, NULL, 0, 0);
+    vm->armed = false;
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    size_t start = vm->cap - vm->cap / 4, next = vm->bytes + vm->cap / 16;
+    if (next > vm->hard) next = vm->hard;
+    vm->soft = next > start ? next : start; /* past the cap: room to tell the error */
+}
+
+/* Runs between two instructions of interpreted code: the one place within a call where the collector may be run. */
+static void on_pressure(lua_State *L, lua_Debug *d)
+{
+    struct claw_vm *vm = claw_vm_of(L);
+    claw_vm_collect(L);
+    if (vm->bytes <= vm->cap) return;
+    vm->broken = true;
+    luaL_error(L, "not enough memory (policies.memory_mb)");
+}
+
+static bool may_grow(struct claw_vm *vm, size_t by)
+{
+    size_t after = vm->bytes + by;
+    if (__builtin_expect(after <= vm->soft, 1)) return true;
+    if (after > vm->hard || (after > vm->cap && by >= BIG_BLOCK)) {
+        vm->broken = true;
+        return false;
+    }
+    if (!vm->armed && vm->L) {
+        vm->armed = true;
+        lua_sethook(vm->L, on_pressure, LUA_MASKCOUNT, 1); /* made for signal handlers, so it may be called from here */
+    }
+    return true;
+}
 
 static void *allocate(void *ud, void *p, size_t old, size_t n)
 {
     struct claw_vm *vm = ud;
+    if (!p) old = 0;
     if (n == 0) {
-        if (p) vm->bytes -= old;
+        vm->bytes -= old;
         free(p);
         return NULL;
     }
-    if (!p) old = 0;
-    void *q = n > old && vm->bytes + (n - old) > vm->cap ? NULL : realloc(p, n);
-    if (!q) {
-        vm->broken = true;
-        return NULL;
-    }
-    vm->bytes += n - old;
+    void *q = n <= old || may_grow(vm, n - old) ? realloc(p, n) : NULL;
+    if (q) vm->bytes += n - old;
     return q;
 }
 
@@ -135,6 +168,13 @@ static void set_up_package(lua_State *L)
     lua_pop(L, 2);
 }
 
+void claw_vm_set_cap(struct claw_vm *vm, size_t cap)
+{
+    vm->cap = cap;
+    vm->soft = cap - cap / 4;
+    vm->hard = cap + cap / 2;
+}
+
 /* ---- life --------------------------------------------------------------------------------------------------- */
 
 static int set_up(lua_State *L)
@@ -147,7 +187,7 @@ static int set_up(lua_State *L)
     const char *stress = getenv("OPENCLAW_GCSTRESS");
     if (stress && strcmp(stress, "1") == 0) {
         lua_gc(L, LUA_GCSETPAUSE, 0);
-        lua_gc(L, LUA_GCSETSTEPMUL, 100000);
+        lua_gc(L, LUA_GCSETSTEPMUL, 2000);
     }
     return 0;
 }
@@ -167,15 +207,15 @@ int claw_vm_new(size_t cap, struct claw_vm **out)
     struct claw_vm *vm = calloc(1, sizeof *vm);
     if (!vm) return CLAW_ENOMEM;
     vm->magic = MAGIC;
-    vm->cap = SIZE_MAX; /* LuaJIT crashes when lua_newstate itself is refused memory: the bound begins behind it */
+    vm->cap = vm->soft = vm->hard = SIZE_MAX; /* lua_newstate itself crashes when it is refused: the bound begins behind it */
     claw_arena_init(&vm->scratch, NULL, 0, SCRATCH_MAX);
     claw_buf_init(&vm->text, 0);
     seed(vm);
     vm->L = lua_newstate(allocate, vm);
-    vm->cap = cap;
-    vm->collect_at = cap / 2;
     if (vm->L) lua_atpanic(vm->L, on_panic);
-    if (!vm->L || lua_cpcall(vm->L, set_up, NULL) != 0 || claw_task_prepare(vm) != CLAW_OK) {
+    bool prepared = vm->L && claw_task_prepare(vm) == CLAW_OK;
+    claw_vm_set_cap(vm, cap);
+    if (!prepared || lua_cpcall(vm->L, set_up, NULL) != 0) {
         claw_vm_free(vm);
         return CLAW_ENOMEM;
     }

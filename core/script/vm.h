@@ -1,7 +1,14 @@
 /* vm: one Lua state with a bound on its memory.
  *
- * The allocator counts; past the cap it refuses, LuaJIT raises "not enough memory", the call that met it fails and
- * the VM is marked broken (it keeps serving). Modules named claw.* come from the binary (claw_embedded_lua), or, for
+ * The allocator counts. LuaJIT neither collects when memory is refused nor survives a refusal in its compiler (LuaJIT
+ * issue 52), so the bound is kept in steps:
+ *
+ *     0 ..... 3/4 of the cap ............... cap ................... 1 1/2 of the cap
+ *                  from here a hook, run between two instructions, collects; when that leaves more than the cap it
+ *                  raises "not enough memory": the call fails. Single blocks over 256 KB are refused past the cap,
+ *                  all others at one and a half of it.
+ *
+ * A VM that ran out is marked broken and keeps serving. Modules named claw.* come from the binary (claw_embedded_lua), or, for
  * development, from the folder OPENCLAW_LUA_DIR names. Nothing is ever loaded from the working directory.
  * OPENCLAW_GCSTRESS=1 makes the collector run all the time.
  * Thread: one at a time; made on one, used on another (see claw_policy_vm_attach).
@@ -32,7 +39,8 @@ struct claw_vm {
     uint32_t magic;
     lua_State *L;
     size_t bytes, cap;
-    size_t collect_at;          /* past it a full collection comes before the next call */
+    size_t soft, hard;          /* past soft the hook is armed; past hard everything is refused */
+    bool armed;
     bool broken;                /* memory ran out at least once */
     uint64_t random[2];         /* xorshift128+ */
     struct claw_arena scratch;  /* decoded texts between a C function's two calls into Lua; reset before each use */
@@ -46,6 +54,9 @@ struct claw_vm {
 /* CLAW_ENOMEM: the cap is too small for the libraries, or this LuaJIT has no GC64 and so no own allocator. */
 int claw_vm_new(size_t cap, struct claw_vm **out) CLAW_MUSTCHECK;
 void claw_vm_free(struct claw_vm *vm);
+void claw_vm_set_cap(struct claw_vm *vm, size_t cap);
+/* Collect everything dead and disarm the hook. May raise (a finalizer). */
+void claw_vm_collect(lua_State *L);
 /* The VM a state belongs to. */
 struct claw_vm *claw_vm_of(lua_State *L);
 /* Push the function of a text chunk, or nil and a message; returns how many values. Bytecode is refused. Functions

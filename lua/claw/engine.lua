@@ -9,7 +9,8 @@
 --   event(r, index, type, data)                            nil | false | { { type, data }, … }
 --   retry(r, attempt)                                      "next" | "same" | "stop", after_ms
 --   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
---   explain(r, method, path, model, stream)                a text
+--   trace(r, method, path, model, stream)                  a text: each route and why (not)
+--   explain(r, method, path, model, stream)                a text: the same, and what follows from it
 -- r is C's handle of a request. Between route and finish the router remembers the list r was given.
 
 local claw = require("claw")
@@ -91,7 +92,7 @@ local function build(spec, problems)
         return req
     end
     if #problems > 0 then return nil end
-    policies.start(env.policies, conf, problems)
+    policies.start(env.policies, conf, spec.prove ~= false, problems)
     return #problems == 0 and env or nil
 end
 
@@ -294,6 +295,9 @@ function M.new(spec)
     local engine = { upstreams = env.heads, route = decide.route }
     with_hooks(engine, env, decide.state)
     with_outcomes(engine, env, decide.state)
+    function engine.trace(r, method, path, model, stream)
+        return explain.trace(decide, r, { method = method, path = path, model = model, stream = stream })
+    end
     function engine.explain(r, method, path, model, stream)
         return explain.report(env, decide, r, { method = method, path = path, model = model, stream = stream })
     end

@@ -24,7 +24,8 @@ local function routes(out, router, r, q)
         else
             chosen, says = route, "matches: chosen"
         end
-        out[#out + 1] = ("  %s (%d criteria%s): %s"):format(route.id, route.match.count,
+        local count = route.match.count
+        out[#out + 1] = ("  %s (%d %s%s): %s"):format(route.id, count, count == 1 and "criterion" or "criteria",
             route.priority ~= 0 and ", priority " .. route.priority or "", says)
     end
     return chosen
@@ -71,6 +72,13 @@ local function left_out(out, env, route, q)
         if why then reasons[#reasons + 1] = c.name .. ": " .. why end
     end
     for _, reason in ipairs(reasons) do out[#out + 1] = "  -  " .. reason end
+end
+
+-- Only which routes match and why not: what the log says of each request at level debug. Decides nothing.
+function M.trace(router, r, q)
+    local out = {}
+    routes(out, router, r, q)
+    return table.concat(out, "\n", 2)
 end
 
 -- q: { method, path, model, stream }

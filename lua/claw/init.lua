@@ -42,6 +42,12 @@ local function routes_for(core, links)
     return out
 end
 
+local function copy(t)
+    local out = {}
+    for key, value in pairs(t or {}) do out[key] = value end
+    return out
+end
+
 local function charge(candidate, usage)
     if type(candidate) ~= "table" or type(usage) ~= "table" then
         error("claw.cost: wants (candidate, usage)", 2)
@@ -60,6 +66,7 @@ function M.services(core, links)
             base64 = { encode = base64.encode, decode = base64.decode },
             time = { now_ms = core.now_ms, now = os.time },
             hash = core.hash,
+            doc = copy(core.doc),
             route = routes_for(core, links),
             cost = charge,
             -- A table of this policy for this request: what one hook leaves there the next one finds.

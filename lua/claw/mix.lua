@@ -1,5 +1,5 @@
--- mix: spread the bits of a 32-bit hash (MurmurHash3's finaliser), so that texts that differ in their last byte only end
--- up far apart. Pure, and a bijection: two hashes that differ still do.
+-- mix: spread the bits of a 32-bit hash (MurmurHash3's finaliser), so that texts that differ in their last byte only
+-- end up far apart. Pure, and a bijection: two hashes that differ still do.
 
 local bit = require("bit")
 local bxor, rshift = bit.bxor, bit.rshift

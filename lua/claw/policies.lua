@@ -94,12 +94,12 @@ function M.load(spec, services, built_in, problems)
     return all
 end
 
--- init and selftest of every policy; only once nothing else is wrong.
-function M.start(all, conf, problems)
+-- init and (in the VM that proves the generation) selftest of every policy; only once nothing else is wrong.
+function M.start(all, conf, prove, problems)
     local seen = without_secrets(conf)
     for _, name in ipairs(all.names) do
         local p = all.by_name[name]
-        if p then policy.start(p, seen, problems) end
+        if p then policy.start(p, seen, prove, problems) end
     end
 end
 

@@ -37,7 +37,7 @@ local function check_field(policy, key, value)
     elseif key == "on_error" then
         if value ~= "fail" and value ~= "skip" then return 'on_error must be "fail" or "skip"' end
     elseif not phases.by_name[key] then
-        return ("unknown key %s%s"):format(tostring(key), suggest.hint(key, KNOWN))
+        return ("unknown key %s%s"):format(tostring(key), suggest.hint(tostring(key), KNOWN))
     elseif type(value) ~= "function" then
         return ("%s must be a function, not a %s"):format(key, type(value))
     end
@@ -49,9 +49,8 @@ local function check_table(policy, result, problems)
     if result.api == nil then
         problems[#problems + 1] = M.problem(policy.file, ("api is missing: write api = %d"):format(M.API))
     end
-    for _, key in ipairs(suggest.keys(result)) do
-        local value = result[key]
-        local message = value == nil and "a policy's keys must be names" or check_field(policy, key, value)
+    for key, value in pairs(result) do
+        local message = check_field(policy, key, value)
         if message then problems[#problems + 1] = M.problem(policy.file, message) end
     end
     if #problems > before then return nil end
@@ -87,11 +86,11 @@ function M.load(source, core, claw, problems)
     return check_table(policy, result, problems)
 end
 
--- init and selftest, once a generation: an error is a problem.
-function M.start(policy, conf, problems)
+-- init in every VM of a generation, selftest where the generation is proved: an error is a problem.
+function M.start(policy, conf, prove, problems)
     for _, name in ipairs({ "init", "selftest" }) do
         local hook = policy.hooks[name]
-        if hook then
+        if hook and (name == "init" or prove) then
             local ok, failure = xpcall(hook, traceback, name == "init" and conf or nil)
             if not ok then
                 local p = M.problem(policy.file, failure.err)

@@ -30,6 +30,13 @@ function M.nearest(word, names)
         local d = distance(word:lower(), name:lower())
         if not best_distance or d < best_distance then best, best_distance = name, d end
     end
+    if #word >= 3 then -- the beginning of exactly one is meant too
+        local begun, count = nil, 0
+        for _, name in ipairs(names) do
+            if name:sub(1, #word) == word then begun, count = name, count + 1 end
+        end
+        if count == 1 then return begun end
+    end
     if best and best_distance <= math.max(1, math.floor(math.max(#word, #best) / 3)) then return best end
     return nil
 end

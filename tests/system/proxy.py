@@ -48,6 +48,18 @@ def merge(a, b):
     return out
 
 
+class Line(dict):
+    """A log line. What is not known is absent from it: asked for, it is None."""
+
+    def __missing__(self, key):
+        return None
+
+    @property
+    def why(self):
+        """All that it says about a failure."""
+        return " ".join(str(self[k]) for k in ("error", "error_message", "upstream_error") if self[k])
+
+
 class Sample:
     def __init__(self, name, labels, value):
         self.name, self.labels, self.value = name, labels, value
@@ -56,7 +68,7 @@ class Sample:
 def parse_metrics(text):
     """The text format, strictly. -> (families: name -> type, samples)"""
     types, samples, helped = {}, [], set()
-    for line in text.splitlines():
+    for line in text.split("\n"):      # splitlines would also split at U+2028
         if line.startswith("# TYPE "):
             _, _, name, kind = line.split(" ")
             assert name not in types, f"{name} twice"
@@ -143,13 +155,13 @@ class Proxy:
         return False
 
     def told(self):
-        return "".join(self.errors[-50:]) + "\n" + "".join(self.raw_log[-50:])
+        return "".join(self.errors[-50:]) + "\n" + "\n".join(line.rstrip()[:400] for line in self.raw_log[-8:])
 
     def _read_log(self, pipe):
         for raw in pipe:
             text = raw.decode("utf-8", "surrogateescape")
             try:
-                line = json.loads(text)
+                line = json.loads(text, object_hook=Line)
                 assert isinstance(line, dict)
             except (ValueError, AssertionError):
                 line = None
@@ -224,6 +236,18 @@ class Proxy:
         with self.more:
             return [l for l in self.lines if l.get("msg") == "request"]
 
+    def wait_request_lines(self, n, timeout=20):
+        with self.more:
+            assert self.more.wait_for(lambda: len(self.lines) >= n, timeout * SLOW)   # cheap first: lines of any kind
+        assert len(self.request_lines()) >= n or self.more_lines(n, timeout), f"{len(self.request_lines())} of {n} request lines"
+
+    def more_lines(self, n, timeout):
+        end = time.monotonic() + timeout * SLOW
+        while len(self.request_lines()) < n and time.monotonic() < end:
+            with self.more:
+                self.more.wait(0.1)
+        return len(self.request_lines()) >= n
+
     def everything_told(self):
         with self.more:
             return "".join(self.raw_log) + "".join(self.errors)
@@ -258,6 +282,10 @@ class Proxy:
             threading.Event().wait(0.02)
 
     # -- policies
+
+    def generations(self):
+        """What the admin port says of them now (the gauges of /metrics may be a second old)."""
+        return json.loads(self.admin("/generations")[1])
 
     def generation(self):
         return int(self.metric("openclaw_generation"))

@@ -344,9 +344,10 @@ def test_other_strategies_stay_with_who_lists_the_model(chain):
 def test_fallback_false(chain):
     chain.up.default = failing("a", 503)
     mark = chain.up.mark()
-    answer = ask(chain.proxy, chat("gpt-4"), headers=[("x-route", "alone")])
-    assert answer.status == 503
-    assert {e.request.target[1] for e in chain.up.since(mark)} == {"a"}
+    statuses = [ask(chain.proxy, chat("gpt-4"), headers=[("x-route", "alone")]).status for _ in range(4)]
+    assert statuses.count(503) == 2, "two of four begin with the failing one, and stay there"
+    reached = [e.request.target[1] for e in chain.up.since(mark)]
+    assert reached.count("b") == 2
 
 
 def test_nobody_there(chain):

@@ -82,14 +82,14 @@ def test_missing_file(tmp_path):
     ("unknown key", "listen_port: {port}", "listen_prt: 8080", "3:3: server.listen_prt", ["did you mean", "listen_port"]),
     ("unknown top key", "upstreams:\n", "upstreems:\n", "7:1: upstreems", ["did you mean", "upstreams"]),
     ("unknown upstream key", "base_url:", "base_ulr:", "11:5: upstreams.one.base_ulr", ["did you mean", "base_url"]),
-    ("wrong type", "workers: 1", "workers: many", "4:12: server.workers", ["many"]),
+    ("wrong type", "workers: 1", "workers: many", "4:12: server.workers", ["number"]),
     ("out of range", "listen_port: {port}", "listen_port: 70000", "3:16: server.listen_port", []),
     ("unset variable", "${ONE_KEY:-sk-none-here-1}", "${NOT_SET_ANYWHERE}", "10:14: upstreams.one.api_key", ["NOT_SET_ANYWHERE"]),
-    ("unknown upstream in a route", '["one", "two"]', '["one", "twoo"]', "24:26: routes[0].strategy.upstreams[1]", ["twoo", "did you mean", "two"]),
-    ("unknown strategy", "type: failover", "type: failovr", "23:13: routes[0].strategy.type", ["failovr", "did you mean", "failover"]),
+    ("unknown upstream in a route", '["one", "two"]', '["one", "twoo"]', "25:26: routes[0].strategy.upstreams[1]", ["twoo", "did you mean", "two"]),
+    ("unknown strategy", "type: failover", "type: failovr", "24:13: routes[0].strategy.type", ["failovr", "did you mean", "failover"]),
     ("unknown upstream type", "type: mock", "type: mokc", "16:11: upstreams.two.type", ["mokc", "did you mean", "mock"]),
     ("bad url", "http://127.0.0.1:1/v1", "ftp://127.0.0.1/v1", "11:15: upstreams.one.base_url", []),
-    ("unknown operator", 'model: "gpt-4"', "model: {contians: gpt}", "21:17: routes[0].match.json_body.model.contians", ["did you mean", "contains"]),
+    ("unknown operator", 'model: "gpt-4"', "model: {contians: gpt}", "22:17: routes[0].match.json_body.model.contians", ["did you mean", "contains"]),
     ("missing file", "${ONE_KEY:-sk-none-here-1}", "${file:/nothing/here}", "10:14: upstreams.one.api_key", ["/nothing/here"]),
 ])
 def test_problems(write, label, old, new, where, words):

@@ -47,8 +47,8 @@ def test_client_leaves(proxy, up, model, how, stage):
             ex.stream_head()
             ex.chunk(event(delta("tick ")))
         if stage == "plain body":
-            ex.head(200, [("content-type", "application/json"), ("content-length", "100000")])
-            ex.send(b" " * 1000)
+            ex.head(200, [("content-type", "application/json"), ("content-length", "300000")])
+            ex.send(b" " * 200000)      # more than is held back in case the answer is cut
         ex.until_gone()
     up.on(model, script)
     gone_before = proxy.metric("openclaw_client_gone_total")

@@ -7,7 +7,7 @@ import pytest
 from client import Raw, ask, chat, request
 from wire import Closed, Cut
 
-BODY = json.dumps(chat("hostile")).encode()
+BODY = json.dumps(chat("hostile"), separators=(",", ":")).encode()
 N = str(len(BODY)).encode()
 LINE = b"POST /v1/chat/completions HTTP/1.1\r\n"
 HOST = b"Host: proxy.test\r\n"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from client import Raw, ask, chat, request
+from client import Raw, ask, chat, eventually, request
 from proxy import Proxy
 from upstream import Upstream, stream_events
 from wire import Closed, Cut
@@ -24,8 +24,9 @@ return {{ name = "stamp", api = 1,
 """
 
 
-def load(port, total, at_once, path, out):
-    """In a process of its own: `total` requests over `at_once` kept connections; every answer's (status, body)."""
+def load(port, total, at_once, path, out, enough):
+    """In a process of its own: at least `total` requests over `at_once` kept connections, and on until `enough` is set;
+    every answer's (status, body)."""
     import json as j
     body = j.dumps(chat("load")).encode()
     data = (f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n").encode() + body
@@ -34,7 +35,7 @@ def load(port, total, at_once, path, out):
 
     def begin(sock):
         nonlocal left
-        if left == 0:
+        if left <= 0 and enough.is_set():
             sel.unregister(sock)
             sock.close()
             return
@@ -86,25 +87,27 @@ def test_ten_thousand_requests_while_policies_change():
               policies={"stamp.lua": stamp(0)})
     try:
         here, there = multiprocessing.Pipe(duplex=False)
-        client = multiprocessing.get_context("fork").Process(target=load, args=(p.port, total, 64, "/v1/chat/completions", there))
+        enough = multiprocessing.Event()
+        client = multiprocessing.get_context("fork").Process(target=load, args=(p.port, total, 64, "/v1/chat/completions", there, enough))
         client.start()
         there.close()
         before, versions = p.generation(), 0
-        while versions < 20 and (client.is_alive() or versions == 0) and not here.poll():
+        while versions < 20 and not here.poll():
             versions += 1
             p.drop_policy("stamp.lua", stamp(versions))
             before = p.wait_generation(before)
+        enough.set()
         results, failed = here.recv()
         client.join(10)
-        assert failed == [] and len(results) == total
-        assert versions == 20, f"only {versions} rewrites fell into the run: it proves too little"
+        assert failed == [] and len(results) >= total and versions == 20
         assert [r for r in results if r[0] != 200] == []
         pairs = [(b["stamp"], b["stamp_back"]) for b in (json.loads(r[1]) for r in results)]
         assert all(a == b for a, b in pairs), "a request was served by two generations"
         assert len({a for a, _ in pairs}) >= 15, "the reloads fell outside of the load"
+        assert eventually(lambda: p.generations()["live"] == 1)
         p.wait_metric("openclaw_generations_live", lambda v: v == 1)
         p.wait_metric("openclaw_requests_in_flight", lambda v: v == 0)
-        p.wait_log(lambda l: len(p.request_lines()) >= total, timeout=20)
+        p.wait_request_lines(len(results))
         counts = {}
         for line in p.request_lines():
             counts[line["stamp_log"]] = counts.get(line["stamp_log"], 0) + 1
@@ -154,6 +157,7 @@ def test_streams_through_a_hundred_reloads(start, upstreams):
     for r in results:
         events = r.body.split(b"\n\n")
         assert r.complete and events[-2] == b"data: [DONE]" and events[:-2] == [b"data: %d" % i for i in range(len(events) - 2)]
+    assert eventually(lambda: p.generations()["live"] == 1)
     p.wait_metric("openclaw_generations_live", lambda v: v == 1)
 
 
@@ -179,9 +183,10 @@ def drained(p, up, model, while_draining=None):
             while_draining()
         go_on.set()
         c.reader.rest(m)
-        started = time.monotonic()
-        assert p.process.wait(10 * p.slow) == 0
-        return m, time.monotonic() - started
+        assert c.ended() == ("fin", b"")
+    started = time.monotonic()
+    assert p.process.wait(10 * p.slow) == 0
+    return m, time.monotonic() - started
 
 
 def config(up, **server):
@@ -204,8 +209,6 @@ def test_drain_finishes_streams(start, upstreams):
     p = start(config(up))
 
     def new_ones_are_refused():
-        from client import eventually
-
         def refused():
             try:
                 with Raw(p.port, timeout=2) as late:

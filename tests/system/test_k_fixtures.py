@@ -48,7 +48,10 @@ def replay():
 
 def answer_script(folder, meta, cuts):
     headers = [(n, v) for n, v in json.loads((folder / "response_headers.json").read_text()).items() if n.lower() not in HOP]
-    body = next(folder.glob("response.[jst]*")).read_bytes()
+    file = next(folder.glob("response.[jst]*"))
+    body = file.read_bytes()
+    if not any(n.lower() == "content-type" for n, _ in headers):     # some recorders kept no headers
+        headers.append(("content-type", {".sse": "text/event-stream", ".json": "application/json"}.get(file.suffix, "text/plain")))
 
     def script(ex):
         if not cuts:

@@ -14,7 +14,7 @@ THEIRS = ["sk-planted-client-key-1001", "sk-planted-client-key-1002", "planted-g
 POLICY = """
 return { name = "nosy", api = 1,
     request = function(req, body)
-        if body.fail then error("auth is " .. tostring(req.upstream.headers["authorization"]) .. " and " .. tostring(req.client.headers["authorization"])) end
+        if body.fail then error("auth is " .. tostring(req.upstream.headers["authorization"])) end
         claw.log("info", "headers", { auth = tostring(req.upstream.headers["authorization"]), url = req.upstream.url })
     end,
     log = function(req) return { auth = tostring(req.upstream and req.upstream.headers["authorization"]) } end }

@@ -53,13 +53,11 @@ class Exchange:
         self.finished = threading.Event()
         self.sent = 0
         self.error = None
-
-    @property
-    def body(self):
         try:
-            return json.loads(self.request.body)
+            self.body = json.loads(request.body) if request.data else {}
         except ValueError:
-            return {}
+            self.body = {}
+        self.model = self.body.get("model") if isinstance(self.body, dict) else None
 
     # -- sending
 
@@ -250,7 +248,7 @@ class Upstream:
             with self.lock:
                 self.exchanges.append(ex)
                 self.lock.notify_all()
-            script = self.scripts.get(ex.body.get("model") if isinstance(ex.body, dict) else None) \
+            script = self.scripts.get(ex.model if isinstance(ex.model, str) else None) \
                 or self.scripts.get(request.target.partition("?")[0]) or self.default
             try:
                 script(ex)
@@ -280,10 +278,10 @@ class Upstream:
 
     def seen(self, model):
         with self.lock:
-            return [e for e in self.exchanges if isinstance(e.body, dict) and e.body.get("model") == model]
+            return [e for e in self.exchanges if e.model == model]
 
     def wait_seen(self, model, n=1, timeout=10):
-        self.wait(lambda s: sum(1 for e in s.exchanges if isinstance(e.body, dict) and e.body.get("model") == model) >= n, timeout)
+        self.wait(lambda s: sum(e.model == model for e in s.exchanges) >= n, timeout)
         return self.seen(model)
 
     def mark(self):

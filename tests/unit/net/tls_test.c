@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-static const char *const files[] = {"ca", "good", "ip", "cnonly", "expired", "future", "self", "star", NULL};
+static const char *const files[] = {"ca", "good", "ip", "cnonly", "expired", "future", "self", "star", "wide", NULL};
 
 static struct claw_tls_server *server_of(const char *name)
 {
@@ -292,6 +292,7 @@ static void verification(void **state)
         {"star", "a.star.example.com", true, NULL},
         {"star", "star.example.com", true, "certificate is not valid for the name star.example.com"},
         {"star", "a.b.star.example.com", true, "certificate is not valid for the name a.b.star.example.com"},
+        {"wide", "host.test", true, "certificate is not valid for the name host.test"}, /* a star for a whole TLD */
         {"expired", "api.example.com", true, "certificate has expired"},
         {"expired", "api.example.com", false, NULL},
         {"future", "api.example.com", true, "certificate is not yet valid"},
@@ -406,7 +407,10 @@ static void garbage_is_refused(void **state)
     for (int round = 0; round < 300; round++) {
         struct pair p = pair_of(s, c, "api.example.com");
         unsigned char junk[600];
-        for (unsigned i = 0; i < sizeof junk; i++) junk[i] = (unsigned char)((seed = seed * 1103515245u + 12345u) >> 16);
+        for (unsigned i = 0; i < sizeof junk; i++) {
+            seed = seed * 1103515245u + 12345u;
+            junk[i] = (unsigned char)(seed >> 16);
+        }
         if (round % 2) memcpy(junk, "\x16\x03\x03\x00\x50\x01\x00\x00", 8);
         assert_int_equal(claw_tls_feed(p.server, (char *)junk, sizeof junk), 0);
         assert_int_equal(claw_tls_handshake(p.server), CLAW_ETLS);
@@ -475,6 +479,7 @@ static int make_certs(void **state)
     certs_add(&(struct certs_spec){.file = "future", .cn = "f", .dns = "api.example.com", .from = "20980101000000"});
     certs_add(&(struct certs_spec){.file = "self", .cn = "s", .dns = "api.example.com", .self_signed = 1});
     certs_add(&(struct certs_spec){.file = "star", .cn = "*", .dns = "*.star.example.com"});
+    certs_add(&(struct certs_spec){.file = "wide", .cn = "w", .dns = "*.test"});
     return 0;
 }
 

@@ -39,7 +39,7 @@ struct fixture {
     struct claw_arena arena; /* problems */
     struct claw_conf_problems problems;
     struct claw_generation *gen;
-    struct claw_generation_local local;
+    struct claw_loop loop;
     struct claw_worker_ctx ctx;
     struct claw_policy_vm *p;
     char dir[256];           /* "": none */
@@ -113,8 +113,12 @@ FIXTURE_USED static void fixture_vm(struct fixture *f, const char *engine)
     if (rc != 0) print_message("why: %s\n", why ? why : "?");
     free(why);
     assert_int_equal(rc, 0);
-    f->local = (struct claw_generation_local){.refs = 1000000, .gen = f->gen, .ops = &claw_policy_ops_lua, .policy = f->p};
-    f->ctx.current = &f->local;
+    assert_int_equal(claw_loop_init(&f->loop), 0);
+    f->ctx.loop = &f->loop;
+    f->ctx.metrics = claw_metrics_shard_new();
+    assert_non_null(f->ctx.metrics);
+    assert_int_equal(claw_pool_new(&f->loop, f->ctx.metrics, &f->ctx.pool), 0);
+    assert_int_equal(claw_generation_local_new(f->gen, &f->loop, f->ctx.pool, &claw_policy_ops_lua, f->p, &f->ctx.current), 0);
     claw_policy_vm_attach(f->p, &f->ctx);
 }
 
@@ -171,6 +175,14 @@ FIXTURE_USED static void fixture_fini(struct fixture *f)
         f->ctx.spare = r->next;
         free(r);
     }
+    if (f->ctx.current) {
+        claw_generation_local_unref(f->ctx.current);
+        claw_loop_turn(&f->loop, false);
+        claw_pool_free(f->ctx.pool);
+        claw_loop_turn(&f->loop, false);
+        assert_int_equal(claw_loop_fini(&f->loop, true), 0);
+        claw_metrics_reset();
+    }
     claw_policy_vm_free(f->p);
     if (f->gen) claw_generation_unref(f->gen);
     claw_arena_reset(&f->arena);
@@ -201,7 +213,7 @@ struct fixture_chunk {
 FIXTURE_USED static void fixture_chunk_in(lua_State *L, void *arg)
 {
     struct fixture_chunk *x = arg;
-    if (claw_vm_load(L, claw_str_of(x->code), "=test", false) != 1) lua_error(L);
+    if (claw_vm_load(L, claw_str_of(x->code), "=test", true) != 1) lua_error(L);
     claw_api_push_core(L);
     lua_setglobal(L, "core");
     if (x->r) {

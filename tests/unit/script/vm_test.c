@@ -30,9 +30,17 @@ static void past_the_cap_a_call_fails_and_the_vm_serves_on(void **state)
     for (int i = 0; i < 3; i++) {
         fixture_raises(vm, NULL, "local t = {} for i = 1, 1e7 do t[i] = ('x'):rep(1000) .. i end", "not enough memory");
         assert_true(vm->broken);
-        assert_true(vm->bytes <= vm->cap);
+        assert_true(vm->bytes <= vm->cap + vm->cap / 2);
         fixture_runs(vm, NULL, "assert(#('y'):rep(100) == 100)");
     }
+}
+
+/* Compiled loops run no hooks: what stops them is the refusal at one and a half of the cap. */
+static void compiled_loops_meet_the_hard_bound(void **state)
+{
+    fixture_raises(vm, NULL, "loadstring([[local t = {} for i = 1, 1e7 do t[i] = ('x'):rep(1000) .. i end]])()", "not enough memory");
+    assert_true(vm->broken && vm->bytes <= vm->cap + vm->cap / 2);
+    fixture_runs(vm, NULL, "assert(#('y'):rep(100) == 100)");
 }
 
 static void one_huge_string_is_refused(void **state)
@@ -41,12 +49,25 @@ static void one_huge_string_is_refused(void **state)
     fixture_runs(vm, NULL, "assert(1 + 1 == 2)");
 }
 
-/* Dead strings of one call must not make the next one fail: LuaJIT alone would let them pile up to twice the live. */
+/* Dead strings must not make a call fail: LuaJIT alone would let them pile up to twice the live. */
 static void garbage_is_collected_before_the_cap_is_met(void **state)
 {
-    fixture_runs(vm, NULL, "keep = {} for i = 1, 9 do keep[i] = (i .. 'k'):rep(500000) end");
+    fixture_runs(vm, NULL, "collectgarbage('setpause', 10000) keep = {} for i = 1, 9 do keep[i] = (i .. 'k'):rep(500000) end");
     for (int i = 0; i < 40; i++) fixture_runs(vm, NULL, "local s = (math.random() .. 'x'):rep(50000)");
+    fixture_runs(vm, NULL, "for i = 1, 200000 do local s = i .. ('y'):rep(1000) end");
     assert_false(vm->broken);
+    assert_true(vm->bytes < vm->cap);
+}
+
+/* An error handler and what follows a caught error get some room; a loop that catches every error does not win. */
+static void a_caught_shortage_does_not_grow_without_bound(void **state)
+{
+    fixture_runs(vm, NULL, "local ok, e = xpcall(function() local t = {} for i = 1, 1e7 do t[i] = ('x'):rep(1000) .. i end end, "
+                           "function(m) return { message = m, trace = debug.traceback() } end) "
+                           "assert(not ok and e.message:find('not enough memory') and e.trace:find('traceback'))");
+    fixture_raises(vm, NULL, "local t = {} for n = 1, 1000 do pcall(function() for i = 1, 1e5 do t[#t + 1] = ('x'):rep(1000) .. #t end end) end", "not enough memory");
+    assert_true(vm->bytes <= vm->cap + vm->cap / 2);
+    fixture_runs(vm, NULL, "assert(1 + 1 == 2)");
 }
 
 static void modules_come_from_the_binary(void **state)
@@ -157,8 +178,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(bytes_are_counted_and_given_back), T(past_the_cap_a_call_fails_and_the_vm_serves_on), T(one_huge_string_is_refused),
-        T(garbage_is_collected_before_the_cap_is_met), T(modules_come_from_the_binary),
+        T(bytes_are_counted_and_given_back), T(past_the_cap_a_call_fails_and_the_vm_serves_on), T(compiled_loops_meet_the_hard_bound), T(one_huge_string_is_refused),
+        T(garbage_is_collected_before_the_cap_is_met), T(a_caught_shortage_does_not_grow_without_bound), T(modules_come_from_the_binary),
         T(nothing_is_loaded_from_the_working_directory), T(files_win_in_development), T(chunks_are_text_only),
         T(interpreted_chunks_can_be_stopped), T(random_numbers_are_spread), T(a_cap_too_small_is_told),
         T(the_collector_can_be_made_to_run_always),
