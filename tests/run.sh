@@ -27,7 +27,7 @@ lint() {
 }
 
 unit() {
-  local mode=${1:-asan} wrap=${2:-} log count
+  local mode=${1:-asan} wrap=${2:-} log count t
   need -j"$jobs" MODE="$mode" unitbins
   for t in tests/unit/*/*_test.c; do
     local bin=build/$mode/${t%.c}

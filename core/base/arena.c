@@ -91,7 +91,7 @@ static char *block_add(struct claw_arena *a, size_t size, size_t step)
 /* Bytes of the first block count as they are handed out, blocks from malloc count whole when they are made. */
 static bool in_first(const struct claw_arena *a)
 {
-    return a->at >= a->first && a->at <= a->first + a->first_size && a->first;
+    return a->first && a->at >= a->first && a->at <= a->first + a->first_size;
 }
 
 /* The current block has no room for `take` bytes. */

@@ -203,19 +203,40 @@ static struct scan scan_head(struct claw_h1 *p, const char *data, size_t n)
     return s;
 }
 
-/* The usual head lies whole in one feed and has nothing odd: how long it is. 0: let scan_head see what it is. */
-static size_t scan_whole(struct claw_h1 *p, const char *data, size_t n)
+const char *claw_h1_mark(struct claw_h1_marks *m, const char *from, const char *end)
 {
-    const char *at = data, *end = data + n, *eol;
-    unsigned lines = 0;
-    for (;; at = eol + 2, lines++) {
-        eol = plain_end(at, end);
-        if (end - eol < 2 || eol[0] != '\r' || eol[1] != '\n' || *at == ' ' || *at == '\t') return 0;
-        if (eol == at) break;
+    const char *at = from, *eol;
+    m->last = false;
+    for (m->n = 0; m->n < CLAW_H1_MARKS; at = eol + 2) {
+        uint32_t colon = UINT32_MAX;
+        eol = at;
+#ifdef __SSE2__
+        if (end - at >= 16) {
+            __m128i v = _mm_loadu_si128((const __m128i *)at);
+            unsigned odd = odd_of(v), colons = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(':')));
+            if (colons) colon = (uint32_t)(at - from) + (uint32_t)__builtin_ctz(colons);
+            eol = odd ? at + __builtin_ctz(odd) : plain_end(at + 16, end);
+        } else
+#endif
+            eol = plain_end(at, end);
+        if (end - eol < 2 || memcmp(eol, "\r\n", 2) != 0) return NULL;
+        m->last = eol == at;
+        if (m->last) return eol + 2;
+        if ((unsigned char)*at <= ' ') return NULL;
+        m->at[m->n].colon = colon;
+        m->at[m->n++].eol = (uint32_t)(eol - from);
     }
-    if (lines == 0 || lines - 1 > p->limits->fields) return 0;
-    p->lines = lines;
-    return (size_t)(eol + 2 - data);
+    return at;
+}
+
+/* The usual head lies whole in one feed and has nothing odd: how long it is. 0: let scan_head see what it is. */
+static size_t scan_whole(struct claw_h1 *p, struct claw_h1_marks *m, const char *data, size_t n)
+{
+    if (n > UINT32_MAX - 16) return 0;
+    const char *at = claw_h1_mark(m, data, data + n);
+    if (!at || !m->last || m->n == 0 || m->n - 1 > p->limits->fields) return 0;
+    p->lines = m->n;
+    return (size_t)(at - data);
 }
 
 /* ---- the head ------------------------------------------------------------------------------------------------- */
@@ -271,14 +292,14 @@ static int refuse_as_llhttp(struct claw_h1 *p, llhttp_errno_t err)
     return bad(p, why && *why ? why : "malformed HTTP");
 }
 
-/* Let llhttp read what was kept. 1: the head is complete and checked, 0: more is needed. */
-static int read_kept(struct claw_h1 *p, const char *data, size_t n, bool end)
+/* Let llhttp read what was kept. 1: the head is complete and checked, 0: more is needed. `m`: of a whole head. */
+static int read_kept(struct claw_h1 *p, const char *data, size_t n, bool end, struct claw_h1_marks *m)
 {
     p->event = NOTHING;
     llhttp_errno_t err = llhttp_execute(&p->ll, data, n);
     if (err != HPE_OK && err != HPE_PAUSED) return refuse_as_llhttp(p, err);
     if (end) {
-        int rc = claw_h1_read_head(p, p->event == ON_HEAD_END && llhttp_get_error_pos(&p->ll) == data + n);
+        int rc = claw_h1_read_head(p, p->event == ON_HEAD_END && llhttp_get_error_pos(&p->ll) == data + n, m);
         return rc ? rc : 1;
     }
     return err == HPE_PAUSED ? bad(p, "the end of the head is ambiguous") : 0;
@@ -288,13 +309,14 @@ static int read_kept(struct claw_h1 *p, const char *data, size_t n, bool end)
 static int feed_head(struct claw_h1 *p, const char *data, size_t n, size_t *used)
 {
     size_t room = p->limits->head_bytes - p->head_seen, most = n < room ? n : room;
+    struct claw_h1_marks marks;
     if (p->head_seen == 0 && !p->head) {
-        size_t whole = scan_whole(p, data, most);
+        size_t whole = scan_whole(p, &marks, data, most);
         if (whole) {
             p->head_seen = whole;
             *used += whole;
             int rc = keep_whole(p, data, whole);
-            return rc ? rc : read_kept(p, data, whole, true);
+            return rc ? rc : read_kept(p, data, whole, true, &marks);
         }
     }
     struct scan s = scan_head(p, data, most);
@@ -303,7 +325,8 @@ static int feed_head(struct claw_h1 *p, const char *data, size_t n, size_t *used
     *used += s.at;
     if (s.at > s.skip) {
         int rc = keep_raw(p, data + s.skip, s.at - s.skip, s.end);
-        if (!rc) rc = read_kept(p, data + s.skip, s.at - s.skip, s.end);
+        if (!rc && s.end && !claw_h1_mark(&marks, p->raw, p->raw + p->raw_len)) rc = bad(p, "an odd head");
+        if (!rc) rc = read_kept(p, data + s.skip, s.at - s.skip, s.end, &marks);
         if (rc) return rc;
     }
     return s.code ? claw_h1_fail(p, s.code, s.why) : 0;

@@ -44,32 +44,44 @@ static void note(struct facts *f, const struct claw_header *h)
 
 static inline bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
-static int cut_fields(struct claw_h1 *p, const char *at, struct facts *f)
+static int cut_field(struct claw_h1 *p, struct facts *f, const char *at, const char *colon, const char *eol)
+{
+    struct claw_header *one = &p->head->headers[p->head->n++];
+    const char *from = colon + 1, *to = eol;
+    if (*from == ' ') from++;
+    while (is_blank(*from)) from++; /* the CR ends it */
+    while (is_blank(to[-1]) && to > from) to--;
+    one->name = (struct claw_str){at, (size_t)(colon - at)};
+    one->value = (struct claw_str){from, (size_t)(to - from)};
+    one->id = claw_header_id_of(one->name);
+    if (one->id != CLAW_H_OTHER) note(f, one);
+    else if (!claw_h1_is_token(one->name)) return bad(p, "an invalid header name");
+    return 0;
+}
+
+/* Behind the first line: what `m` has marked, then what it had no room for. */
+static int cut_fields(struct claw_h1 *p, struct facts *f, struct claw_h1_marks *m)
 {
     struct claw_head *h = p->head;
-    const char *end = p->raw + p->raw_len - 2;
-    struct claw_header *one = h->headers;
-    if (!one && p->lines > 1) {
+    const char *from = p->raw, *end = p->raw + p->raw_len, *at = from + m->at[0].eol + 2;
+    if (!h->headers && p->lines > 1) {
         h->headers = claw_arena_alloc(p->arena, (p->lines - 1) * sizeof *h->headers);
         if (!h->headers) return claw_h1_fail(p, CLAW_EREQ_MEM, "the head needs more memory than the request may have");
-        one = h->headers;
     }
-    for (; at < end; one++) {
-        /* A line without a colon takes that of a later one: its CR makes the name invalid. */
-        const char *colon = find_near(at, end, ':');
-        if (colon == end) return bad(p, "a header line without a colon");
-        const char *from = colon + 1;
-        while (is_blank(*from)) from++;
-        const char *eol = find_near(from, end, '\r'), *to = eol;
-        while (to > from && is_blank(to[-1])) to--;
-        one->name = (struct claw_str){at, (size_t)(colon - at)};
-        one->value = (struct claw_str){from, (size_t)(to - from)};
-        one->id = claw_header_id_of(one->name);
-        if (one->id != CLAW_H_OTHER) note(f, one);
-        else if (!claw_h1_is_token(one->name)) return bad(p, "an invalid header name");
-        h->n++;
-        at = eol + 2;
+    for (unsigned i = 1;; i = 0) {
+        for (; i < m->n; i++) {
+            const char *eol = from + m->at[i].eol, *colon = from + m->at[i].colon;
+            if (m->at[i].colon == UINT32_MAX) colon = find_near(at, eol, ':');
+            if (colon >= eol) return bad(p, "a header line without a colon");
+            int rc = cut_field(p, f, at, colon, eol);
+            if (rc) return rc;
+            at = eol + 2;
+        }
+        if (m->last) break;
+        from = at;
+        if (!claw_h1_mark(m, from, end)) return bad(p, "the end of the head is ambiguous");
     }
+    CLAW_ASSERT(h->n == p->lines - 1);
     h->plain_connection = !f->names;
     return 0;
 }
@@ -95,8 +107,8 @@ static int read_length(struct claw_str s, uint64_t *out)
 {
     uint64_t n = 0;
     if (s.len == 0 || s.len > 18) return claw_str_u64(s, INT64_MAX, out);
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned digit = (unsigned)(unsigned char)s.ptr[i] - '0';
+    for (const char *at = s.ptr, *end = at + s.len; at < end; at++) {
+        unsigned digit = (unsigned)*at - '0';
         if (digit > 9) return CLAW_EINVAL;
         n = n * 10 + digit;
     }
@@ -273,16 +285,15 @@ static int read_response(struct claw_h1 *p, const struct facts *f)
     return 0;
 }
 
-int claw_h1_read_head(struct claw_h1 *p, bool agreed)
+int claw_h1_read_head(struct claw_h1 *p, bool agreed, struct claw_h1_marks *m)
 {
     struct facts f = {0};
-    const char *eol = find_near(p->raw, p->raw + p->raw_len, '\r');
-    struct claw_str line = {p->raw, (size_t)(eol - p->raw)};
+    struct claw_str line = {p->raw, m->at[0].eol};
     bool request = p->kind == CLAW_H1_REQUEST;
     int rc = request ? read_request_line(p, line) : read_status_line(p, line);
     if (rc) return rc;
     if (!agreed) return bad(p, "the end of the head is ambiguous");
-    rc = cut_fields(p, eol + 2, &f);
+    rc = cut_fields(p, &f, m);
     if (!rc) rc = request ? read_request(p, &f) : read_response(p, &f);
     if (rc) return rc;
     if (p->state == CLAW_H1_SIZED) {

@@ -23,20 +23,38 @@ enum claw_h1_state {
 int claw_h1_fail(struct claw_h1 *p, int code, const char *why);
 static inline int bad(struct claw_h1 *p, const char *why) { return claw_h1_fail(p, CLAW_EBAD_REQUEST, why); }
 
-/* The whole head lies in p->raw: fill p->head, set the state for the body. `agreed`: llhttp sees its end there too. */
-int claw_h1_read_head(struct claw_h1 *p, bool agreed);
+/* Some lines in a row: where each ends (its CR) and where its first colon is, counted from the first one's begin. */
+enum { CLAW_H1_MARKS = 32 };
+struct claw_h1_marks {
+    unsigned n;
+    bool last; /* the empty line follows the last one marked */
+    struct { uint32_t colon, eol; } at[CLAW_H1_MARKS]; /* colon: UINT32_MAX when not among the first 16 bytes */
+};
+/* Mark lines up to the empty one, or as many as fit. Behind what was marked (the empty line included); NULL when
+ * the lines are not whole and in order: controls, a bare CR or LF, white space in front. */
+const char *claw_h1_mark(struct claw_h1_marks *m, const char *from, const char *end);
+
+/* The whole head lies in p->raw: fill p->head, set the state for the body. `agreed`: llhttp sees its end there too.
+ * `m`: the marks of its first lines. */
+int claw_h1_read_head(struct claw_h1 *p, bool agreed, struct claw_h1_marks *m);
 /* "HTTP/1.1" to the head's minor; CLAW_EVERSION for versions that are not spoken. */
 int claw_h1_read_version(struct claw_h1 *p, struct claw_str s);
+
+#ifdef __SSE2__
+static inline unsigned odd_of(__m128i v)
+{
+    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
+    __m128i odd = _mm_andnot_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('\t')), low);
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(odd, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
+}
+#endif
 
 /* The first byte that is a control (but HTAB) or DEL, or end. */
 static inline const char *plain_end(const char *at, const char *end)
 {
 #ifdef __SSE2__
-    const __m128i high = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
     for (; end - at >= 16; at += 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)at);
-        __m128i odd = _mm_andnot_si128(_mm_cmpeq_epi8(v, tab), _mm_cmpeq_epi8(_mm_min_epu8(v, high), v));
-        unsigned hits = (unsigned)_mm_movemask_epi8(_mm_or_si128(odd, _mm_cmpeq_epi8(v, del)));
+        unsigned hits = odd_of(_mm_loadu_si128((const __m128i *)at));
         if (hits) return at + __builtin_ctz(hits);
     }
 #endif

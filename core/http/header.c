@@ -76,6 +76,14 @@ bool claw_h1_has_token(struct claw_str list, struct claw_str token)
 #define BIT(id) (UINT64_C(1) << CLAW_H_##id)
 _Static_assert(CLAW_H_COUNT <= 64, "a header's id is a bit of a word");
 
+/* By this head's Connection. */
+static bool is_named(const struct claw_head *h, struct claw_str name)
+{
+    for (size_t i = 0; i < h->n; i++)
+        if (h->headers[i].id == CLAW_H_CONNECTION && claw_h1_has_token(h->headers[i].value, name)) return true;
+    return false;
+}
+
 bool claw_head_hop(const struct claw_head *h, const struct claw_header *one)
 {
     static const uint64_t always = BIT(CONNECTION) | BIT(KEEP_ALIVE) | BIT(PROXY_CONNECTION) | BIT(PROXY_AUTHENTICATE) |
@@ -83,11 +91,7 @@ bool claw_head_hop(const struct claw_head *h, const struct claw_header *one)
                                    BIT(TRAILER); /* trailers are dropped, so nothing may announce them */
     if (always >> one->id & 1) return true;
     /* "close" might be the name of a field too. */
-    if (h->plain_connection && one->name.len != 5) return false;
-    for (size_t i = 0; i < h->n; i++)
-        if (h->headers[i].id == CLAW_H_CONNECTION && claw_h1_has_token(h->headers[i].value, one->name))
-            return true;
-    return false;
+    return h->plain_connection && one->name.len != 5 ? false : is_named(h, one->name);
 }
 
 bool claw_h1_is_token(struct claw_str s)
@@ -141,7 +145,10 @@ bool claw_h1_is_host(struct claw_str s)
         i++;
     } else {
         for (;;) {
-            while (i < s.len && kinds[(unsigned char)s.ptr[i]] & HOST) i++;
+            const unsigned char *at = (const unsigned char *)s.ptr;
+            for (; i + 4 <= s.len; i += 4)
+                if (!(kinds[at[i]] & kinds[at[i + 1]] & kinds[at[i + 2]] & kinds[at[i + 3]] & HOST)) break;
+            while (i < s.len && kinds[at[i]] & HOST) i++;
             if (i == s.len || s.ptr[i] != '%') break;
             if (i + 2 >= s.len || !is_hex(s.ptr[i + 1]) || !is_hex(s.ptr[i + 2])) return false;
             i += 3;

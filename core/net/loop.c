@@ -277,6 +277,8 @@ int claw_loop_init(struct claw_loop *l)
 {
     ignore_sigpipe();
     *l = (struct claw_loop){.magic = MAGIC};
+    const char *slow = getenv("OPENCLAW_SLOWIO");
+    l->slow = slow && atoi(slow) > 0 ? (size_t)atoi(slow) : 0;
     struct claw_loop_private *p = calloc(1, sizeof *p);
     l->read_buf = malloc(CLAW_LOOP_READ_BYTES);
     l->plain_buf = malloc(CLAW_LOOP_READ_BYTES);

@@ -40,6 +40,7 @@ struct claw_loop {
     uint32_t magic;
     uv_loop_t uv;
     void *arg; /* the owner's (the worker) */
+    size_t slow; /* 0, or the most bytes a read or write moves at once: OPENCLAW_SLOWIO, for tests */
     char *read_buf; /* CLAW_LOOP_READ_BYTES */
     char *plain_buf; /* of the same size: where TLS streams decrypt to */
     struct claw_loop_private *priv;

@@ -34,6 +34,7 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
     size_t n = 0;
     char *room = s->on_room && !s->tls ? s->on_room(s, &n) : NULL;
     *buf = room ? uv_buf_init(room, (unsigned)n) : uv_buf_init(s->loop->read_buf, CLAW_LOOP_READ_BYTES);
+    if (s->loop->slow && s->loop->slow < buf->len) buf->len = s->loop->slow;
 }
 
 /* libuv (1.44: uv__stream_io) says UV_EOF for a hang-up behind a short read, also when it was a reset: the
@@ -196,7 +197,9 @@ int claw_stream_send(struct claw_stream *s, const uv_buf_t *bufs, unsigned n)
     for (unsigned i = 0; i < n; i++) total += bufs[i].len;
     if (total > INT32_MAX) return CLAW_EINVAL;
     if (total > 0 && !s->queue) {
-        int rc = uv_try_write((uv_stream_t *)&s->tcp, bufs, n);
+        uv_buf_t bit = bufs[0];
+        if (s->loop->slow && s->loop->slow < bit.len) bit.len = s->loop->slow;
+        int rc = uv_try_write((uv_stream_t *)&s->tcp, s->loop->slow ? &bit : bufs, s->loop->slow ? 1 : n);
         if (rc < 0 && rc != UV_EAGAIN) {
             s->broken = true;
             s->error = uv_strerror(rc);

@@ -1,7 +1,7 @@
 -- embed: what the binary carries, as C. Run at build time: luajit core/script/embed.lua OUT.c LUA_DIR POLICIES_DIR
 --
 -- LUA_DIR/claw/**/*.lua become bytecode with debug information (claw/route/init.lua is module claw.route);
--- POLICIES_DIR/*.lua stay source text, for they are compiled like a user's. Sorted, so that equal trees give equal files.
+-- POLICIES_DIR/*.lua stay source text, for they are compiled like a user's. Sorted: equal trees give equal files.
 
 local out_path, lua_dir, policies_dir = ...
 if not policies_dir then

@@ -8,6 +8,7 @@
 enum { SLOT_ON_ERROR = 1, SLOT_ENTER, SLOTS = SLOT_ENTER };
 
 #define RESULTS_MAX 8
+#define TEXT_MAX (8u << 10) /* of an error's fields: a log line holds them all */
 
 struct entry {
     claw_task_fn fn;
@@ -67,6 +68,7 @@ static struct claw_str copy_field(lua_State *L, struct claw_arena *a, const char
     if (lua_type(L, -1) == LUA_TSTRING) {
         size_t n;
         const char *p = lua_tolstring(L, -1, &n);
+        if (n > TEXT_MAX) n = TEXT_MAX;
         char *copy = claw_arena_dup(a, p, n);
         s = copy ? (struct claw_str){copy, n} : CLAW_STR("(no memory left to say it)");
     }

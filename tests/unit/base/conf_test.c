@@ -179,7 +179,7 @@ static void defaults(void **state)
     assert_int_equal(c->server.max_header_bytes, 32u << 10);
     assert_int_equal(c->server.idle_timeout_ms, 75000);
     assert_int_equal(c->server.header_timeout_ms, 10000);
-    assert_int_equal(c->server.body_timeout_ms, 30000);
+    assert_int_equal(c->server.body_timeout_ms, 10000);
     assert_int_equal(c->server.send_timeout_ms, 30000);
     assert_int_equal(c->server.drain_ms, 30000);
     assert_int_equal(c->server.max_connections, 10000);

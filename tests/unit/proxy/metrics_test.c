@@ -97,7 +97,7 @@ static void histograms_are_cumulative(void **state)
     assert_int_equal(lines(H "_bucket{upstream_name=\"u\",le=\"300\"} 5"), 1);
     assert_int_equal(lines(H "_bucket{upstream_name=\"u\",le=\"+Inf\"} 7"), 1);
     assert_int_equal(lines(H "_count{upstream_name=\"u\"} 7"), 1);
-    assert_int_equal(lines(H "_sum{upstream_name=\"u\"} 4895.967399"), 1);
+    assert_int_equal(lines(H "_sum{upstream_name=\"u\"} 4895.967398"), 1);
     claw_metrics_observe(shard, CLAW_METRIC_OVERHEAD_SECONDS, 7, 0, NULL);
     assert_int_equal(lines("openclaw_overhead_seconds_bucket{le=\"5e-05\"} 1"), 1);
     assert_int_equal(lines("openclaw_overhead_seconds_sum 0.000007"), 1);
@@ -170,9 +170,14 @@ static void the_text_is_in_order(void **state)
     int helps = 0, types = 0, samples = 0;
     assert_int_equal(copy[strlen(copy) - 1], '\n');
     while ((line = strsep(&rest, "\n")) && *line) {
-        if (sscanf(line, "# HELP %127s", family) == 1) helps++;
-        else if (strncmp(line, "# TYPE ", 7) == 0) assert_int_equal(strncmp(line + 7, family, strlen(family)), types++ * 0);
-        else assert_int_equal(strncmp(line, family, strlen(family)), samples++ * 0);
+        bool type = strncmp(line, "# TYPE ", 7) == 0;
+        if (sscanf(line, "# HELP %127s", family) == 1) {
+            helps++;
+            continue;
+        }
+        assert_int_equal(strncmp(line + (type ? 7 : 0), family, strlen(family)), 0);
+        types += type;
+        samples += !type;
     }
     assert_int_equal(helps, CLAW_METRIC_COUNT);
     assert_int_equal(types, CLAW_METRIC_COUNT);

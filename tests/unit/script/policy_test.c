@@ -715,6 +715,37 @@ static void the_real_engine_decides(void **state)
     assert_true(claw_str_eqz(r->log_fields, "\"marked\":true,\"tries\":0"));
 }
 
+static void shipped_policies_keep_what_json_means(void **state)
+{
+    static const char yaml[] = "transformations:\n  - id: t\n    match: { upstream_name: beta }\n"
+                               "    request: { script: convert_openai_to_anthropic.lua }\n    response: { script: convert_openai_to_anthropic.lua }\n";
+    char all[sizeof two_upstreams + sizeof yaml];
+    if (!has_real_engine() || !claw_embedded_policies[0].name) skip();
+    snprintf(all, sizeof all, "%s%s", two_upstreams, yaml);
+    int rc = fixture_load(&f, all);
+    if (rc == 0) rc = claw_policy_prove(f.gen, &f.problems);
+    fixture_print(&f);
+    assert_int_equal(rc, 0);
+    fixture_vm(&f, NULL);
+    r = fixture_req(&f, "/v1/chat/completions", "{\"model\":\"claude-3\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"h\\u00e9\"}],"
+                    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\",\"properties\":{},\"required\":[]}}}]}", NULL);
+    assert_int_equal(route(), 0);
+    while (r->candidates[r->candidate].upstream != 1) r->candidate++;
+    assert_true(r->candidates[r->candidate].mask & CLAW_MASK_REQUEST);
+    assert_int_equal(claw_policy_ops_lua.request(f.p, r, &err), 0);
+    struct claw_str sent = claw_buf_str(&r->out_body);
+    const char *const want[] = {"\"system\":\"s\"", "\"properties\":{}", "\"required\":[]", "\"model\":\"claude-3\"", "\"max_tokens\":4096", "h\xc3\xa9"};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        if (claw_str_find(sent, claw_str_of(want[i])) < 0) fail_msg("%.*s lacks %s", CLAW_STR_FMT(sent), want[i]);
+    assert_true(claw_str_eqz(r->out_path, "/messages"));
+    struct claw_str out;
+    assert_int_equal(claw_policy_ops_lua.response(f.p, r, CLAW_STR("{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-3\",\"content\":["
+        "{\"type\":\"tool_use\",\"id\":\"c\",\"name\":\"f\",\"input\":{\"list\":[],\"map\":{}}}],\"stop_reason\":\"tool_use\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}"), &out, &err), 0);
+    const char *const back[] = {"\"chat.completion\"", "{\\\"list\\\":[],\\\"map\\\":{}}", "\"finish_reason\":\"tool_calls\"", "\"total_tokens\":7", "\"content\":null"};
+    for (size_t i = 0; i < sizeof back / sizeof *back; i++)
+        if (claw_str_find(out, claw_str_of(back[i])) < 0) fail_msg("%.*s lacks %s", CLAW_STR_FMT(out), back[i]);
+}
+
 static void the_real_engine_refuses_and_explains(void **state)
 {
     real();
@@ -777,7 +808,7 @@ int main(void)
         T(events_are_dropped_changed_and_multiplied), T(cost_and_fields_are_taken), T(finish_works_for_what_was_never_routed),
         T(the_spec_says_what_is_configured), T(engines_that_are_none_are_refused), T(problems_have_their_place), T(a_proof_fills_the_heads),
         T(a_provider_table_of_the_wrong_kind_is_a_problem), T(sources_are_read_by_name), T(the_hash_knows_names_and_texts), T(odd_sources_are_refused),
-        T(a_missing_folder_is_an_empty_one), T(a_users_file_wins_over_a_shipped_one), T(explain_takes_requests_and_bodies), T(the_real_engine_decides),
+        T(a_missing_folder_is_an_empty_one), T(a_users_file_wins_over_a_shipped_one), T(explain_takes_requests_and_bodies), T(the_real_engine_decides), T(shipped_policies_keep_what_json_means),
         T(the_real_engine_refuses_and_explains), T(broken_policies_are_named_by_the_proof),
     };
     return cmocka_run_group_tests(tests, quiet, loud);

@@ -60,6 +60,8 @@ static void odd_errors_are_told(void **state)
     assert_true(err.message.ptr != NULL);
     assert_int_equal(call("local function f() return 1 + f() end f()"), CLAW_EPOLICY);
     assert_true(has(err.message, "stack overflow"));
+    assert_int_equal(call("error(('x'):rep(1000000))"), CLAW_EPOLICY);
+    assert_int_equal(err.message.len, 8192);
     assert_int_equal(call("return 1"), 0);
     assert_int_equal(lua_gettop(vm->L), 2);
 }

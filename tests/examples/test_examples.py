@@ -1,0 +1,81 @@
+"""Every example folder is started with the real binary and driven by the commands of its own README.
+
+A README's fenced blocks that begin with `curl ` are run (the ports are the file's own, moved to free ones); the answer
+must be a 200. An example that needs something else has a `drive.py` with a function `drive(port, admin_port)`.
+"""
+import importlib.util
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = os.environ.get("CLAW_BINARY", str(ROOT / "build/release/openclaw-proxy"))
+CASES = sorted(p.parent for p in (ROOT / "examples").glob("*/openclaw.yaml"))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def ready(port):
+    try:
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(params=CASES, ids=lambda p: p.name)
+def example(request, tmp_path):
+    case, port, admin = request.param, free_port(), free_port()
+    for f in case.rglob("*"):
+        if f.is_file():
+            to = tmp_path / f.relative_to(case)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.write_bytes(f.read_bytes())
+    text = (tmp_path / "openclaw.yaml").read_text()
+    text = re.sub(r"listen_port: 8080\b", f"listen_port: {port}", text)
+    text = re.sub(r"listen_port: 9090\b", f"listen_port: {admin}", text)
+    if "admin:" not in text:
+        text += f"\nadmin:\n  listen_port: {admin}\n"
+    (tmp_path / "openclaw.yaml").write_text(text)
+    env = dict(os.environ, OPENAI_API_KEY="sk-example", ANTHROPIC_API_KEY="sk-example")
+    p = subprocess.Popen([BINARY, "-config", str(tmp_path / "openclaw.yaml")], env=env, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 20
+    while not ready(admin):
+        assert p.poll() is None and time.monotonic() < end, "the example does not start"
+    yield case, port, admin
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(timeout=20) == 0
+
+
+def commands(readme, port, admin):
+    for block in re.findall(r"```[a-z]*\n(curl .*?)```", readme, re.S):
+        yield block.replace(":8080", f":{port}").replace(":9090", f":{admin}")
+
+
+def test_example(example):
+    case, port, admin = example
+    drive = case / "drive.py"
+    if drive.exists():
+        spec = importlib.util.spec_from_file_location("drive", drive)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.drive(port, admin)
+        return
+    ran = 0
+    for command in commands((case / "README.md").read_text(), port, admin):
+        words = shlex.split(command.replace("\\\n", " "))
+        out = subprocess.run(words + ["-s", "-m", "20", "-w", "\n%{http_code}"], capture_output=True, text=True, check=True).stdout
+        assert out.rsplit("\n", 1)[1] == "200", out
+        ran += 1
+    assert ran > 0, "the README has no curl command"
