@@ -13,6 +13,7 @@
 
 #include "app/control.h"
 
+/* Listen and answer for `c`. CLAW_EIO with *why a short text; CLAW_ENOMEM. */
 int claw_admin_open(struct claw_control *c, const char *address, uint16_t port, struct claw_admin **out, const char **why) CLAW_MUSTCHECK;
 /* Closes; memory goes when the loop turned. */
 void claw_admin_close(struct claw_admin *a);

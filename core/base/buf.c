@@ -27,24 +27,41 @@ bool claw_str_starts(struct claw_str s, struct claw_str prefix)
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
 }
 
-/* Where a needle of two bytes and more may begin is where both its first and its last byte fit: 16 places at a time. */
+#ifdef __SSE2__
+/* Which of the 16 places from p on begin with these two bytes, as a bit mask. */
+static unsigned pairs_at(const char *p, __m128i first, __m128i second)
+{
+    __m128i a = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)p), first);
+    __m128i b = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + 1)), second);
+    return (unsigned)_mm_movemask_epi8(_mm_and_si128(a, b));
+}
+
+/* The first two bytes decide: 16 places at a time, the last ones in a step that looks at some places again. */
+static ptrdiff_t find_pairs(struct claw_str s, struct claw_str needle)
+{
+    __m128i first = _mm_set1_epi8(needle.ptr[0]), second = _mm_set1_epi8(needle.ptr[1]);
+    for (size_t i = 0;; i += 16) {
+        if (i + 17 > s.len) {
+            if (i + 1 >= s.len) return -1;
+            i = s.len - 17;
+        }
+        for (unsigned hits = pairs_at(s.ptr + i, first, second); hits; hits &= hits - 1) {
+            size_t at = i + (unsigned)__builtin_ctz(hits);
+            if (at + needle.len <= s.len && memcmp(s.ptr + at, needle.ptr, needle.len) == 0) return (ptrdiff_t)at;
+        }
+        if (i + 17 == s.len) return -1;
+    }
+}
+#endif
+
 ptrdiff_t claw_str_find(struct claw_str s, struct claw_str needle)
 {
     if (needle.len == 0) return 0;
     if (s.len < needle.len) return -1;
-    size_t i = 0, n = needle.len, places = s.len - n + 1;
 #ifdef __SSE2__
-    __m128i first = _mm_set1_epi8(needle.ptr[0]), last = _mm_set1_epi8(needle.ptr[n - 1]);
-    for (; i + 16 <= places; i += 16) {
-        __m128i a = _mm_loadu_si128((const __m128i *)(s.ptr + i)), b = _mm_loadu_si128((const __m128i *)(s.ptr + i + n - 1));
-        unsigned hits = (unsigned)_mm_movemask_epi8(_mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, last)));
-        for (; hits; hits &= hits - 1) {
-            size_t at = i + (unsigned)__builtin_ctz(hits);
-            if (memcmp(s.ptr + at, needle.ptr, n) == 0) return (ptrdiff_t)at;
-        }
-    }
+    if (needle.len > 1 && s.len >= 17) return find_pairs(s, needle);
 #endif
-    const char *p = i < places ? memmem(s.ptr + i, s.len - i, needle.ptr, n) : NULL;
+    const char *p = memmem(s.ptr, s.len, needle.ptr, needle.len);
     return p ? p - s.ptr : -1;
 }
 

@@ -20,6 +20,7 @@ struct claw_conf_report {
     char path[512]; /* "routes[0].match", cut when longer */
 };
 
+/* Begin at the root of `file`; problems go to `to`. */
 void claw_conf_report_init(struct claw_conf_report *r, const char *file, struct claw_conf_problems *to);
 /* Go down into a key or an element; the result is given back to leave. */
 size_t claw_conf_report_enter(struct claw_conf_report *r, struct claw_str key);

@@ -62,6 +62,7 @@ struct claw_conf_group {
     const struct claw_conf_rule *rules; /* ends with key NULL */
 };
 
+/* The group of the whole file. */
 const struct claw_conf_group *claw_conf_schema_root(void);
 /* The rule of a key; the "*" rule when the group has one; NULL. */
 const struct claw_conf_rule *claw_conf_rule_of(const struct claw_conf_group *g, struct claw_str key);

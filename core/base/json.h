@@ -106,6 +106,7 @@ int claw_json_doc_write(const struct claw_json_doc *d, struct claw_buf *out) CLA
 /* The same for one node. */
 int claw_json_node_write(const struct claw_json_node *n, struct claw_buf *out) CLAW_MUSTCHECK;
 
+/* What the node says now; of a removed node, what it said last. */
 enum claw_json_type claw_json_node_type(const struct claw_json_node *n);
 /* An unchanged scalar's or subtree's slice; for changed containers raw.ptr is NULL. */
 struct claw_json_value claw_json_node_value(const struct claw_json_node *n);

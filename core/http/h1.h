@@ -114,6 +114,7 @@ struct claw_h1 {
     const char *error;
 };
 
+/* A parser for one side of a connection; `limits` and `on` must outlive it. claw_h1_begin follows. */
 void claw_h1_init(struct claw_h1 *p, enum claw_h1_kind kind, const struct claw_h1_limits *limits,
                   const struct claw_h1_events *on, void *arg);
 /* Be ready for the next message, whose head goes into `arena`. `no_body`: responses to HEAD. */

@@ -121,6 +121,7 @@ static int on_done(struct claw_h1 *p)
 {
     struct claw_conn *c = p->arg;
     c->body_done = true;
+    if (c->state == LINGER) return 0; /* answered in on_head: FIN has left, its timer runs */
     c->state = FLIGHT;
     claw_timer_stop(c->server->loop, &c->timer);
     if (c->request) c->server->on->on_done(c);
@@ -428,7 +429,7 @@ static void on_stream_close(struct claw_stream *s)
     if (c->again.pending) c->again.run = free_run; /* the end of this turn still holds it */
     else free(c);
     if (server->starved && server->listening) accept_waiting(server);
-    if (server->draining && server->open == 0 && server->on_empty) server->on_empty(server);
+    if (server->draining && !server->listening && server->open == 0 && server->on_empty) server->on_empty(server);
 }
 
 static const struct claw_stream_events stream_events = {

@@ -38,6 +38,7 @@ struct claw_sse_sink {
     void *arg;
 };
 
+/* At the start of a stream; no memory yet. fini frees what an event under way gathered. */
 void claw_sse_init(struct claw_sse *s, size_t max_event_bytes);
 void claw_sse_fini(struct claw_sse *s);
 /* CLAW_ENOMEM, CLAW_EBAD_RESPONSE (too large), or what a callback returned. All of `data` is taken unless stopped. */

@@ -46,6 +46,7 @@ struct claw_loop {
     struct claw_loop_private *priv;
 };
 
+/* CLAW_ENOMEM, or CLAW_EIO when the system gives no descriptors. */
 int claw_loop_init(struct claw_loop *l) CLAW_MUSTCHECK;
 /* Run until claw_loop_stop. */
 void claw_loop_run(struct claw_loop *l);
@@ -63,6 +64,7 @@ uint64_t claw_loop_clock_us(void);
 /* Move the wheel's clock `ms` ahead and fire what is due, in order. For tests: no sleeping. */
 void claw_loop_advance(struct claw_loop *l, uint64_t ms);
 
+/* A timer that does not run yet; on_due may start it again, or free its owner. */
 void claw_timer_init(struct claw_timer *t, void (*on_due)(struct claw_timer *), void *arg);
 /* (Re)start: fires once, not earlier than `ms` from now, at most CLAW_LOOP_TICK_MS late plus the turn's length. */
 void claw_timer_start(struct claw_loop *l, struct claw_timer *t, uint64_t ms);

@@ -32,10 +32,12 @@ struct claw_resolve {
     void *entry;
 };
 
+/* An empty cache on `loop`. CLAW_ENOMEM. */
 int claw_resolver_new(struct claw_loop *loop, struct claw_resolver **out) CLAW_MUSTCHECK;
 /* Cancels every question (no callbacks). Look-ups under way end by themselves on the pool. */
 void claw_resolver_free(struct claw_resolver *r);
 
+/* Ask for `host`; q->on_done (set by the caller, with arg) tells. q must live until then or until it is cancelled. */
 void claw_resolve_start(struct claw_resolver *r, struct claw_resolve *q, struct claw_str host, uint16_t port);
 /* No callback will come any more. Legal at any time. */
 void claw_resolve_cancel(struct claw_resolve *q);

@@ -27,6 +27,7 @@ int claw_stream_send(struct claw_stream *s, const uv_buf_t *bufs, unsigned n) CL
 /* The pool is done with a stream whose socket is closed already. */
 void claw_stream_finish(struct claw_stream *s);
 
+/* The TLS half of a stream: its engine, what waits for the pool, and whether the pool owns it now. */
 int claw_stream_tls_new(struct claw_stream *s, struct claw_tls_server *server, struct claw_tls_client *client,
                         struct claw_str server_name) CLAW_MUSTCHECK;
 void claw_stream_tls_free(struct claw_stream *s);

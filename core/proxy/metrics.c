@@ -127,7 +127,10 @@ static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m,
     uint64_t hash = ((uint64_t)m + 1) * 0x9e3779b97f4a7c15u;
     for (unsigned i = 0; i < n; i++) {
         labels[i] = given[i];
-        if (labels[i].len > LABEL_BYTES) labels[i].len = LABEL_BYTES;
+        if (labels[i].len > LABEL_BYTES) { /* not within a character: the scrape must be UTF-8 */
+            labels[i].len = LABEL_BYTES;
+            while (labels[i].len && ((unsigned char)labels[i].ptr[labels[i].len] & 0xc0) == 0x80) labels[i].len--;
+        }
         hash = mix(hash, labels[i]);
     }
     size_t mask = CLAW_METRICS_SERIES * 2 - 1;

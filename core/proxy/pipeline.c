@@ -354,6 +354,7 @@ void claw_pipeline_upstream_failed(struct claw_req *r, int code, int status, con
 static void on_backoff(struct claw_timer *timer)
 {
     struct claw_req *r = timer->arg;
+    r->waited_us += claw_req_elapsed_us(r) - r->wait_from_us;
     go(r, CLAW_STEP_TRANSFORM);
 }
 

@@ -167,8 +167,8 @@ static void lease_fail(struct claw_lease *l, int code, const char *text)
 {
     struct claw_endpoint *e = l->endpoint;
     lease_end(l);
+    endpoint_free_if_unused(e); /* before: on_error may give back the last reference itself */
     l->on_error(l, code, text);
-    endpoint_free_if_unused(e);
 }
 
 static void connect_next(struct claw_lease *l, int code, const char *text);

@@ -36,6 +36,7 @@ struct claw_lease {
     void *arg;
 };
 
+/* A pool on `loop` that counts in `metrics` (may be NULL). CLAW_ENOMEM. */
 int claw_pool_new(struct claw_loop *loop, struct claw_metrics_shard *metrics, struct claw_pool **out) CLAW_MUSTCHECK;
 /* Close everything; no lease may be out. Memory goes when the last connection is closed (the loop must turn). */
 void claw_pool_free(struct claw_pool *p);

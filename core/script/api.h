@@ -51,6 +51,8 @@ void claw_api_push_answer(lua_State *L, struct claw_req *r);
 void claw_api_begin_attempt(lua_State *L, struct claw_req *r);
 /* The answer response hooks look at from here on. */
 void claw_api_begin_answer(lua_State *L, struct claw_req *r, struct claw_str body);
+/* The answer's text may go from here on: its documents say so when used. Never raises. */
+void claw_api_end_answer(struct claw_req *r);
 /* All values of a field joined by ", ", or nil. */
 void claw_api_push_header(lua_State *L, const struct claw_req *r, struct claw_str name);
 

@@ -59,6 +59,7 @@ struct claw_api_handle *claw_api_handle_of(lua_State *L, struct claw_req *r)
     /* Nothing can raise any more: from here on release finds it. */
     h->life = &root->life;
     h->life->alive = true;
+    h->life->body = &r->body;
     r->handle = h;
     return h;
 }
@@ -139,7 +140,7 @@ static void push_original(lua_State *L, struct claw_req *r, struct claw_api_hand
 {
     struct claw_json_doc *doc;
     if (r->has_json && make_doc(L, r, claw_buf_str(&r->body), &doc))
-        claw_document_push(L, -1, h->life, doc, claw_json_doc_root(doc), true);
+        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), true});
     else lua_pushnil(L);
 }
 
@@ -167,7 +168,7 @@ void claw_api_push_body(lua_State *L, struct claw_req *r)
     if (lua_isnil(L, -1) && r->has_json && make_doc(L, r, claw_buf_str(&r->body), &doc)) {
         lua_pop(L, 1);
         set_model(L, r, doc);
-        claw_document_push(L, -1, h->life, doc, claw_json_doc_root(doc), false);
+        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false});
         lua_pushvalue(L, -1);
         lua_rawseti(L, -3, CLAW_API_ATTEMPT);
         h->attempt = doc;
@@ -192,6 +193,16 @@ void claw_api_begin_answer(lua_State *L, struct claw_req *r, struct claw_str bod
     lua_pop(L, 1);
     h->answer = body;
     h->answer_doc = NULL;
+    h->life->answer++;
+}
+
+void claw_api_end_answer(struct claw_req *r)
+{
+    struct claw_api_handle *h = r->handle;
+    if (!h || !h->answer.ptr) return;
+    h->answer = (struct claw_str){NULL, 0};
+    h->answer_doc = NULL;
+    h->life->answer++;
 }
 
 void claw_api_push_answer(lua_State *L, struct claw_req *r)
@@ -203,7 +214,7 @@ void claw_api_push_answer(lua_State *L, struct claw_req *r)
     if (lua_isnil(L, -1) && h->answer.ptr) {
         lua_pop(L, 1);
         if (make_doc(L, r, h->answer, &doc)) {
-            claw_document_push(L, -1, h->life, doc, claw_json_doc_root(doc), false);
+            claw_document_push(L, -1, &(struct claw_document){h->life, NULL, h->life->answer, doc, claw_json_doc_root(doc), false});
             h->answer_doc = doc;
         } else {
             lua_pushlstring(L, h->answer.ptr, h->answer.len);

@@ -399,6 +399,7 @@ static int response(void *vm, struct claw_req *r, struct claw_str body, struct c
 {
     struct call c = {.p = vm, .r = r, .in = body};
     int rc = run(&c, response_in, "response", err);
+    if (rc != CLAW_OK) claw_api_end_answer(r);
     *out = rc == CLAW_OK ? c.answer : (struct claw_str){NULL, 0};
     return rc;
 }
@@ -471,7 +472,7 @@ static bool is_taken(struct claw_str key)
 {
     static const char *const names[] = {
         "time", "level", "msg", "id", "request_id", "client", "ip", "method", "path", "route", "upstream", "model",
-        "model_asked", "model_sent", "sent_model", "stream", "status", "kind", "error", "error_code", "upstream_error", "attempts",
+        "model_asked", "model_sent", "sent_model", "stream", "status", "kind", "error", "error_code", "error_message", "upstream_error", "attempts",
         "ttfb_ms", "ttfb_us", "duration_ms", "duration_us", "overhead_us", "tokens", "usage", "input_tokens", "output_tokens",
         "cached_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd", "cost_micros", "cache", "bytes_in", "bytes_out",
         "generation",
@@ -559,7 +560,9 @@ static void finish_in(lua_State *L, void *arg)
 static int finish(void *vm, struct claw_req *r, struct claw_policy_error *err)
 {
     struct call c = {.p = vm, .r = r};
-    return run(&c, finish_in, "log", err);
+    int rc = run(&c, finish_in, "log", err);
+    claw_api_end_answer(r);
+    return rc;
 }
 
 static void release(void *vm, struct claw_req *r) { claw_api_release(r); }

@@ -8,12 +8,11 @@ static void check(lua_State *L, int rc)
     if (rc != CLAW_OK) luaL_error(L, "%s", claw_err_text(rc));
 }
 
-void claw_document_push(lua_State *L, int env, const struct claw_life *life, struct claw_json_doc *doc,
-                        struct claw_json_node *node, bool readonly)
+void claw_document_push(lua_State *L, int env, const struct claw_document *like)
 {
     if (env < 0) env = lua_gettop(L) + env + 1;
     struct claw_document *d = lua_newuserdata(L, sizeof *d);
-    *d = (struct claw_document){life, doc, node, readonly};
+    *d = *like;
     luaL_getmetatable(L, claw_document_type);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, env);
@@ -33,8 +32,10 @@ static int push_node(lua_State *L, const struct claw_document *parent, struct cl
         claw_value_push(L, claw_json_node_value(n));
         return 1;
     }
+    struct claw_document child = *parent;
+    child.node = n;
     lua_getfenv(L, 1);
-    claw_document_push(L, -1, parent->life, parent->doc, n, parent->readonly);
+    claw_document_push(L, -1, &child);
     lua_remove(L, -2);
     return 1;
 }

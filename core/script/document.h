@@ -21,9 +21,8 @@
 
 /* Make the metatable. Once a VM. */
 void claw_document_register(lua_State *L);
-/* Push a document; `env` is the stack index of the request's table, which keeps `life`. */
-void claw_document_push(lua_State *L, int env, const struct claw_life *life, struct claw_json_doc *doc,
-                        struct claw_json_node *node, bool readonly);
+/* Push a copy of `like`; `env` is the stack index of the request's table, which keeps its life. */
+void claw_document_push(lua_State *L, int env, const struct claw_document *like);
 /* Push the methods as a table of functions: type(doc), each(doc) … */
 void claw_document_push_functions(lua_State *L);
 

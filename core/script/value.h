@@ -18,14 +18,19 @@
 #define CLAW_VALUE_DEPTH 64 /* tables inside each other */
 
 /* Ties the objects that policies hold to their request: when it is over, alive is false, and they say so. Lies in a
- * Lua userdata, which the objects' environment table keeps. */
+ * Lua userdata, which the objects' environment table keeps. The texts that documents stand on may go earlier: an open
+ * stream does not keep its request's body, and an answer's text is the relay's. */
 struct claw_life {
     bool alive;
+    const struct claw_buf *body; /* the request's */
+    unsigned answer;             /* counts answers, and their ends; 0 is none */
 };
 
 /* A place in a JSON document, as a userdata. Its environment is the request's table. */
 struct claw_document {
     const struct claw_life *life;
+    const char *base; /* of the body it stands on; NULL: it stands on answer number `answer` */
+    unsigned answer;
     struct claw_json_doc *doc;
     struct claw_json_node *node;
     bool readonly;

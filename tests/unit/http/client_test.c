@@ -22,7 +22,7 @@ static struct claw_arena arena;
 
 /* What was told of the exchange, and what to do then. */
 static struct {
-    struct claw_buf log, body;
+    struct claw_buf body;
     int status, code;
     char text[128];
     bool open, reusable, closed, ended;
@@ -98,10 +98,8 @@ static void settle(void)
 
 static void forget(void)
 {
-    claw_buf_fini(&saw.log);
     claw_buf_fini(&saw.body);
     memset(&saw, 0, sizeof saw);
-    claw_buf_init(&saw.log, 0);
     claw_buf_init(&saw.body, 0);
 }
 

@@ -216,6 +216,20 @@ static void documents_die_with_their_request(void **state)
     fixture_req_free(r);
 }
 
+/* A policy that keeps a body beyond its hook must not read freed memory while the request streams on. */
+static void documents_die_with_their_text(void **state)
+{
+    struct claw_req *r = fixture_req(&f, "/", "{\"a\":[1,2]}", NULL);
+    fixture_runs(f.p->vm, r, "doc = core.body(r) list = doc.a orig = req.body");
+    claw_buf_fini(&r->body); /* as the relay does behind the commit point */
+    r->has_json = false;
+    fixture_raises(f.p->vm, r, "return doc.a", "the text of this document is gone");
+    fixture_raises(f.p->vm, r, "return tostring(list)", "the text of this document is gone");
+    fixture_raises(f.p->vm, r, "return orig.a", "the text of this document is gone");
+    fixture_runs(f.p->vm, r, "assert(core.json(r, 'a') == nil and core.estimate(r) == 0 and req.id)");
+    fixture_req_free(r);
+}
+
 static void metatables_are_out_of_reach(void **state)
 {
     refuse("{}", "setmetatable(doc, {})", "bad argument");
@@ -237,7 +251,7 @@ int main(void)
         T(scalars_come_out_as_lua_values), T(arrays_count_from_one), T(same_place_is_equal), T(untouched_bytes_stay),
         T(assignments_change_the_text), T(what_has_no_json_is_refused), T(deep_tables_have_a_bound), T(methods_work_on_lists),
         T(each_walks_in_order), T(paths_reach_inside), T(members_win_over_methods), T(tables_are_plain_copies),
-        T(bytes_that_are_not_utf8_become_valid), T(the_original_is_read_only), T(documents_die_with_their_request),
+        T(bytes_that_are_not_utf8_become_valid), T(the_original_is_read_only), T(documents_die_with_their_request), T(documents_die_with_their_text),
         T(metatables_are_out_of_reach), T(big_edits_meet_the_requests_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -359,6 +359,24 @@ static void response_hooks_make_the_answer(void **state)
     assert_null(out.ptr);
 }
 
+static void an_answer_lives_until_the_log(void **state)
+{
+    struct claw_str out;
+    char *text = strdup("{\"a\":[7]}");
+    engine("function e.response(q) kept = core.response_body(q) inner = kept.a if bad then error('x') end end "
+           "function e.finish(q) return nil, { seven = inner[1] } end");
+    r->candidates_n = 1;
+    assert_int_equal(claw_policy_ops_lua.response(f.p, r, claw_str_of(text), &out, &err), 0);
+    assert_int_equal(claw_policy_ops_lua.finish(f.p, r, &err), 0);
+    assert_true(claw_str_eqz(r->log_fields, "\"seven\":7"));
+    free(text);
+    fixture_raises(f.p->vm, r, "return kept.a", "the text of this document is gone");
+    fixture_raises(f.p->vm, r, "return inner[1]", "the text of this document is gone");
+    fixture_runs(f.p->vm, r, "assert(core.response_body(r) == nil or core.is_doc(core.response_body(r))) bad = true");
+    assert_int_equal(claw_policy_ops_lua.response(f.p, r, CLAW_STR("{\"a\":[8]}"), &out, &err), CLAW_EPOLICY);
+    fixture_raises(f.p->vm, r, "return kept.a", "the text of this document is gone");
+}
+
 static void events_are_dropped_changed_and_multiplied(void **state)
 {
     const struct claw_policy_event *out;
@@ -804,7 +822,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(a_route_is_read), T(wrong_routes_are_refused), T(no_route_is_told), T(some_requests_are_answered_at_once), T(named_policies_are_named),
         T(a_vm_out_of_memory_fails_the_request_only), T(memory_may_run_out_anywhere), T(admission_can_be_denied), T(request_hooks_make_the_body), T(the_sent_model_stands_in_the_body),
-        T(attempts_do_not_inherit), T(wrong_bodies_are_refused), T(retries_are_asked_and_checked), T(response_hooks_make_the_answer),
+        T(attempts_do_not_inherit), T(wrong_bodies_are_refused), T(retries_are_asked_and_checked), T(response_hooks_make_the_answer), T(an_answer_lives_until_the_log),
         T(events_are_dropped_changed_and_multiplied), T(cost_and_fields_are_taken), T(finish_works_for_what_was_never_routed),
         T(the_spec_says_what_is_configured), T(engines_that_are_none_are_refused), T(problems_have_their_place), T(a_proof_fills_the_heads),
         T(a_provider_table_of_the_wrong_kind_is_a_problem), T(sources_are_read_by_name), T(the_hash_knows_names_and_texts), T(odd_sources_are_refused),
