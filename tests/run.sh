@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the project's tests, or one kind of them: unit spec lint system examples valgrind cover.
+# Runs the project's tests, or one kind of them: unit spec lint system examples, and the ones that look inside:
+# asan tsan valgrind gcstress slowio cover.
 # Prints each runner's own output when it fails, and ends with one line: N passed, N failed, N skipped.
 set -u
 cd "$(dirname "$0")/.."
@@ -8,6 +9,9 @@ jobs=$(nproc 2>/dev/null || echo 2)
 passed=0 failed=0 skipped=0
 mkdir -p build
 start=$SECONDS
+export ASAN_OPTIONS=${ASAN_OPTIONS-detect_stack_use_after_return=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS-suppressions=$PWD/tests/tsan.supp:second_deadlock_stack=1}
 
 say() { printf '%s\n' "$*"; }
 make_() { make --no-print-directory "$@"; }
@@ -26,10 +30,14 @@ lint() {
   one "lint luacheck" luacheck -q lua policies spec examples
 }
 
-unit() {
-  local mode=${1:-asan} wrap=${2:-} log count t
-  need -j"$jobs" MODE="$mode" unitbins
+unit() { # unit [MODE [WRAPPER [NAME...]]]: all of them, or those named
+  local mode=${1:-asan} wrap=${2:-} names=${*:3} log count t files=() bins=()
   for t in tests/unit/*/*_test.c; do
+    if [ -n "$names" ] && ! [[ " $names " == *" $(basename "$t" _test.c) "* ]]; then continue; fi
+    files+=("$t"); bins+=("build/$mode/${t%.c}")
+  done
+  need -j"$jobs" MODE="$mode" "${bins[@]}"
+  for t in "${files[@]}"; do
     local bin=build/$mode/${t%.c}
     log=build/$(basename "$bin").log
     if CLAW_ROOT=. timeout 300 $wrap "$bin" >"$log" 2>&1; then :; else failed=$((failed + 1)); say "FAILED $t"; tail -60 "$log"; fi
@@ -47,7 +55,8 @@ spec() {
 py() { # py NAME ARGS...: pytest, its counts added
   local name=$1 log=build/pytest-$1.log; shift
   if ! make_ build/venv/ok >build/venv.log 2>&1; then tail -20 build/venv.log; failed=$((failed + 1)); say "FAILED $name: no Python environment"; return; fi
-  if build/venv/bin/python -m pytest -q -x --maxfail=20 -p no:cacheprovider "$@" >"$log" 2>&1; then :; else say "FAILED $name"; tail -80 "$log"; fi
+  if build/venv/bin/python -m pytest -rs --maxfail=20 -p no:cacheprovider "$@" >"$log" 2>&1; then :; else say "FAILED $name"; tail -80 "$log"; fi
+  grep -E '^SKIPPED ' "$log" || true
   local line; line=$(grep -E '^[=]* ?[0-9]+ (passed|failed|skipped|error)' "$log" | tail -1)
   count() { say "$line" | grep -oE "[0-9]+ $1" | grep -oE '[0-9]+' | head -1; }
   local p f s e; p=$(count passed); f=$(count failed); s=$(count skipped); e=$(count errors?)
@@ -58,13 +67,55 @@ py() { # py NAME ARGS...: pytest, its counts added
 system() { [ -n "${CLAW_BINARY:-}" ] || need -j"$jobs" build; py system tests/system; }
 examples() { need -j"$jobs" build; py examples tests/examples; }
 
+# ---- the kinds that look inside. CLAW_KIND names them to the system suite, which leaves out what cannot be judged there;
+# CLAW_SLOW stretches its deadlines.
+
+inside() { # inside KIND MODE SLOW FILES...: the system suite, or a part, with a binary of this mode
+  local kind=$1 mode=$2 slow=$3; shift 3
+  need -j"$jobs" MODE="$mode" "build/$mode/openclaw-proxy"
+  CLAW_KIND=$kind CLAW_BINARY=$PWD/build/$mode/openclaw-proxy CLAW_SLOW=${CLAW_SLOW:-$slow} py "$kind" "$@"
+}
+
+asan() { inside asan asan 4 tests/system; }
+
+# The unit tests of what more than one thread touches, then the whole.
+tsan() {
+  local still=
+  # GCC's ThreadSanitizer before 14.1 knows where programs are mapped with 28 random bits and not with more.
+  if [ "$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)" -gt 28 ]; then
+    still="setarch -R"
+    $still true 2>/dev/null || { say "tsan needs \"setarch -R\" (not permitted here) or: sysctl vm.mmap_rnd_bits=28"; failed=$((failed + 1)); return; }
+  fi
+  unit tsan "$still" loop log tls resolve stream metrics facts pool
+  CLAW_WRAPPER=$still inside tsan tsan 8 tests/system
+}
+
+valgrind() {
+  local v="valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=99 --suppressions=$PWD/tests/valgrind.supp"
+  unit debug "$v"
+  CLAW_WRAPPER=$v inside valgrind debug 15 tests/system/test_a_basics.py tests/system/test_e_upstream_failures.py tests/system/test_i_policies.py
+}
+
+# With AddressSanitizer: a string that C still looks at when the collector has freed it is found.
+gcstress() { OPENCLAW_GCSTRESS=1 inside gcstress asan 6 tests/system; }
+slowio() { OPENCLAW_SLOWIO=1 inside slowio release 4 tests/system; }
+
+cover() {
+  rm -f $(find build/cover -name '*.gcda' 2>/dev/null)
+  unit cover
+  local f
+  for f in core/*/*.c; do
+    gcov -n -o "build/cover/${f%.c}.o" "$f" 2>/dev/null | awk -v f="$f" '/^File/ {mine = index($0, "'\''" f "'\''")}
+      mine && /^Lines executed/ {split($0, a, "[:% ]+"); printf "%s %s %s\n", f, a[3], a[5]; mine = 0}'
+  done | awk '{split($1, d, "/"); hit = $2 * $3 / 100; floor[d[2]] += hit; of[d[2]] += $3; all += hit; n += $3; printf "%6.1f %%  %s\n", $2, $1}
+    END {for (k in floor) printf "%6.1f %%  core/%s\n", 100 * floor[k] / of[k], k; if (n) printf "%6.1f %%  of %d lines\n", 100 * all / n, n}' | tee build/cover.txt
+}
+
 make_ -j"$jobs" testdeps >build/deps.log 2>&1 || { tail -20 build/deps.log; say "0 passed, 1 failed"; exit 1; }
 for k in $kinds; do
   t=$SECONDS
   case $k in
-    lint | unit | spec | system | examples) $k ;;
-    valgrind) unit debug "$CLAW_WRAPPER" ;;
-    cover) unit cover ;;
+    lint | unit | spec | system | examples | asan | tsan | valgrind | gcstress | slowio | cover) $k ;;
     *) say "unknown kind of test: $k"; exit 2 ;;
   esac
   say "$k: $((SECONDS - t)) s"

@@ -10,6 +10,9 @@
 #include "base/json_part.h"
 
 #define MEMBERS_FIRST 16
+#ifndef LONG_BLOCKS
+#define LONG_BLOCKS 2
+#endif
 
 struct scan {
     const char *end;
@@ -38,21 +41,6 @@ static const char *refuse_here(struct scan *s, const char *p)
 /* ---- strings ---------------------------------------------------------------------------------------------- */
 
 #if CLAW_JSON_X86
-/* For long plain runs only: entering it costs more than two SSE2 steps. */
-__attribute__((target("avx2"), noinline)) static const char *skip_plain_avx2(const char *p, const char *end)
-{
-    const __m256i space = _mm256_set1_epi8(0x20), quote = _mm256_set1_epi8('"'), back = _mm256_set1_epi8('\\');
-    while (end - p >= 32) {
-        __m256i x = _mm256_loadu_si256((const __m256i *)p);
-        __m256i stop = _mm256_or_si256(_mm256_cmpgt_epi8(space, x),
-                                       _mm256_or_si256(_mm256_cmpeq_epi8(x, quote), _mm256_cmpeq_epi8(x, back)));
-        unsigned mask = (unsigned)_mm256_movemask_epi8(stop);
-        if (mask) return p + __builtin_ctz(mask);
-        p += 32;
-    }
-    return p;
-}
-
 /* Which of the 32 bytes at p are not plain ASCII text: a quote, a backslash, a control, a byte past ASCII? As signed
  * bytes, controls and everything past ASCII are below the space. */
 static inline uint32_t stops(const char *p)
@@ -116,12 +104,11 @@ static const char *skip_string(struct scan *s, const char *p)
 {
     const char *end = s->end;
 #if CLAW_JSON_X86
-    unsigned quiet = 0; /* blocks without anything special */
+    unsigned blocks = 0;
     while (end - p >= 32) {
         const char *block = p;
         uint32_t mask = stops(p);
         p += 32;
-        if (!mask && ++quiet == 4 && __builtin_cpu_supports("avx2")) p = skip_plain_avx2(p, end);
         while (mask) {
             p = block + __builtin_ctz(mask);
             if (*p == '"') return p + 1;
@@ -129,6 +116,11 @@ static const char *skip_string(struct scan *s, const char *p)
             if (p - block >= 32) break;
             mask &= UINT32_MAX << (p - block);
             if (!mask) p = block + 32;
+        }
+        /* Entering it costs as much as two or three blocks. */
+        if (++blocks == LONG_BLOCKS && __builtin_cpu_supports("avx2")) {
+            p = claw_json_skip_long(p, end);
+            if (p < end && *p == '"') return p + 1;
         }
     }
 #endif

@@ -17,6 +17,13 @@
 int claw_json_check(struct claw_str text, bool keys_once, struct claw_arena *a, struct claw_json_top *top,
                     struct claw_json_err *err) CLAW_MUSTCHECK;
 
+#if CLAW_JSON_X86
+/* For a CPU with AVX2. p is inside a string, at least 3 bytes after where its text begins, and cuts neither an escape
+ * nor a character. Gives a later such place, or p: at the closing quote, less than 64 bytes before the end, or so that
+ * the byte-wise scan meets the fault. All between is right. */
+const char *claw_json_skip_long(const char *p, const char *end);
+#endif
+
 /* Containers inside each other in a valid text: 0 for a scalar, 1 for [], 2 for [[]]. */
 unsigned claw_json_height(struct claw_str raw);
 

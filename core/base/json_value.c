@@ -167,6 +167,7 @@ static size_t decode_escape(const char **p, const char *end, char out[4])
 /* Does `raw`, between quotes, decode to `s`? */
 static bool raw_is(struct claw_str raw, struct claw_str s)
 {
+    if (raw.len && s.len && raw.ptr[0] != s.ptr[0] && raw.ptr[0] != '\\') return false;
     if (raw.len == s.len) return claw_str_eq(raw, s) && (s.len == 0 || !memchr(s.ptr, '\\', s.len));
     if (raw.len < s.len) return false; /* an escape is longer than what it stands for */
     if (!s.ptr) s.ptr = "";

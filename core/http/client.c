@@ -2,6 +2,9 @@
  * connection no more; its memory is the owner's to free in on_closed. */
 #include "http/client.h"
 
+#include <errno.h>
+#include <sys/socket.h>
+
 #define CLIENT_MAGIC 0x636c6e74u
 
 enum { CONNECTING, IDLE, BUSY, DEAD };
@@ -68,6 +71,11 @@ static void on_stream_read(struct claw_stream *s, const char *data, size_t n)
         return;
     }
     if (c->state != BUSY) return;
+    if (c->reused && !c->any_byte && c->turn == s->loop->turn) {
+        /* These bytes were there before the request was: they end the answer before it, and answer nothing (RFC 9112 9.3). */
+        fail(c, CLAW_EUPSTREAM_EOF, "the upstream sent bytes behind its last answer");
+        return;
+    }
     c->last_ms = claw_loop_now_ms(s->loop);
     c->any_byte = true;
     c->bytes_in += n;
@@ -167,6 +175,15 @@ int claw_client_connect(struct claw_client *c, struct claw_loop *l, const struct
     return rc;
 }
 
+bool claw_client_still(struct claw_client *c)
+{
+    uv_os_fd_t fd;
+    char byte;
+    if (c->stream.loop->polling || uv_fileno((uv_handle_t *)&c->stream.tcp, &fd) != 0) return true;
+    ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
+
 void claw_client_exchange(struct claw_client *c, struct claw_arena *arena, bool no_body, unsigned first_byte_ms,
                           unsigned stall_ms, const struct claw_client_events *on, void *arg)
 {
@@ -176,6 +193,7 @@ void claw_client_exchange(struct claw_client *c, struct claw_arena *arena, bool 
     c->arg = arg;
     c->any_byte = c->head_seen = false;
     c->bytes_in = 0;
+    c->turn = c->stream.loop->turn;
     c->first_byte_ms = first_byte_ms;
     c->stall_ms = stall_ms;
     c->last_ms = claw_loop_now_ms(c->stream.loop);

@@ -38,6 +38,7 @@ struct claw_client {
     struct claw_h1 parser;
     struct claw_timer timer;
     uint64_t last_ms; /* of the last progress */
+    uint64_t turn;    /* of the loop, in which the exchange began */
     unsigned first_byte_ms, stall_ms;
     const struct claw_client_events *on;
     void *arg;        /* the exchange's user */
@@ -55,6 +56,9 @@ struct claw_client {
  * connect_ms covers the TLS handshake too. */
 int claw_client_connect(struct claw_client *c, struct claw_loop *l, const struct sockaddr *to,
                         struct claw_tls_client *tls, struct claw_str server_name, unsigned connect_ms) CLAW_MUSTCHECK;
+/* Does an idle connection lie still, as it must? False when bytes or its end wait to be read. Costs a system call, but
+ * for exchanges that begin while sockets are polled: there the first read of the same turn tells (see on_stream_read). */
+bool claw_client_still(struct claw_client *c);
 /* Begin an exchange on an open idle connection. The answer's head goes to `arena`. `no_body`: the request is HEAD. */
 void claw_client_exchange(struct claw_client *c, struct claw_arena *arena, bool no_body, unsigned first_byte_ms,
                           unsigned stall_ms, const struct claw_client_events *on, void *arg);

@@ -203,36 +203,55 @@ static struct scan scan_head(struct claw_h1 *p, const char *data, size_t n)
     return s;
 }
 
+/* The CR of the line at `at`, a LF behind it; NULL when there is none or something odd comes first. `*colon`: as it
+ * is marked. In front of `safe` 17 bytes can be read. */
+static inline const char *line_end(const char *at, const char *end, const char *safe, unsigned *colon)
+{
+    const char *eol = at;
+    *colon = 16;
+#ifdef __SSE2__
+    if (at < safe) {
+        __m128i v = _mm_loadu_si128((const __m128i *)at);
+        *colon = (unsigned)__builtin_ctz((unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(':'))) | 1u << 16);
+        for (unsigned odd = odd_of(v);; odd = odd_of(_mm_loadu_si128((const __m128i *)eol))) {
+            if (odd) {
+                eol += __builtin_ctz(odd);
+                if (memcmp(eol, "\r\n", 2) == 0) return eol;
+                break;
+            }
+            eol += 16;
+            if (eol >= safe) break;
+        }
+    }
+#endif
+    eol = plain_end(eol, end);
+    return end - eol >= 2 && memcmp(eol, "\r\n", 2) == 0 ? eol : NULL;
+}
+
 const char *claw_h1_mark(struct claw_h1_marks *m, const char *from, const char *end)
 {
     const char *at = from, *eol;
-    m->last = false;
-    for (m->n = 0; m->n < CLAW_H1_MARKS; at = eol + 2) {
-        uint32_t colon = UINT32_MAX;
-        eol = at;
-#ifdef __SSE2__
-        if (end - at >= 16) {
-            __m128i v = _mm_loadu_si128((const __m128i *)at);
-            unsigned odd = odd_of(v), colons = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(':')));
-            if (colons) colon = (uint32_t)(at - from) + (uint32_t)__builtin_ctz(colons);
-            eol = odd ? at + __builtin_ctz(odd) : plain_end(at + 16, end);
-        } else
-#endif
-            eol = plain_end(at, end);
-        if (end - eol < 2 || memcmp(eol, "\r\n", 2) != 0) return NULL;
-        m->last = eol == at;
-        if (m->last) return eol + 2;
-        if ((unsigned char)*at <= ' ') return NULL;
-        m->at[m->n].colon = colon;
-        m->at[m->n++].eol = (uint32_t)(eol - from);
+    const char *safe = end - from > 16 ? end - 16 : from;
+    unsigned n = 0, colon;
+    for (m->last = false; n < CLAW_H1_MARKS; at = eol + 2, n++) {
+        eol = line_end(at, end, safe, &colon);
+        if (!eol) return NULL;
+        if ((unsigned char)*at <= ' ') {
+            if (eol != at) return NULL;
+            m->last = true;
+            at += 2;
+            break;
+        }
+        m->at[n].colon = colon;
+        m->at[n].eol = (size_t)(eol - from);
     }
+    m->n = n;
     return at;
 }
 
 /* The usual head lies whole in one feed and has nothing odd: how long it is. 0: let scan_head see what it is. */
 static size_t scan_whole(struct claw_h1 *p, struct claw_h1_marks *m, const char *data, size_t n)
 {
-    if (n > UINT32_MAX - 16) return 0;
     const char *at = claw_h1_mark(m, data, data + n);
     if (!at || !m->last || m->n == 0 || m->n - 1 > p->limits->fields) return 0;
     p->lines = m->n;
@@ -325,7 +344,8 @@ static int feed_head(struct claw_h1 *p, const char *data, size_t n, size_t *used
     *used += s.at;
     if (s.at > s.skip) {
         int rc = keep_raw(p, data + s.skip, s.at - s.skip, s.end);
-        if (!rc && s.end && !claw_h1_mark(&marks, p->raw, p->raw + p->raw_len)) rc = bad(p, "an odd head");
+        if (!rc && s.end && !claw_h1_mark(&marks, p->raw, p->raw + p->raw_len))
+            rc = bad(p, "the head starts with white space");
         if (!rc) rc = read_kept(p, data + s.skip, s.at - s.skip, s.end, &marks);
         if (rc) return rc;
     }
@@ -447,13 +467,15 @@ static int done(struct claw_h1 *p)
     return p->on->on_done(p);
 }
 
-/* An interim head is over: count it, and read the next one in its place. */
+/* An interim head is over: count it, and be ready for the next one. */
 static int swallow(struct claw_h1 *p)
 {
     p->extra_seen += p->head_seen;
     if (++p->interim > INTERIM_MAX || p->extra_seen > p->limits->head_bytes)
         return bad(p, "too many interim responses");
-    memset(p->head, 0, sizeof *p->head);
+    p->head = NULL;
+    p->raw = NULL;
+    p->raw_cap = 0;
     begin_head(p);
     return 0;
 }

@@ -44,19 +44,16 @@ static void note(struct facts *f, const struct claw_header *h)
 
 static inline bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
-static int cut_field(struct claw_h1 *p, struct facts *f, const char *at, const char *colon, const char *eol)
+/* What stands between the colon and the end of the line. */
+static inline struct claw_str value_of(const char *colon, const char *eol)
 {
-    struct claw_header *one = &p->head->headers[p->head->n++];
     const char *from = colon + 1, *to = eol;
     if (*from == ' ') from++;
-    while (is_blank(*from)) from++; /* the CR ends it */
-    while (is_blank(to[-1]) && to > from) to--;
-    one->name = (struct claw_str){at, (size_t)(colon - at)};
-    one->value = (struct claw_str){from, (size_t)(to - from)};
-    one->id = claw_header_id_of(one->name);
-    if (one->id != CLAW_H_OTHER) note(f, one);
-    else if (!claw_h1_is_token(one->name)) return bad(p, "an invalid header name");
-    return 0;
+    if ((unsigned char)*from <= ' ')
+        while (is_blank(*from)) from++; /* the CR ends it */
+    if ((unsigned char)to[-1] <= ' ')
+        while (to > from && is_blank(to[-1])) to--;
+    return (struct claw_str){from, (size_t)(to - from)};
 }
 
 /* Behind the first line: what `m` has marked, then what it had no room for. */
@@ -68,13 +65,19 @@ static int cut_fields(struct claw_h1 *p, struct facts *f, struct claw_h1_marks *
         h->headers = claw_arena_alloc(p->arena, (p->lines - 1) * sizeof *h->headers);
         if (!h->headers) return claw_h1_fail(p, CLAW_EREQ_MEM, "the head needs more memory than the request may have");
     }
+    struct claw_header *one = h->headers;
     for (unsigned i = 1;; i = 0) {
         for (; i < m->n; i++) {
-            const char *eol = from + m->at[i].eol, *colon = from + m->at[i].colon;
-            if (m->at[i].colon == UINT32_MAX) colon = find_near(at, eol, ':');
+            const char *eol = from + m->at[i].eol, *colon = at + m->at[i].colon;
+            if (m->at[i].colon == 16) colon = find_near(at, eol, ':');
             if (colon >= eol) return bad(p, "a header line without a colon");
-            int rc = cut_field(p, f, at, colon, eol);
-            if (rc) return rc;
+            one->name = (struct claw_str){at, (size_t)(colon - at)};
+            one->value = value_of(colon, eol);
+            one->id = claw_header_id_of(one->name);
+            if (one->id != CLAW_H_OTHER) note(f, one);
+            else if (!claw_h1_is_token(one->name)) return bad(p, "an invalid header name");
+            one++;
+            h->n++;
             at = eol + 2;
         }
         if (m->last) break;
@@ -232,8 +235,9 @@ static int read_request_line(struct claw_h1 *p, struct claw_str line)
 {
     struct claw_head *h = p->head;
     const char *end = line.ptr + line.len;
-    const char *one = find_near(line.ptr, end, ' '), *two = one < end ? find_near(one + 1, end, ' ') : end;
-    if (two == end) return bad(p, "the request line has no HTTP version");
+    const char *raw_end = p->raw + p->raw_len; /* further than needed: found 16 bytes at a time */
+    const char *one = find_near(line.ptr, raw_end, ' '), *two = one < end ? find_near(one + 1, raw_end, ' ') : end;
+    if (two >= end) return bad(p, "the request line has no HTTP version");
     h->method = (struct claw_str){line.ptr, (size_t)(one - line.ptr)};
     h->target = (struct claw_str){one + 1, (size_t)(two - one - 1)};
     return claw_h1_read_version(p, (struct claw_str){two + 1, (size_t)(end - two - 1)});

@@ -23,12 +23,12 @@ enum claw_h1_state {
 int claw_h1_fail(struct claw_h1 *p, int code, const char *why);
 static inline int bad(struct claw_h1 *p, const char *why) { return claw_h1_fail(p, CLAW_EBAD_REQUEST, why); }
 
-/* Some lines in a row: where each ends (its CR) and where its first colon is, counted from the first one's begin. */
+/* Some lines in a row: where each ends (its CR, counted from the first one's begin) and where its colon is, in it. */
 enum { CLAW_H1_MARKS = 32 };
 struct claw_h1_marks {
     unsigned n;
     bool last; /* the empty line follows the last one marked */
-    struct { uint32_t colon, eol; } at[CLAW_H1_MARKS]; /* colon: UINT32_MAX when not among the first 16 bytes */
+    struct { size_t colon, eol; } at[CLAW_H1_MARKS]; /* colon: 16 when not found on the way */
 };
 /* Mark lines up to the empty one, or as many as fit. Behind what was marked (the empty line included); NULL when
  * the lines are not whole and in order: controls, a bare CR or LF, white space in front. */
@@ -41,11 +41,11 @@ int claw_h1_read_head(struct claw_h1 *p, bool agreed, struct claw_h1_marks *m);
 int claw_h1_read_version(struct claw_h1 *p, struct claw_str s);
 
 #ifdef __SSE2__
+/* Of 16 bytes: which are controls or DEL. */
 static inline unsigned odd_of(__m128i v)
 {
     __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
-    __m128i odd = _mm_andnot_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('\t')), low);
-    return (unsigned)_mm_movemask_epi8(_mm_or_si128(odd, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
 }
 #endif
 
@@ -53,9 +53,9 @@ static inline unsigned odd_of(__m128i v)
 static inline const char *plain_end(const char *at, const char *end)
 {
 #ifdef __SSE2__
-    for (; end - at >= 16; at += 16) {
-        unsigned hits = odd_of(_mm_loadu_si128((const __m128i *)at));
-        if (hits) return at + __builtin_ctz(hits);
+    for (unsigned hits; end - at >= 16; at += hits ? __builtin_ctz(hits) + 1 : 16) {
+        hits = odd_of(_mm_loadu_si128((const __m128i *)at));
+        if (hits && at[__builtin_ctz(hits)] != '\t') return at + __builtin_ctz(hits);
     }
 #endif
     for (; at < end; at++)
@@ -67,10 +67,13 @@ static inline const char *plain_end(const char *at, const char *end)
 static inline const char *find_near(const char *at, const char *end, char c)
 {
 #ifdef __SSE2__
-    for (; end - at >= 16; at += 16) {
+    for (const char *from = at; end - from >= 16;) {
         __m128i v = _mm_loadu_si128((const __m128i *)at);
         unsigned hits = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(c)));
         if (hits) return at + __builtin_ctz(hits);
+        at += 16;
+        if (at >= end) return end;
+        if (end - at < 16) at = end - 16; /* the last block has bytes in front that were looked at */
     }
 #endif
     while (at < end && *at != c) at++;

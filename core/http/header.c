@@ -77,7 +77,7 @@ bool claw_h1_has_token(struct claw_str list, struct claw_str token)
 _Static_assert(CLAW_H_COUNT <= 64, "a header's id is a bit of a word");
 
 /* By this head's Connection. */
-static bool is_named(const struct claw_head *h, struct claw_str name)
+static __attribute__((noinline)) bool is_named(const struct claw_head *h, struct claw_str name)
 {
     for (size_t i = 0; i < h->n; i++)
         if (h->headers[i].id == CLAW_H_CONNECTION && claw_h1_has_token(h->headers[i].value, name)) return true;

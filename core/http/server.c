@@ -164,7 +164,7 @@ static void take(struct claw_conn *c, const char *data, size_t n)
     size_t used = 0;
     int rc = claw_h1_feed(&c->parser, data, n, &used);
     c->bytes_in += used;
-    if (c->state == DEAD || rc == CLAW_ECANCELED) return;
+    if (c->state == DEAD || c->state == LINGER || rc == CLAW_ECANCELED) return; /* LINGER: answered in on_head or on_body */
     if (rc < 0) {
         refuse(c, rc, claw_h1_error(&c->parser));
         return;
@@ -174,7 +174,7 @@ static void take(struct claw_conn *c, const char *data, size_t n)
         c->timer_bytes = c->bytes_in;
         arm(c, c->server->limits.body_timeout_ms);
     }
-    if (used < n && c->state != LINGER) wait_in_line(c, data + used, n - used);
+    if (used < n) wait_in_line(c, data + used, n - used);
     if (used < n && c->state == IDLE) claw_loop_defer(c->server->loop, &c->again, again_run);
 }
 
@@ -221,7 +221,12 @@ static void on_stream_read(struct claw_stream *s, const char *data, size_t n)
 static char *on_stream_room(struct claw_stream *s, size_t *n)
 {
     struct claw_conn *c = conn_of(s);
-    if (c->state != BODY || c->body_left < ROOM_MIN || !c->request || !c->server->on_room) return NULL;
+    if (!c->server->on_room) return NULL;
+    if (c->state == IDLE || c->state == HEAD) { /* the head and a small body; the rest of a large one goes to its place */
+        *n = ROOM_MIN;
+        return c->server->loop->read_buf;
+    }
+    if (c->state != BODY || c->body_left < ROOM_MIN || !c->request) return NULL;
     *n = (size_t)c->body_left;
     return c->server->on_room(c, n);
 }
@@ -236,11 +241,17 @@ static void on_stream_end(struct claw_stream *s, int code)
 static void on_stream_drain(struct claw_stream *s)
 {
     struct claw_conn *c = conn_of(s);
+    if (!c->stalled) return; /* a 100 Continue that had to wait */
     c->stalled = false;
     claw_timer_stop(c->server->loop, &c->timer);
     if (c->state == LINGER) {
         arm(c, LINGER_MS);
     } else if (c->state == IDLE) {
+        bool last = c->close_after && claw_buf_size(&c->pipelined) == 0; /* draining began meanwhile */
+        if (last) {
+            linger(c);
+            return;
+        }
         arm(c, c->server->limits.idle_timeout_ms);
         if (claw_buf_size(&c->pipelined)) claw_loop_defer(c->server->loop, &c->again, again_run);
     } else if (c->request) {
@@ -428,7 +439,7 @@ static void on_stream_close(struct claw_stream *s)
     c->magic = 0;
     if (c->again.pending) c->again.run = free_run; /* the end of this turn still holds it */
     else free(c);
-    if (server->starved && server->listening) accept_waiting(server);
+    if (server->starved && server->listening && !server->draining) accept_waiting(server);
     if (server->draining && !server->listening && server->open == 0 && server->on_empty) server->on_empty(server);
 }
 
@@ -455,7 +466,11 @@ static void accept_waiting(struct claw_server *s)
     }
     s->starved = false;
     struct claw_conn *c = calloc(1, sizeof *c);
-    if (!c) return;
+    if (!c) { /* libuv tells of no other connection until this one is taken */
+        s->starved = true;
+        claw_timer_start(s->loop, &s->starving, STARVING_MS);
+        return;
+    }
     c->magic = CONN_MAGIC;
     c->server = s;
     claw_timer_init(&c->timer, on_due, c);

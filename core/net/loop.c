@@ -18,6 +18,7 @@
 struct claw_loop_private {
     uv_timer_t tick;
     uv_prepare_t turn_end;
+    uv_check_t polled;
     uv_async_t wake;
 
     struct claw_timer wheel[SLOTS]; /* only the links are used: heads of circular lists */
@@ -227,6 +228,15 @@ static void on_turn_end(uv_prepare_t *h)
 
     if (l->priv->deferred && l->priv->turning) uv_stop(&l->uv); /* something was done: a single turn does not wait */
     run_deferred(l->priv);
+    l->turn++;
+    l->polling = true;
+}
+
+static void on_polled(uv_check_t *h)
+{
+    struct claw_loop *l = h->data;
+
+    l->polling = false;
 }
 
 /* ---- mailbox ---------------------------------------------------------------------------------------------- */
@@ -287,7 +297,7 @@ int claw_loop_init(struct claw_loop *l)
     for (unsigned i = 0; i < SLOTS; i++) p->wheel[i].prev = p->wheel[i].next = &p->wheel[i];
     p->deferred_end = &p->deferred;
     p->armed = NEVER;
-    p->tick.data = p->turn_end.data = p->wake.data = l;
+    p->tick.data = p->turn_end.data = p->polled.data = p->wake.data = l;
 
     if (uv_loop_init(&l->uv) != 0) goto no_loop;
     l->uv.data = l;
@@ -298,6 +308,8 @@ int claw_loop_init(struct claw_loop *l)
     uv_timer_init(&l->uv, &p->tick);
     uv_prepare_init(&l->uv, &p->turn_end);
     uv_prepare_start(&p->turn_end, on_turn_end);
+    uv_check_init(&l->uv, &p->polled);
+    uv_check_start(&p->polled, on_polled);
     p->at = uv_now(&l->uv) / CLAW_LOOP_TICK_MS;
     return 0;
 
@@ -343,7 +355,7 @@ static void count_handle(uv_handle_t *h, void *arg)
 {
     struct census *c = arg;
 
-    if (h == (uv_handle_t *)&c->p->tick || h == (uv_handle_t *)&c->p->turn_end || h == (uv_handle_t *)&c->p->wake)
+    if (h == (uv_handle_t *)&c->p->tick || h == (uv_handle_t *)&c->p->turn_end || h == (uv_handle_t *)&c->p->polled || h == (uv_handle_t *)&c->p->wake)
         return;
     if (uv_is_closing(h)) {
         c->closing++;
@@ -372,6 +384,7 @@ int claw_loop_fini(struct claw_loop *l, bool say)
     uv_unref((uv_handle_t *)&p->tick);
     uv_unref((uv_handle_t *)&p->wake);
     uv_unref((uv_handle_t *)&p->turn_end);
+    uv_unref((uv_handle_t *)&p->polled);
     /* What is closing may wait for the thread pool: that is waited for. A handle somebody left open is not. */
     struct census c = take_census(l, false);
     while (c.open == 0 ? uv_loop_alive(&l->uv) : c.closing > 0) {
@@ -382,6 +395,7 @@ int claw_loop_fini(struct claw_loop *l, bool say)
 
     uv_close((uv_handle_t *)&p->tick, NULL);
     uv_close((uv_handle_t *)&p->turn_end, NULL);
+    uv_close((uv_handle_t *)&p->polled, NULL);
     uv_close((uv_handle_t *)&p->wake, NULL);
     uv_run(&l->uv, UV_RUN_NOWAIT);
     if (c.open == 0) {

@@ -39,6 +39,8 @@ struct claw_message {
 struct claw_loop {
     uint32_t magic;
     uv_loop_t uv;
+    uint64_t turn;  /* counts the turns */
+    bool polling;   /* what runs now was called for what the sockets had to say in this turn */
     void *arg; /* the owner's (the worker) */
     size_t slow; /* 0, or the most bytes a read or write moves at once: OPENCLAW_SLOWIO, for tests */
     char *read_buf; /* CLAW_LOOP_READ_BYTES */

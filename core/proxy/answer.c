@@ -11,7 +11,7 @@ static bool stays_here(const struct claw_head *from, const struct claw_header *h
     case CLAW_H_UPGRADE: case CLAW_H_SET_COOKIE: case CLAW_H_PROXY_AUTHENTICATE: case CLAW_H_PROXY_CONNECTION: return true;
     default: break;
     }
-    if (h->name.len > 11 && strncasecmp(h->name.ptr, "x-openclaw-", 11) == 0) return true;
+    if (h->name.len > 11 && (h->name.ptr[0] | 32) == 'x' && strncasecmp(h->name.ptr, "x-openclaw-", 11) == 0) return true;
     return claw_head_hop(from, h);
 }
 
@@ -35,10 +35,10 @@ static struct claw_str number(char *to, uint64_t n)
     return (struct claw_str){to + k, 24 - k};
 }
 
-/* Names and models come from files and clients: what is no field value is left out. */
+/* Names and models come from files and clients: what is no field value, or longer than clients take one, is left out. */
 static char *put_checked(char *at, struct claw_str name, struct claw_str value)
 {
-    return value.len && claw_h1_is_value(value) ? put_field(at, name, value) : at;
+    return value.len && value.len <= 1024 && claw_h1_is_value(value) ? put_field(at, name, value) : at;
 }
 
 static char *put_own(char *at, struct claw_req *r)
@@ -120,7 +120,16 @@ void claw_answer_json(struct claw_req *r, int status, struct claw_str body)
 void claw_answer_error(struct claw_req *r, int status, struct claw_str message, const char *type, const char *code)
 {
     struct claw_buf b;
+    if (!r->conn) return;
     claw_buf_init(&b, 0);
-    if (claw_answer_envelope(&b, message, type, code) == 0) claw_answer_json(r, status, claw_buf_str(&b));
+    if (claw_answer_envelope(&b, message, type, code) == 0) {
+        claw_log_redact(&b); /* a message may be the upstream's, and quote a key */
+        claw_answer_json(r, status, claw_buf_str(&b));
+    } else {
+        r->status = status;
+        r->commit = CLAW_DONE;
+        claw_conn_abort(r->conn);
+        r->conn = NULL;
+    }
     claw_buf_fini(&b);
 }

@@ -1,5 +1,6 @@
 #include "proxy/pipeline.h"
 
+#include "proxy/access_log.h"
 #include "proxy/account.h"
 #include "proxy/answer.h"
 #include "proxy/relay.h"
@@ -9,6 +10,7 @@
 #define WAIT (-1)
 #define TO(s) (1u << CLAW_STEP_##s)
 #define ENDS (TO(ACCOUNT))
+#define TRIES_MAX 32u /* of one request, whatever a policy says; configuration has 20 at most */
 
 static int step_parse(struct claw_req *r);
 static int step_admit(struct claw_req *r);
@@ -16,12 +18,13 @@ static int step_route(struct claw_req *r);
 static int step_transform(struct claw_req *r);
 static int step_upstream(struct claw_req *r);
 static int step_retry(struct claw_req *r);
+static int step_back(struct claw_req *r);
 static int step_account(struct claw_req *r);
 static int step_log(struct claw_req *r);
 static int step_release(struct claw_req *r);
 
 /* The request, top to bottom. A step returns the next one, or WAIT when something else will bring the request there: the
- * relay walks COMMIT, STREAM and BACK by itself, since bytes drive them. Whatever fails goes to ACCOUNT. */
+ * relay walks COMMIT and STREAM by itself, since bytes drive them. Whatever fails goes to ACCOUNT. */
 static const struct {
     struct claw_step_row row;
     int (*run)(struct claw_req *r);
@@ -33,7 +36,7 @@ static const struct {
     [CLAW_STEP_TRANSFORM] = {{"transform", "request",  true,  TO(UPSTREAM) | ENDS},                       step_transform},
     [CLAW_STEP_UPSTREAM]  = {{"upstream",  NULL,       true,  TO(BACK) | TO(COMMIT) | TO(RETRY) | ENDS},  step_upstream},
     [CLAW_STEP_RETRY]     = {{"retry",     "retry",    true,  TO(TRANSFORM) | TO(COMMIT) | ENDS},         step_retry},
-    [CLAW_STEP_BACK]      = {{"back",      "response", true,  TO(COMMIT) | ENDS},                         NULL},
+    [CLAW_STEP_BACK]      = {{"back",      "response", true,  TO(COMMIT) | ENDS},                         step_back},
     [CLAW_STEP_COMMIT]    = {{"commit",    NULL,       false, TO(STREAM) | ENDS},                         NULL},
     [CLAW_STEP_STREAM]    = {{"stream",    "event",    false, ENDS},                                      NULL},
     [CLAW_STEP_ACCOUNT]   = {{"account",   "cost",     false, TO(LOG)},                                   step_account},
@@ -72,7 +75,7 @@ static void go(struct claw_req *r, enum claw_step s)
     walk(r);
 }
 
-void claw_pipeline_reached(struct claw_req *r, enum claw_step s) { enter(r, s); }
+void claw_pipeline_reached(struct claw_req *r, enum claw_step s) { go(r, s); }
 
 static void walk_deferred(struct claw_deferred *d)
 {
@@ -80,11 +83,20 @@ static void walk_deferred(struct claw_deferred *d)
     walk(r);
 }
 
+/* What the hook waited on stays with the request: called again, the op finds its result there. */
 void claw_pipeline_resume(struct claw_req *r)
 {
-    r->waiting = NULL;
     r->wait_cancel = NULL;
     walk(r);
+}
+
+/* What an op returned: does it wait? If not, nothing it waited on is left. */
+static bool waits(struct claw_req *r, int rc)
+{
+    if (rc == CLAW_EAGAIN) return true;
+    r->waiting = NULL;
+    r->wait_cancel = NULL;
+    return false;
 }
 
 /* ---- failing ------------------------------------------------------------------------------------------------------------- */
@@ -95,8 +107,16 @@ static struct claw_str keep(struct claw_req *r, struct claw_str s)
     return copy ? (struct claw_str){copy, s.len < 512 ? s.len : 512} : CLAW_STR("");
 }
 
+/* Time spent waiting for others is not the proxy's own: what is given up now was such a wait. */
+static void settle_wait(struct claw_req *r)
+{
+    if (r->step == CLAW_STEP_PARSE && !r->upload_done) r->waited_us = claw_req_elapsed_us(r);
+    else if (r->step == CLAW_STEP_UPSTREAM || claw_timer_running(&r->timer)) claw_req_waited(r);
+}
+
 static void stop_everything(struct claw_req *r)
 {
+    settle_wait(r);
     claw_timer_stop(r->ctx->loop, &r->timer);
     claw_timer_stop(r->ctx->loop, &r->deadline);
     if (r->wait_cancel) r->wait_cancel(r);
@@ -157,7 +177,7 @@ static bool opaque(struct claw_str type)
     static const char *const kinds[] = {"multipart/", "audio/", "image/", "video/", "application/octet-stream"};
     for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         size_t n = strlen(kinds[i]);
-        if (type.len >= n && strncasecmp(type.ptr, kinds[i], n) == 0) return true;
+        if (type.len >= n && (type.ptr[0] | 32) == kinds[i][0] && strncasecmp(type.ptr, kinds[i], n) == 0) return true;
     }
     return false;
 }
@@ -242,14 +262,21 @@ static int step_parse(struct claw_req *r)
     return CLAW_STEP_ADMIT;
 }
 
+/* An op failed, or set r->error by its own decision. */
+static int refuse(struct claw_req *r, int rc, const struct claw_policy_error *err)
+{
+    if (rc == CLAW_EPOLICY) return fail_policy(r, err);
+    if (rc == 0) rc = r->error;
+    return fail(r, rc, r->error_text.len ? r->error_text : claw_str_of(claw_err_text(rc)));
+}
+
 static int step_admit(struct claw_req *r)
 {
     struct claw_policy_error err;
     if (!r->gen->ops->admits(r->gen->policy)) return CLAW_STEP_ROUTE;
     int rc = r->gen->ops->admit(r->gen->policy, r, &err);
-    if (rc == CLAW_EAGAIN) return WAIT;
-    if (rc == CLAW_EPOLICY) return fail_policy(r, &err);
-    if (rc != 0 || r->error) return fail(r, rc ? rc : r->error, r->error_text);
+    if (waits(r, rc)) return WAIT;
+    if (rc != 0 || r->error) return refuse(r, rc, &err);
     return CLAW_STEP_ROUTE;
 }
 
@@ -259,9 +286,8 @@ static int step_route(struct claw_req *r)
     struct claw_str answer = {NULL, 0};
     int status = 0;
     int rc = r->gen->ops->route(r->gen->policy, r, &answer, &status, &err);
-    if (rc == CLAW_EAGAIN) return WAIT;
-    if (rc == CLAW_EPOLICY) return fail_policy(r, &err);
-    if (rc != 0 || r->error) return fail(r, rc ? rc : r->error, r->error_text.len ? r->error_text : claw_str_of(claw_err_text(rc ? rc : r->error)));
+    if (waits(r, rc)) return WAIT;
+    if (rc != 0 || r->error) return refuse(r, rc, &err);
     if (answer.ptr) {
         claw_answer_json(r, status, answer);
         return CLAW_STEP_ACCOUNT;
@@ -273,7 +299,7 @@ static int step_route(struct claw_req *r)
 static int step_transform(struct claw_req *r)
 {
     struct claw_policy_error err;
-    if (!r->waiting) {
+    if (!r->waiting) { /* else what the hook set before it waited stays */
         claw_buf_clear(&r->out_body);
         r->out_body_set = false;
         r->out_path = CLAW_STR("");
@@ -281,10 +307,8 @@ static int step_transform(struct claw_req *r)
     }
     if (!(r->candidates[r->candidate].mask & CLAW_MASK_REQUEST)) return CLAW_STEP_UPSTREAM;
     int rc = r->gen->ops->request(r->gen->policy, r, &err);
-    if (rc == CLAW_EAGAIN) return WAIT;
-    if (rc == CLAW_EPOLICY) return fail_policy(r, &err);
-    if (rc != 0) return fail(r, rc, claw_str_of(claw_err_text(rc)));
-    return CLAW_STEP_UPSTREAM;
+    if (waits(r, rc)) return WAIT;
+    return rc == 0 ? CLAW_STEP_UPSTREAM : refuse(r, rc, &err);
 }
 
 static void on_lease_ready(struct claw_lease *l, struct claw_client *c)
@@ -295,7 +319,7 @@ static void on_lease_ready(struct claw_lease *l, struct claw_client *c)
 static void on_lease_error(struct claw_lease *l, int code, const char *text)
 {
     struct claw_req *r = l->arg;
-    r->waited_us += claw_req_elapsed_us(r) - r->wait_from_us;
+    claw_req_waited(r);
     claw_pipeline_upstream_failed(r, code, 0, text, CLAW_STR(""), -1);
 }
 
@@ -354,7 +378,7 @@ void claw_pipeline_upstream_failed(struct claw_req *r, int code, int status, con
 static void on_backoff(struct claw_timer *timer)
 {
     struct claw_req *r = timer->arg;
-    r->waited_us += claw_req_elapsed_us(r) - r->wait_from_us;
+    claw_req_waited(r);
     go(r, CLAW_STEP_TRANSFORM);
 }
 
@@ -402,11 +426,11 @@ static int step_retry(struct claw_req *r)
     t->f.left = r->candidates_n - r->candidate - 1;
     t->f.elapsed_ms = claw_req_elapsed_us(r) / 1000;
     int rc = r->gen->ops->retry(r->gen->policy, r, &t->f, &action, &after_ms, &err);
-    if (rc == CLAW_EAGAIN) return WAIT;
+    if (waits(r, rc)) return WAIT;
     r->failed = NULL;
-    if (rc == CLAW_EPOLICY) return fail_policy(r, &err);
-    if (action == CLAW_RETRY_NEXT && t->f.left == 0) action = CLAW_RETRY_STOP;
-    if (action == CLAW_RETRY_STOP || r->ctx->draining) return no_more(r, t);
+    if (rc != 0) return refuse(r, rc, &err);
+    if ((action == CLAW_RETRY_NEXT && t->f.left == 0) || r->attempts_n >= TRIES_MAX) action = CLAW_RETRY_STOP;
+    if (action == CLAW_RETRY_STOP) return no_more(r, t);
     struct claw_str labels[2] = {claw_req_upstream(r)->conf->name, claw_str_of(t->f.kind)};
     claw_metrics_add(r->ctx->metrics, CLAW_METRIC_RETRIES, 1, 2, labels);
     claw_req_cancel_upstream(r);
@@ -415,6 +439,19 @@ static int step_retry(struct claw_req *r)
     if (after_ms == 0) return CLAW_STEP_TRANSFORM;
     r->wait_from_us = claw_req_elapsed_us(r);
     claw_timer_start(r->ctx->loop, &r->timer, after_ms);
+    return WAIT;
+}
+
+/* ---- a whole answer's hook -------------------------------------------------------------------------------------------------- */
+
+static int step_back(struct claw_req *r)
+{
+    struct claw_policy_error err;
+    struct claw_str body = claw_relay_whole(r), out = {NULL, 0};
+    int rc = r->gen->ops->response(r->gen->policy, r, body, &out, &err);
+    if (waits(r, rc)) return WAIT;
+    if (rc != 0) return refuse(r, rc, &err);
+    claw_relay_send_whole(r, out.ptr ? out : body);
     return WAIT;
 }
 
@@ -442,7 +479,7 @@ static int step_account(struct claw_req *r)
 
 static int step_log(struct claw_req *r)
 {
-    claw_account_log(r);
+    claw_access_log_write(r);
     return CLAW_STEP_RELEASE;
 }
 
@@ -458,6 +495,10 @@ static int step_release(struct claw_req *r)
 {
     if (r->finished) return WAIT;
     r->finished = true;
+    if (r->conn) { /* nothing answered it: there was no memory to */
+        claw_conn_abort(r->conn);
+        r->conn = NULL;
+    }
     r->gen->ops->release(r->gen->policy, r);
     if (r->deferred.pending) r->deferred.run = free_deferred;
     else claw_loop_defer(r->ctx->loop, &r->deferred, free_deferred);

@@ -96,7 +96,7 @@ static bool is(const struct claw_endpoint *e, const struct claw_conf_upstream *u
 static struct claw_str keep(char **at, struct claw_str s)
 {
     struct claw_str out = {*at, s.len};
-    memcpy(*at, s.ptr, s.len);
+    if (s.len) memcpy(*at, s.ptr, s.len);
     *at += s.len;
     return out;
 }
@@ -249,9 +249,13 @@ static void on_lease_due(struct claw_timer *t)
 void claw_pool_lease(struct claw_endpoint *e, struct claw_lease *l, unsigned connect_ms, bool fresh)
 {
     l->client = NULL;
-    if (e->idle && !fresh) {
+    while (e->idle && !fresh) {
         struct claw_client *c = e->idle;
         idle_del(c);
+        if (!claw_client_still(c)) {
+            claw_client_cancel(c);
+            continue;
+        }
         c->reused = true;
         l->endpoint = NULL;
         l->on_ready(l, c);

@@ -193,6 +193,18 @@ static bool is_error_event(struct claw_req *r, struct claw_str raw)
 
 /* ---- events ------------------------------------------------------------------------------------------------------------ */
 
+/* The head and what was held go before the first event; once. */
+static int begin_events(struct claw_req *r)
+{
+    struct claw_relay *y = r->relay;
+    if (y->replied) return 0;
+    int rc = reply(r, -1);
+    if (rc != 0) return rc;
+    push(r, claw_buf_str(&y->kept));
+    claw_buf_clear(&y->kept);
+    return 0;
+}
+
 static int run_event_hook(struct claw_req *r, struct claw_str raw)
 {
     struct claw_relay *y = r->relay;
@@ -201,8 +213,12 @@ static int run_event_hook(struct claw_req *r, struct claw_str raw)
     const struct claw_policy_event *out = NULL;
     int n = -1, rc = claw_sse_parse(raw, &y->tmp, &f);
     if (rc == 0) rc = r->gen->ops->event(r->gen->policy, r, f.type, f.data, &out, &n, &err);
-    if (rc == CLAW_EPOLICY) claw_pipeline_policy_failed(r, &err);
-    if (rc != 0) return CLAW_ECANCELED;
+    if (rc == CLAW_EPOLICY) {
+        claw_pipeline_policy_failed(r, &err);
+        return CLAW_ECANCELED;
+    }
+    if (rc == 0) rc = begin_events(r);
+    if (rc != 0) return rc;
     if (n < 0) {
         push(r, raw);
         return 0;
@@ -231,13 +247,11 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
             failed(r, CLAW_ESTREAM_ERROR, claw_err_text(CLAW_ESTREAM_ERROR));
             return CLAW_ECANCELED;
         }
-        int rc = reply(r, -1);
-        if (rc != 0) return rc;
-        push(r, claw_buf_str(&y->kept));
-        claw_buf_clear(&y->kept);
     }
     if (ev->has_data) claw_usage_read(ev->raw, &r->usage);
     if (ev->has_data && r->candidates[r->candidate].mask & CLAW_MASK_EVENT) return run_event_hook(r, ev->raw);
+    int rc = begin_events(r);
+    if (rc != 0) return rc;
     push(r, ev->raw);
     return 0;
 }
@@ -246,18 +260,19 @@ static int on_over(void *arg, struct claw_str bytes, bool last)
 {
     struct claw_req *r = arg;
     struct claw_relay *y = r->relay;
-    if (!y->replied) {
-        int rc = reply(r, -1);
-        if (rc != 0) return rc;
-        push(r, claw_buf_str(&y->kept));
-        claw_buf_clear(&y->kept);
-    }
+    int rc = begin_events(r);
+    if (rc != 0) return rc;
     y->in_over = !last;
     push(r, bytes);
     return 0;
 }
 
 /* ---- the upstream's events --------------------------------------------------------------------------------------------- */
+
+static bool may_have_body(const struct claw_req *r, const struct claw_head *h)
+{
+    return h->status != 204 && h->status != 304 && !claw_str_eqz(r->head->method, "HEAD");
+}
 
 static void on_head(struct claw_client *c, struct claw_head *h)
 {
@@ -266,9 +281,8 @@ static void on_head(struct claw_client *c, struct claw_head *h)
     struct claw_attempt *a = claw_account_last(r);
     const struct claw_generation_upstream *up = claw_req_upstream(r);
     const struct claw_header *type = claw_head_find(h, CLAW_H_CONTENT_TYPE), *coding = claw_head_find(h, CLAW_H_CONTENT_ENCODING);
-    uint32_t now = claw_req_elapsed_us(r);
-    r->waited_us += now - r->wait_from_us;
-    r->wait_from_us = now;
+    claw_req_waited(r);
+    uint32_t now = r->wait_from_us;
     a->status = (uint16_t)h->status;
     a->ttfb_us = now;
     y->head = h;
@@ -279,7 +293,7 @@ static void on_head(struct claw_client *c, struct claw_head *h)
         claw_upstream_stats_ttfb(up->stats, claw_req_sent_model(r), now - a->start_us, claw_loop_now_ms(r->ctx->loop));
     if (h->status >= 400) y->mode = ERROR;
     else if (events && readable) y->mode = EVENTS;
-    else if (readable && r->candidates[r->candidate].mask & CLAW_MASK_RESPONSE) y->mode = WHOLE;
+    else if (readable && r->candidates[r->candidate].mask & CLAW_MASK_RESPONSE && may_have_body(r, h)) y->mode = WHOLE;
     else y->mode = PLAIN;
     claw_buf_init(&y->kept, y->mode == WHOLE ? claw_req_conf(r)->server.max_body_bytes : 0);
 }
@@ -334,6 +348,7 @@ static int commit_plain(struct claw_req *r, int64_t length)
 static int let_go(struct claw_req *r)
 {
     struct claw_relay *y = r->relay;
+    if (y->n == 0) return 0; /* a head alone does not commit */
     if (y->json && !y->replied && claw_buf_size(&y->kept) + gathered(y) <= CLAW_RELAY_ERROR_BYTES) return keep_slices(y);
     int rc = commit_plain(r, y->head->content_length);
     if (rc != 0) return rc;
@@ -348,6 +363,7 @@ static void on_body(struct claw_client *c, const char *data, size_t n)
     struct claw_req *r = c->arg;
     struct claw_relay *y = r->relay;
     int rc = 0;
+    if (!y->replied) claw_req_waited(r);
     if (y->mode == EVENTS) {
         const struct claw_sse_sink sink = {on_event, on_over, r};
         y->batch = (struct claw_str){data, n};
@@ -390,6 +406,7 @@ static void end_plain(struct claw_req *r, bool reusable)
     struct claw_relay *y = r->relay;
     int rc = 0;
     if (!y->replied) { /* all of it is here */
+        claw_req_waited(r);
         if (claw_buf_size(&y->kept) || y->n > 1) rc = keep_slices(y);
         struct claw_str all = y->n ? (struct claw_str){y->slices[0].base, y->slices[0].len} : claw_buf_str(&y->kept);
         if (rc == 0 && y->json) claw_usage_read(all, &r->usage);
@@ -413,20 +430,19 @@ static void end_plain(struct claw_req *r, bool reusable)
 
 static void end_whole(struct claw_req *r, bool reusable)
 {
-    struct claw_relay *y = r->relay;
-    struct claw_str body = claw_buf_str(&y->kept), out = {NULL, 0};
-    struct claw_policy_error err;
-    if (y->json) claw_usage_read(body, &r->usage);
+    if (r->relay->json) claw_usage_read(claw_buf_str(&r->relay->kept), &r->usage);
+    claw_req_waited(r);
     leave_client(r, reusable);
     claw_pipeline_reached(r, CLAW_STEP_BACK);
-    int rc = r->gen->ops->response(r->gen->policy, r, body, &out, &err);
-    if (rc == CLAW_EPOLICY) {
-        claw_pipeline_policy_failed(r, &err);
-        return;
-    }
-    if (out.ptr) body = out;
+}
+
+struct claw_str claw_relay_whole(const struct claw_req *r) { return claw_buf_str(&r->relay->kept); }
+
+void claw_relay_send_whole(struct claw_req *r, struct claw_str body)
+{
+    struct claw_relay *y = r->relay;
     claw_account_settle(r);
-    if (rc == 0) rc = reply(r, (int64_t)body.len);
+    int rc = reply(r, (int64_t)body.len);
     if (rc != 0) {
         broken(r, rc);
         return;
@@ -450,8 +466,9 @@ static void end_events(struct claw_req *r, bool reusable)
         failed(r, CLAW_EBAD_RESPONSE, "the stream ended before its first event");
         return;
     }
-    /* A last line without its empty line is dropped by every client, but it is not ours to drop. */
-    push(r, rest);
+    /* A last line without its empty line is dropped by every client, but it is not ours to drop; unless a hook that
+     * could not see it is there to keep things back. */
+    if (!(r->candidates[r->candidate].mask & CLAW_MASK_EVENT)) push(r, rest);
     flush(r, true);
     answered(r, reusable);
 }
@@ -490,7 +507,7 @@ static void on_fail(struct claw_client *c, int code, const char *text)
         y->broke = true;
         return;
     }
-    if (!y->head) r->waited_us += claw_req_elapsed_us(r) - r->wait_from_us;
+    if (!y->replied) claw_req_waited(r);
     if (r->commit != CLAW_HELD || y->replied) claw_pipeline_fail(r, code, claw_str_of(text));
     else failed(r, code, text);
 }
@@ -546,7 +563,7 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
     }
     out[0] = uv_buf_init((char *)head.ptr, (unsigned)head.len);
     a->reused = c->reused;
-    r->waited_us += claw_req_elapsed_us(r) - r->wait_from_us;
+    claw_req_waited(r);
     claw_client_exchange(c, &r->arena, claw_str_eqz(r->head->method, "HEAD"), route_ms ? route_ms : up->conf->first_byte_timeout_ms,
                          up->conf->stall_timeout_ms, &client_events, r);
     int rc = claw_client_write(c, out, n + 1);
@@ -561,10 +578,10 @@ void claw_relay_release_held(struct claw_req *r)
         claw_pipeline_fail(r, CLAW_EUPSTREAM_EOF, claw_str_of(claw_err_text(CLAW_EUPSTREAM_EOF)));
         return;
     }
-    if (!y->open) claw_log_redact(&y->kept); /* providers quote the key they refuse */
+    claw_log_redact(&y->kept); /* providers quote the key they refuse */
     struct claw_str body = claw_buf_str(&y->kept);
     if (!y->open) claw_account_settle(r);
-    if (reply(r, y->open ? y->head->content_length : (int64_t)body.len) != 0) {
+    if (reply(r, y->open ? -1 : (int64_t)body.len) != 0) { /* a long one's length is no more what its head says */
         broken(r, CLAW_EREQ_MEM);
         return;
     }

@@ -19,12 +19,14 @@
 
 #define CLAW_RELAY_ERROR_BYTES (64u << 10)
 #define CLAW_RELAY_EVENT_BYTES (64u << 10) /* an event larger than this is passed on raw */
-#define CLAW_RELAY_USAGE_BYTES (1u << 20)  /* of a plain answer kept to find its usage; larger ones: only the tail */
 
 /* Send the request on `c` and relay its answer. */
 void claw_relay_start(struct claw_req *r, struct claw_client *c);
 /* After a held error answer: it is final, hand it to the client as it is. */
 void claw_relay_release_held(struct claw_req *r);
+/* A whole answer that waits for its `response` hook, and what the client gets of it (valid during the call). */
+struct claw_str claw_relay_whole(const struct claw_req *r);
+void claw_relay_send_whole(struct claw_req *r, struct claw_str body);
 /* Is the upstream of a held answer still connected (an error answer too long to be held whole)? */
 bool claw_relay_open(const struct claw_req *r);
 /* Forget the answer (before another try, or at the end). */

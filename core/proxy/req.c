@@ -5,7 +5,7 @@
 #include <sys/random.h>
 
 #define REQ_MAGIC 0x72657120u
-#define REQ_BYTES 4096u             /* the struct and its arena's first block: what an open stream costs */
+#define REQ_BYTES 5632u             /* the struct and its arena's first block: what an open stream costs */
 #define REQ_ARENA_CAP (8u << 20)    /* beside bodies, which have bounds of their own */
 #define SPARE_MAX 256u
 
@@ -15,20 +15,32 @@ static uint64_t next_serial(void)
     return atomic_fetch_add_explicit(&serial, 1, memory_order_relaxed) + 1;
 }
 
+/* Eight hex digits at once: a nibble a byte, then 'a' - '0' - 10 more where it is over nine. */
+static void hex8(char *to, uint32_t v)
+{
+    uint64_t x = v;
+    x = (x | x << 16) & 0x0000ffff0000ffffu;
+    x = (x | x << 8) & 0x00ff00ff00ff00ffu;
+    x = (x | x << 4) & 0x0f0f0f0f0f0f0f0fu;
+    uint64_t over = ((x + 0x0606060606060606u) >> 4) & 0x0101010101010101u;
+    x += 0x3030303030303030u + over * 39;
+    memcpy(to, &x, 8);
+}
+
 /* 128 bits: random per thread, then counted on and mixed, so that ids cost no system call and tell nothing. */
 static void make_id(char *to)
 {
     static __thread uint64_t state[2];
     if (!state[0] && getrandom(state, sizeof state, 0) != (ssize_t)sizeof state) state[0] = claw_loop_clock_us() | 1;
-    static const char hex[] = "0123456789abcdef";
     for (int half = 0; half < 2; half++) {
         uint64_t z = state[half] += half ? 0x9e3779b97f4a7c15u : 0xbf58476d1ce4e5b9u;
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
         z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
         z ^= z >> 31;
-        for (int i = 0; i < 16; i++, z >>= 4) *to++ = hex[z & 15];
+        hex8(to + 16 * half, (uint32_t)z);
+        hex8(to + 16 * half + 8, (uint32_t)(z >> 32));
     }
-    *to = 0;
+    to[32] = 0;
 }
 
 struct claw_req *claw_req_new(struct claw_worker_ctx *ctx, struct claw_conn *c)
@@ -92,7 +104,18 @@ void claw_req_cancel_upstream(struct claw_req *r)
     if (c) claw_client_cancel(c);
 }
 
-uint32_t claw_req_elapsed_us(const struct claw_req *r) { return (uint32_t)(claw_loop_clock_us() - r->start_us); }
+uint32_t claw_req_elapsed_us(const struct claw_req *r)
+{
+    uint64_t us = claw_loop_clock_us() - r->start_us;
+    return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX; /* 71 minutes: a longer one stands still, no difference goes wrong */
+}
+
+void claw_req_waited(struct claw_req *r)
+{
+    uint32_t now = claw_req_elapsed_us(r);
+    r->waited_us += now - r->wait_from_us;
+    r->wait_from_us = now;
+}
 
 const struct claw_conf *claw_req_conf(const struct claw_req *r) { return r->gen->gen->conf; }
 
@@ -160,7 +183,7 @@ int claw_req_set_header(struct claw_req *r, struct claw_str name, struct claw_st
 static bool passes(const struct claw_req *r, const struct claw_generation_upstream *up, const struct claw_header *h)
 {
     if (stays_here(h->id) || claw_head_hop(r->head, h)) return false;
-    if (h->name.len > 11 && strncasecmp(h->name.ptr, "x-openclaw-", 11) == 0) return false;
+    if (h->name.len > 11 && (h->name.ptr[0] | 32) == 'x' && strncasecmp(h->name.ptr, "x-openclaw-", 11) == 0) return false;
     for (size_t i = 0; i < up->own_n; i++)
         if (claw_str_ieq(up->own[i], h->name)) return false;
     for (size_t i = 0; i < r->out_headers_n; i++)
@@ -197,7 +220,7 @@ static struct claw_str client_path(const struct claw_req *r, const struct claw_c
 
 static char *put(char *at, struct claw_str s)
 {
-    memcpy(at, s.ptr, s.len);
+    if (s.len) memcpy(at, s.ptr, s.len);
     return at + s.len;
 }
 

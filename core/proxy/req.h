@@ -12,6 +12,7 @@
 #include "http/sse.h"
 #include "proxy/generation.h"
 #include "proxy/pool.h"
+#include "proxy/usage.h"
 
 #define CLAW_CANDIDATES_MAX 16
 #define CLAW_ATTEMPTS_MAX 16
@@ -36,9 +37,6 @@ struct claw_attempt {
     uint32_t start_us, ttfb_us, end_us; /* since the request began; 0: not reached */
     bool reused;
 };
-
-/* -1: not told. */
-struct claw_usage { int64_t input, output, cached, reasoning; };
 
 enum claw_commit { CLAW_HELD, CLAW_COMMITTED, CLAW_DONE };
 
@@ -91,9 +89,8 @@ struct claw_req {
     struct claw_conf_header *out_headers; /* set by policies for this attempt (value.ptr NULL: remove) */
     size_t out_headers_n, out_headers_cap;
     struct claw_relay *relay;
-    struct claw_timer timer;     /* backoff; the total deadline is checked against deadline_ms */
-    struct claw_timer deadline;
-    uint64_t deadline_ms;        /* loop clock; 0: none */
+    struct claw_timer timer;     /* backoff */
+    struct claw_timer deadline;  /* retry.total_timeout_seconds; means nothing behind the commit point */
     struct claw_failed_try *failed; /* pipeline's: what the retry step decides on */
     void *waiting;               /* script's: a hook that waits */
     void (*wait_cancel)(struct claw_req *r);
@@ -126,6 +123,8 @@ void claw_req_free(struct claw_req *r);
 void claw_req_cancel_upstream(struct claw_req *r);
 /* Microseconds since the request began. */
 uint32_t claw_req_elapsed_us(const struct claw_req *r);
+/* The time since wait_from_us was spent waiting for others; what follows begins now. */
+void claw_req_waited(struct claw_req *r);
 const struct claw_conf *claw_req_conf(const struct claw_req *r);
 /* The route's id, "" before or without one; the present candidate's upstream (NULL: none). */
 struct claw_str claw_req_route_id(const struct claw_req *r);

@@ -130,6 +130,7 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
     int rc = lua_pcall(L, 1, 0, SLOT_ON_ERROR);
     if (__builtin_expect(rc == 0, 1)) {
         lua_settop(L, SLOTS);
+        if (__builtin_expect(vm->stress, 0)) make_room(vm);
         return CLAW_OK;
     }
     *err = (struct claw_task_error){CLAW_STR("claw"), CLAW_STR(""), CLAW_STR("not enough memory (policies.memory_mb)"),
@@ -186,6 +187,7 @@ void claw_task_run(lua_State *L, struct claw_req *r, const char *hook, int nargs
         lua_settop(t.co, nresults);
         lua_xmove(t.co, L, nresults);
         give_thread(L, vm, &t, true);
+        if (vm->stress) lua_gc(L, LUA_GCCOLLECT, 0);
         return;
     }
     lua_pushthread(t.co);

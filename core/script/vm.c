@@ -188,6 +188,7 @@ static int set_up(lua_State *L)
     if (stress && strcmp(stress, "1") == 0) {
         lua_gc(L, LUA_GCSETPAUSE, 0);
         lua_gc(L, LUA_GCSETSTEPMUL, 2000);
+        claw_vm_of(L)->stress = true;
     }
     return 0;
 }

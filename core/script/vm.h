@@ -10,7 +10,8 @@
  *
  * A VM that ran out is marked broken and keeps serving. Modules named claw.* come from the binary (claw_embedded_lua), or, for
  * development, from the folder OPENCLAW_LUA_DIR names. Nothing is ever loaded from the working directory.
- * OPENCLAW_GCSTRESS=1 makes the collector run all the time.
+ * OPENCLAW_GCSTRESS=1 makes the collector run all the time, and to its end after every call and every hook: what C still
+ * borrows from Lua by then is gone.
  * Thread: one at a time; made on one, used on another (see claw_policy_vm_attach).
  */
 #ifndef CLAW_SCRIPT_VM_H
@@ -42,6 +43,7 @@ struct claw_vm {
     size_t soft, hard;          /* past soft the hook is armed; past hard everything is refused */
     bool armed;
     bool broken;                /* memory ran out at least once */
+    bool stress;
     uint64_t random[2];         /* xorshift128+ */
     struct claw_arena scratch;  /* decoded texts between a C function's two calls into Lua; reset before each use */
     struct claw_buf text;       /* a text under construction, which an error must not leak */

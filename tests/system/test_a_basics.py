@@ -216,6 +216,7 @@ def test_large_event_and_many_events(proxy, up, model):
     assert ask(proxy, chat(model, stream=True)).body == b"".join(events)
 
 
+@pytest.mark.not_under("slowio", reason="moves 16 MB")
 def test_large_bodies_both_ways(proxy, up, model):
     def script(ex):
         ex.reply(bytes(ex.request.body))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -248,13 +249,20 @@ def test_idle_connection_closed_by_the_upstream_is_not_used(pair, model):
 
 
 def test_bytes_behind_an_answer_do_not_answer_the_next(pair, model):
+    # What an upstream sends before it was asked is told from an answer by its being there before the request is written;
+    # so the next request waits until the stray bytes have left.
+    sent = threading.Event()
+
     def script(ex):
         evil = json.dumps({**CHAT, "id": "evil"}).encode()
         ex.reply({**CHAT, "id": "good"})
         ex.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(evil) + evil)
+        sent.set()
     pair.bad.on(model, script)
     for _ in range(10):
+        sent.clear()
         assert go(pair, "alone", model).json()["id"] == "good"
+        assert sent.wait(10)
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -268,6 +276,7 @@ def test_body_behind_a_bodyless_answer(pair, model, status):
             assert c.quiet(0.05) or c.ended()[1] == b""
 
 
+@pytest.mark.not_under("slowio", reason="moves 4 MB")
 def test_answer_before_the_body_was_read(pair, model):
     """A 413 that comes early must reach the client although the upstream stops reading."""
     server = Upstream(accept=lambda conn: early(conn))

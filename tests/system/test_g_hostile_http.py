@@ -394,6 +394,7 @@ def test_good_json_goes_on_byte_for_byte(strict, up, label):
     assert bytes(up.since(mark)[0].request.body) == GOOD_JSON[label]
 
 
+@pytest.mark.not_under("slowio", reason="measures time")
 def test_work_is_bounded(strict):
     """R10: the worst bodies under the limit cost no more than a moment."""
     import time
@@ -404,6 +405,7 @@ def test_work_is_bounded(strict):
         assert time.monotonic() - started < 1 * strict.slow
 
 
+@pytest.mark.not_under("slowio", reason="moves 8 MB")
 def test_413_is_readable_while_still_sending(strict):
     """The client has sent megabytes already: the refusal must not be lost in a reset (FIN before RST)."""
     body = b"x" * (8 << 20)

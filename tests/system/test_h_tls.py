@@ -44,6 +44,7 @@ def test_listener(listener, ca, version):
     assert answer.body == b"".join(stream_events())
 
 
+@pytest.mark.not_under("slowio", reason="moves 12 MB")
 def test_listener_keep_alive_and_large(listener):
     body = chat(pad="x" * (2 << 20))
     with Raw(listener.port, tls=listener.tls) as c:
@@ -167,6 +168,7 @@ def test_verify_off_is_said_at_start(zoo):
     zoo.wait_log(lambda l: l.get("level") == "warn" and "self-signed-verify-off" in str(l) and "verif" in str(l).lower())
 
 
+@pytest.mark.not_under("slowio", reason="moves 8 MB")
 def test_upstream_stream_and_large_bodies(zoo):
     answer = ask(zoo, chat(stream=True), headers=[("x-route", "right")])
     assert answer.body == b"".join(stream_events())

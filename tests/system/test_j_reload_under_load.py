@@ -77,6 +77,7 @@ def load(port, total, at_once, path, out, enough):
     out.send((results, failed))
 
 
+@pytest.mark.not_under("slowio", reason="moves 10,000 requests")
 @pytest.mark.timeout(150)
 def test_ten_thousand_requests_while_policies_change():
     import json

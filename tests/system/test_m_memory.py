@@ -1,14 +1,9 @@
 """M: memory and descriptors stay flat."""
-import os
-
 import pytest
 
 from client import Raw, ask, chat, eventually, in_parallel, request
-from proxy import WRAPPER, Proxy
+from proxy import INSTRUMENTED, Proxy
 from upstream import Upstream, endless, stream_events
-
-instrumented = bool(WRAPPER) or any(s in os.environ.get("CLAW_BINARY", "") for s in ("asan", "tsan", "valgrind"))
-
 
 @pytest.fixture(scope="module")
 def flat():
@@ -44,7 +39,7 @@ def streams(p, n, model="flat"):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.skipif(instrumented, reason="the instrumentation's own memory would be measured")
+@pytest.mark.skipif(INSTRUMENTED, reason="the instrumentation's own memory would be measured")
 def test_memory_is_flat_over_2000_streams(flat):
     streams(flat, 1000)
     before = flat.rss()
@@ -52,8 +47,9 @@ def test_memory_is_flat_over_2000_streams(flat):
     assert flat.rss() - before <= 2 << 20, f"{(flat.rss() - before) >> 10} KB"
 
 
+@pytest.mark.not_under("slowio", reason="moves 120 MB")
 @pytest.mark.timeout(60)
-@pytest.mark.skipif(instrumented, reason="the instrumentation's own memory would be measured")
+@pytest.mark.skipif(INSTRUMENTED, reason="the instrumentation's own memory would be measured")
 def test_memory_is_flat_over_large_bodies(flat):
     def go():
         for _ in range(20):
@@ -66,7 +62,7 @@ def test_memory_is_flat_over_large_bodies(flat):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.skipif(instrumented, reason="the instrumentation's own memory would be measured")
+@pytest.mark.skipif(INSTRUMENTED, reason="the instrumentation's own memory would be measured")
 def test_memory_is_flat_over_reloads(flat):
     def go(n):
         generation = flat.generation()
@@ -130,7 +126,7 @@ def test_failures_leave_nothing(flat):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.skipif(instrumented, reason="the instrumentation's own memory would be measured")
+@pytest.mark.skipif(INSTRUMENTED, reason="the instrumentation's own memory would be measured")
 def test_memory_of_an_open_stream(flat):
     """200 streams held open: the promise is 12 KB each (1,000 in the bench); here with room for the allocator."""
     flat.up.on("open", endless)

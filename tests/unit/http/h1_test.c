@@ -804,6 +804,113 @@ static void finding_and_hop_by_hop(void **state)
     for (size_t i = 0; i < 7; i++) assert_int_equal(claw_head_hop(&h, &all[i]), hop[i]);
 }
 
+struct seen { struct claw_h1 p; char text[200]; size_t n, fields, hops; };
+
+static int count_hops(struct claw_h1 *p, struct claw_head *h)
+{
+    struct seen *s = p->arg;
+    s->fields = h->n;
+    for (size_t i = 0; i < h->n; i++) s->hops += claw_head_hop(h, &h->headers[i]);
+    return 0;
+}
+
+static int note_body(struct claw_h1 *p, const char *data, size_t n)
+{
+    struct seen *s = p->arg;
+    assert_true(s->n + n + 1 < sizeof s->text);
+    memcpy(s->text + s->n, data, n);
+    s->n += n;
+    s->text[s->n++] = '|';
+    return 0;
+}
+
+static int note_done(struct claw_h1 *p) { return 0; }
+
+static void see(struct seen *s, enum claw_h1_kind kind, struct claw_str in, int code)
+{
+    static const struct claw_h1_events on = {count_hops, note_body, note_done};
+    struct claw_arena arena;
+    size_t used;
+    memset(s, 0, sizeof *s);
+    claw_arena_init(&arena, NULL, 0, 1 << 20);
+    claw_h1_init(&s->p, kind, &claw_h1_defaults, &on, s);
+    claw_h1_begin(&s->p, &arena, false);
+    char *copy = malloc(in.len);
+    assert_non_null(copy);
+    memcpy(copy, in.ptr, in.len);
+    assert_int_equal(claw_h1_feed(&s->p, copy, in.len, &used), code);
+    free(copy);
+    claw_arena_reset(&arena);
+}
+
+/* What a head that was read notes about its Connection must not change the answer. */
+static void hop_by_hop_in_heads_read(void **state)
+{
+    static const struct { struct claw_str in; size_t hops; } rows[] = {
+        {S(GET H "X-A: 1\r\n\r\n"), 0},
+        {S(GET H "Connection: keep-alive\r\nKeep-Alive: 5\r\nClose: x\r\nX-A: 1\r\n\r\n"), 2},
+        {S(GET H "Connection: CLOSE\r\ncLose: x\r\nOther: y\r\n\r\n"), 2},
+        {S(GET H "Connection: close, X-a\r\nx-A: 1\r\n\r\n"), 2},
+        {S(GET H "x-a: 1\r\nConnection: x-a\r\nConnection: close\r\n\r\n"), 3},
+        {S(GET H "x-a: 1\r\nConnection: close\r\nConnection: keep-alive ,x-a\r\n\r\n"), 3},
+        {S(GET H "TE: trailers\r\nTrailer: x\r\nUpgrade: h2c\r\nProxy-Connection: close\r\n\r\n"), 4},
+    };
+    struct seen s;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        see(&s, CLAW_H1_REQUEST, rows[i].in, 0);
+        assert_int_equal(s.hops, rows[i].hops);
+    }
+}
+
+/* Heads are cut some lines at a time: around that number, with names and values of all lengths. */
+static void heads_of_many_lines(void **state)
+{
+    for (unsigned fields = 0; fields <= 99; fields++) {
+        struct claw_buf in;
+        struct run whole, part;
+        claw_buf_init(&in, 0);
+        assert_int_equal(claw_buf_add_z(&in, GET H), 0);
+        for (unsigned i = 0; i < fields; i++)
+            assert_int_equal(claw_buf_add_fmt(&in, "%.*s:%s%.*s%s\r\n", 1 + (int)(i % 40),
+                                              "n-123456789-123456789-123456789-123456789", i % 3 ? "\t \t" + i % 3 : "",
+                                              (int)((i + fields) % 37), "v 123456789:123456789\t123456789 123456789",
+                                              i % 2 ? " \t" : ""), 0);
+        assert_int_equal(claw_buf_add_z(&in, "\r\n"), 0);
+        run_begin(&whole, CLAW_H1_REQUEST, NULL, false);
+        run_begin(&part, CLAW_H1_REQUEST, NULL, false);
+        run_all(&whole, claw_buf_str(&in), claw_buf_size(&in), 1);
+        run_all(&part, claw_buf_str(&in), 1, 7);
+        assert_int_equal(whole.code, 0);
+        assert_int_equal(whole.dones, 1);
+        assert_int_equal(whole.p.head->n, fields + 1);
+        assert_same(&whole, &part, claw_buf_str(&in));
+        run_end(&whole);
+        run_end(&part);
+        claw_buf_fini(&in);
+    }
+}
+
+/* Data goes up in the order of the bytes, also what is followed by framing that is refused. */
+static void chunks_in_one_feed(void **state)
+{
+    static const struct { struct claw_str in; int code; const char *want; } rows[] = {
+        {S(TE "1\r\na\r\n2\r\nbc\r\n03;x\r\ndef\r\n0\r\nT: t\r\n\r\n"), 0, "a|bc|def|"},
+        {S(TE "1\r\na\r\n2\r\nb"), 0, "a|b|"},
+        {S(TE "1\r\naX\n"), CLAW_EBAD_REQUEST, "a|"},
+        {S(TE "1\r\na\n\n"), CLAW_EBAD_REQUEST, "a|"},
+        {S(TE "1\r\na\r\nz"), CLAW_EBAD_REQUEST, "a|"},
+        {S(TE "1\r\na\r\n1\nb"), CLAW_EBAD_REQUEST, "a|"},
+        {S(TE "1\r\na\r\n8000000000000000\r\nb"), CLAW_EBAD_REQUEST, "a|"},
+        {S(TE "1\r\na\r\n7fffffffffffffff\r\nb"), CLAW_EBODY_TOO_LARGE, "a|"},
+        {S(TE "1\n"), CLAW_EBAD_REQUEST, ""},
+    };
+    struct seen s;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        see(&s, CLAW_H1_REQUEST, rows[i].in, rows[i].code);
+        assert_string_equal(s.text, rows[i].want);
+    }
+}
+
 static void what_may_be_written(void **state)
 {
     char line[20];
@@ -850,6 +957,9 @@ int main(void)
         cmocka_unit_test(callbacks_may_free_the_owner),
         cmocka_unit_test(header_ids),
         cmocka_unit_test(finding_and_hop_by_hop),
+        cmocka_unit_test(hop_by_hop_in_heads_read),
+        cmocka_unit_test(heads_of_many_lines),
+        cmocka_unit_test(chunks_in_one_feed),
         cmocka_unit_test(what_may_be_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

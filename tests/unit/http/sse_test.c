@@ -270,6 +270,35 @@ static void a_callback_stops_the_feed(void **state)
     }
 }
 
+/* Lines are looked through in blocks: a line end at every place of events of every length. */
+static void line_ends_at_every_place(void **state)
+{
+    static const char *const ends[] = {"\n", "\r", "\r\n"};
+    for (size_t n = 0; n < 150; n++) {
+        for (size_t way = 0; way < 9; way++) {
+            char in[400];
+            struct seen s;
+            const char *one = ends[way % 3], *two = ends[way / 3];
+            int len = snprintf(in, sizeof in, "data:%0*d%s%sid:\t%s%s", (int)n + 1, 7, one, way == 3 ? "\t" : two,
+                               one, two);
+            seen_init(&s, 1000);
+            char *copy = malloc((size_t)len);
+            assert_non_null(copy);
+            memcpy(copy, in, (size_t)len);
+            assert_int_equal(feed(&s, copy, (size_t)len), 0);
+            free(copy);
+            struct seen each;
+            seen_init(&each, 1000);
+            for (int i = 0; i < len; i++) assert_int_equal(feed(&each, in + i, 1), 0);
+            assert_true(claw_str_eq(claw_buf_str(&s.events), claw_buf_str(&each.events)));
+            assert_whole(&s, (struct claw_str){in, (size_t)len});
+            assert_whole(&each, (struct claw_str){in, (size_t)len});
+            seen_fini(&s);
+            seen_fini(&each);
+        }
+    }
+}
+
 static int free_owner(void *arg, const struct claw_sse_event *ev)
 {
     struct claw_sse *s = arg;
@@ -350,6 +379,7 @@ int main(void)
         cmocka_unit_test(whole_events_are_slices),
         cmocka_unit_test(oversized_events_pass_raw),
         cmocka_unit_test(oversized_events_end_a_strict_feed),
+        cmocka_unit_test(line_ends_at_every_place),
         cmocka_unit_test(a_callback_stops_the_feed),
         cmocka_unit_test(a_callback_may_free_the_framer),
         cmocka_unit_test(parsing_takes_slices_where_it_can),

@@ -1,0 +1,961 @@
+/* pipeline: the table of steps, what each decision leads to, and that a request ends once whatever happens. */
+#include "scene.h"
+
+/* ---- the table -------------------------------------------------------------------------------------------------------------- */
+
+static void the_table_is_legal(void **state)
+{
+    for (int s = 0; s < CLAW_STEP_COUNT; s++) {
+        const struct claw_step_row *row = claw_step_row((enum claw_step)s);
+        assert_non_null(row->name);
+        assert_true(row->next < 1u << CLAW_STEP_COUNT);
+        /* Back only to try again; and whatever is before the account leads there. */
+        unsigned backward = row->next & ((1u << (s + 1)) - 1);
+        assert_int_equal(backward, s == CLAW_STEP_RETRY ? 1u << CLAW_STEP_TRANSFORM : 0);
+        if (s < CLAW_STEP_ACCOUNT) assert_true(row->next & 1u << CLAW_STEP_ACCOUNT);
+        if (s >= CLAW_STEP_COMMIT) assert_false(row->next & (1u << CLAW_STEP_RETRY | 1u << CLAW_STEP_TRANSFORM));
+        if (row->may_wait) assert_true(row->hook || s == CLAW_STEP_UPSTREAM);
+    }
+    assert_int_equal(claw_step_row(CLAW_STEP_RELEASE)->next, 0);
+    assert_int_equal(claw_step_row(CLAW_STEP_ACCOUNT)->next, 1u << CLAW_STEP_LOG);
+    assert_false(claw_step_row(CLAW_STEP_STREAM)->may_wait);
+}
+
+/* ---- decisions -------------------------------------------------------------------------------------------------------------- */
+
+static void an_answer_comes_through(void **state)
+{
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    assert_has(u, "POST /v1/chat/completions HTTP/1.1\r\n");
+    assert_true(peer_ends(u, CHAT_BODY));
+    answer(u, "200 OK", JSON "X-Theirs: 1\r\nSet-Cookie: a=b\r\nX-OpenClaw-Route: forged\r\n", "{\"ok\":true}");
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 200 OK\r\n");
+    assert_has(&c, "X-Theirs: 1\r\n");
+    assert_has(&c, "x-openclaw-route: r1\r\nx-openclaw-upstream: u0\r\nx-openclaw-model: m\r\nx-openclaw-attempts: 1\r\n");
+    assert_false(peer_has(&c, "a=b") || peer_has(&c, "forged"));
+    assert_body(&c, "{\"ok\":true}");
+    finish_request(1);
+    assert_int_equal(fake.status, 200);
+    assert_int_equal(fake.error, 0);
+    assert_int_equal(fake.bytes_in, strlen(CHAT_BODY));
+    assert_int_equal(fake.bytes_out, 11);
+    assert_int_equal(fake.calls[ADMIT] + fake.calls[REQUEST] + fake.calls[RETRY] + fake.calls[RESPONSE] + fake.calls[EVENT], 0);
+    assert_int_equal(fake.calls[FINISH], 1);
+    assert_int_equal(claw_pool_idle(ctx.pool), 1);
+    peer_fini(&c, &loop);
+}
+
+static void admit_denies(void **state)
+{
+    struct peer c;
+    fake.admits = true;
+    fake.deny = 401;
+    ask(&c);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 401 Unauthorized\r\n");
+    assert_body(&c, "{\"error\":{\"message\":\"You may not \\\"pass\\\".\",\"type\":\"authentication_error\",\"param\":null,\"code\":\"no_way\"}}");
+    finish_request(1);
+    fake.deny = 403;
+    claw_buf_clear(&c.in);
+    post(&c, CHAT_BODY); /* the connection goes on */
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "\"type\":\"permission_error\"");
+    finish_request(2);
+    assert_int_equal(fake.calls[ROUTE], 0);
+    assert_int_equal(fake.error, CLAW_EDENIED);
+    assert_int_equal(fake.status, 403);
+    assert_int_equal(fake.attempts, 0);
+    peer_fini(&c, &loop);
+}
+
+static void route_answers(void **state)
+{
+    struct peer c;
+    fake.answer = CLAW_STR("{\"mine\":1}");
+    ask(&c);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 202 Accepted\r\n");
+    assert_body(&c, "{\"mine\":1}");
+    finish_request(1);
+    assert_int_equal(fake.status, 202);
+    peer_fini(&c, &loop);
+}
+
+static void route_refuses(void **state)
+{
+    struct peer c;
+    fake.route_error = CLAW_ENO_ROUTE;
+    ask(&c);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 404 Not Found\r\n");
+    assert_has(&c, "\"no route matches the request\"");
+    finish_request(1);
+    fake.route_error = 0;
+    fake.candidates = 0;
+    claw_buf_clear(&c.in);
+    post(&c, CHAT_BODY);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 503 Service Unavailable\r\n");
+    assert_has(&c, "No upstream available");
+    finish_request(2);
+    assert_int_equal(fake.error, CLAW_ENO_UPSTREAM);
+    peer_fini(&c, &loop);
+}
+
+static void bodies_are_checked_first(void **state)
+{
+    static const struct { const char *body, *says; } rows[] = {
+        {"{\"model\":", "at line 1, column"}, {"[]", "must be a JSON object"}, {"", "not valid JSON"},
+        {"{\"model\":1}", "must be a string"}, {"{\"stream\":\"yes\"}", "must be a boolean"}, {"{\"model\":\"\xff\"}", "not valid JSON"},
+    };
+    struct peer c;
+    peer_dial(&c, &loop, claw_server_port(&server));
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        claw_buf_clear(&c.in);
+        post(&c, rows[i].body);
+        UNTIL(&loop, whole(&c));
+        assert_has(&c, "HTTP/1.1 400 ");
+        assert_has(&c, rows[i].says);
+        finish_request(i + 1);
+    }
+    static const char *const paths[] = {"/a/../b", "/..", "/a/%2e%2E/b", "/./a", "/.%2e/"};
+    for (unsigned i = 0; i < sizeof paths / sizeof *paths; i++) {
+        char text[128];
+        claw_buf_clear(&c.in);
+        peer_send(&c, text, (size_t)snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", paths[i]));
+        UNTIL(&loop, whole(&c));
+        assert_has(&c, "HTTP/1.1 400 ");
+    }
+    assert_int_equal(fake.calls[ROUTE], 0);
+    finish_request(11);
+    peer_fini(&c, &loop);
+}
+
+static void hooks_make_the_request(void **state)
+{
+    struct peer c;
+    fake.mask = CLAW_MASK_REQUEST;
+    fake.out_body = CLAW_STR("{\"model\":\"other\"}");
+    fake.header = CLAW_STR("yes");
+    ask(&c);
+    struct peer *u = asked(0);
+    assert_has(u, "x-made: yes\r\n");
+    assert_true(peer_ends(u, "content-length: 17\r\n\r\n{\"model\":\"other\"}"));
+    answer(u, "503 Busy", "", "");
+    u = asked(1); /* made anew for the next */
+    assert_false(peer_has(u, "x-made"));
+    answer(u, "200 OK", JSON, "{}");
+    UNTIL(&loop, whole(&c));
+    finish_request(1);
+    assert_int_equal(fake.calls[REQUEST], 2);
+    peer_fini(&c, &loop);
+}
+
+static void the_model_is_replaced_in_its_place(void **state)
+{
+    struct peer c;
+    fake.model = CLAW_STR("we\"ird\r\nx-evil: 1");
+    ask(&c);
+    struct peer *u = asked(0);
+    assert_true(peer_ends(u, "{\"model\":\"we\\\"ird\\r\\nx-evil: 1\",\"messages\":[]}"));
+    answer(u, "200 OK", JSON, "{}");
+    UNTIL(&loop, whole(&c));
+    assert_false(peer_has(&c, "x-evil")); /* no field value: left out of the answer's head */
+    assert_false(peer_has(&c, "x-openclaw-model"));
+    finish_request(1);
+    peer_fini(&c, &loop);
+}
+
+static void a_model_too_long_for_a_field(void **state)
+{
+    struct peer c;
+    char *body = malloc(200000 + 64);
+    memcpy(body, "{\"model\":\"", 10);
+    memset(body + 10, 'm', 200000);
+    strcpy(body + 200010, "\"}");
+    peer_dial(&c, &loop, claw_server_port(&server));
+    post(&c, body);
+    struct peer *u = asked(0);
+    answer(u, "200 OK", JSON, "{}");
+    UNTIL(&loop, whole(&c));
+    assert_false(peer_has(&c, "x-openclaw-model"));
+    finish_request(1);
+    char *line = scene_log();
+    assert_non_null(strstr(line, "\"model\":\"mmmm")); /* and it does not cost the log its line */
+    assert_true(strlen(line) < 4000);
+    free(line);
+    free(body);
+    peer_fini(&c, &loop);
+}
+
+/* ---- policies that fail ------------------------------------------------------------------------------------------------------- */
+
+static void a_failing_policy_fails_its_request(void **state)
+{
+    static const enum op ops[] = {ADMIT, ROUTE, REQUEST, RETRY, RESPONSE, EVENT};
+    for (unsigned i = 0; i < sizeof ops / sizeof *ops; i++) {
+        for (int rc = 0; rc < 2; rc++) {
+            struct peer c;
+            unsigned n = fake.released;
+            memset(fake.rc, 0, sizeof fake.rc);
+            fake.rc[ops[i]] = rc ? CLAW_EREQ_MEM : CLAW_EPOLICY;
+            fake.admits = true;
+            fake.mask = CLAW_MASK_REQUEST | CLAW_MASK_RESPONSE | CLAW_MASK_EVENT;
+            up[0].used = up[0].n;
+            ask(&c);
+            if (ops[i] >= RETRY) {
+                struct peer *u;
+                if (claw_pool_idle(ctx.pool) == 0) {
+                    u = asked(0);
+                } else {
+                    u = up[0].taken[up[0].n - 1];
+                    claw_buf_clear(&u->in);
+                    UNTIL(&loop, whole(u));
+                }
+                if (ops[i] == RETRY) answer(u, "500 Oh", "", "");
+                if (ops[i] == RESPONSE) answer(u, "200 OK", JSON, "{}");
+                if (ops[i] == EVENT) answer(u, "200 OK", EVENTS, "data: 1\n\ndata: 2\n\n");
+            }
+            UNTIL(&loop, whole(&c));
+            assert_has(&c, rc ? "HTTP/1.1 413 " : "HTTP/1.1 500 ");
+            assert_has(&c, rc ? "\"code\":\"request_memory\"" : "\"code\":\"policy_error\"");
+            assert_false(peer_has(&c, "bad")); /* what went wrong is the log's */
+            finish_request(n + 1);
+            assert_int_equal(fake.error, fake.rc[ops[i]]);
+            assert_false(fake.had_client);
+            char *line = scene_log();
+            if (!rc) assert_non_null(strstr(line, "a \\\"bad\\\" day"));
+            free(line);
+            peer_fini(&c, &loop);
+        }
+    }
+    assert_int_equal(fake.calls[FINISH], 12);
+}
+
+static void a_failing_finish_changes_nothing(void **state)
+{
+    struct peer c;
+    fake.rc[FINISH] = CLAW_EPOLICY;
+    ask(&c);
+    answer(asked(0), "200 OK", JSON, "{}");
+    UNTIL(&loop, whole(&c));
+    finish_request(1);
+    assert_int_equal(fake.status, 200);
+    assert_int_equal(fake.calls[FINISH], 1);
+    peer_fini(&c, &loop);
+}
+
+/* ---- hooks that wait ------------------------------------------------------------------------------------------------------------ */
+
+static void wait_then_go_on(unsigned calls)
+{
+    UNTIL(&loop, fake.waiting != NULL);
+    settle();
+    struct claw_req *r = fake.waiting;
+    fake.waiting = NULL;
+    assert_int_equal(fake.released, 0);
+    assert_ptr_equal(r->waiting, &fake); /* the op finds there what it waited on */
+    claw_pipeline_resume(r);
+    (void)calls;
+}
+
+static void hooks_may_wait(void **state)
+{
+    static const enum op ops[] = {ADMIT, ROUTE, REQUEST, RETRY, RESPONSE};
+    struct peer c;
+    fake.admits = true;
+    fake.mask = CLAW_MASK_REQUEST | CLAW_MASK_RESPONSE;
+    fake.header = CLAW_STR("before the wait");
+    fake.response = CLAW_STR("{\"changed\":true}");
+    for (unsigned i = 0; i < sizeof ops / sizeof *ops; i++) fake.waits[ops[i]] = 2;
+    ask(&c);
+    for (int i = 0; i < 6; i++) wait_then_go_on(0);
+    struct peer *u = asked(0);
+    assert_has(u, "x-made: before the wait\r\n"); /* what was set before the wait is not lost */
+    answer(u, "503 Busy", JSON, "{\"error\":1}");
+    for (int i = 0; i < 2; i++) wait_then_go_on(0);
+    u = asked(1);
+    answer(u, "200 OK", JSON, "{\"was\":1}");
+    for (int i = 0; i < 2; i++) wait_then_go_on(0);
+    UNTIL(&loop, whole(&c));
+    assert_body(&c, "{\"changed\":true}");
+    finish_request(1);
+    for (unsigned i = 0; i < sizeof ops / sizeof *ops; i++) assert_int_equal(fake.calls[ops[i]], ops[i] == REQUEST ? 4 : 3);
+    assert_int_equal(fake.cancels, 0);
+    assert_seen("{\"was\":1}");
+    assert_failures("http_503");
+    peer_fini(&c, &loop);
+}
+
+/* Bring a request to where `op` waits. */
+static void ask_until_it_waits(struct peer *c, enum op op)
+{
+    fake.admits = true;
+    fake.mask = CLAW_MASK_REQUEST | CLAW_MASK_RESPONSE;
+    memset(fake.waits, 0, sizeof fake.waits);
+    fake.waits[op] = 1;
+    fake.waiting = NULL;
+    up[0].used = up[0].n;
+    ask(c);
+    if (op == RETRY || op == RESPONSE) {
+        struct peer *u;
+        if (claw_pool_idle(ctx.pool)) {
+            u = up[0].taken[up[0].n - 1];
+            claw_buf_clear(&u->in);
+            UNTIL(&loop, whole(u));
+        } else {
+            u = asked(0);
+        }
+        answer(u, op == RETRY ? "500 Oh" : "200 OK", JSON, "{}");
+    }
+    UNTIL(&loop, fake.waiting != NULL);
+}
+
+static void clients_leave_while_hooks_wait(void **state)
+{
+    static const enum op ops[] = {ADMIT, ROUTE, REQUEST, RETRY, RESPONSE};
+    for (unsigned i = 0; i < sizeof ops / sizeof *ops; i++) {
+        struct peer c;
+        ask_until_it_waits(&c, ops[i]);
+        peer_fini(&c, &loop);
+        finish_request(i + 1);
+        assert_int_equal(fake.cancels, i + 1);
+        assert_int_equal(fake.error, CLAW_ECLIENT_GONE);
+        assert_int_equal(fake.status, 499);
+    }
+}
+
+static void the_deadline_comes_while_hooks_wait(void **state)
+{
+    static const enum op ops[] = {ADMIT, ROUTE, REQUEST, RETRY, RESPONSE};
+    for (unsigned i = 0; i < sizeof ops / sizeof *ops; i++) {
+        struct peer c;
+        ask_until_it_waits(&c, ops[i]);
+        claw_loop_advance(&loop, DEADLINE_MS + 100);
+        UNTIL(&loop, whole(&c));
+        assert_has(&c, "HTTP/1.1 504 ");
+        finish_request(i + 1);
+        assert_int_equal(fake.cancels, i + 1);
+        assert_int_equal(fake.error, CLAW_EDEADLINE);
+        peer_fini(&c, &loop);
+    }
+}
+
+/* ---- failing over ------------------------------------------------------------------------------------------------------------------ */
+
+static void the_second_answers(struct peer *c, const char *failures)
+{
+    struct peer *u = asked(1);
+    assert_true(peer_ends(u, CHAT_BODY)); /* the same request */
+    answer(u, "200 OK", JSON, "{\"from\":1}");
+    UNTIL(&loop, whole(c));
+    assert_has(c, "HTTP/1.1 200 OK\r\n");
+    assert_has(c, "x-openclaw-upstream: u1\r\n");
+    assert_has(c, "x-openclaw-attempts: 2\r\n");
+    assert_body(c, "{\"from\":1}");
+    finish_request(1);
+    assert_failures(failures);
+    assert_int_equal(fake.attempts, 2);
+    peer_fini(c, &loop);
+}
+
+static void refused(void **state)
+{
+    struct peer c;
+    ask(&c);
+    the_second_answers(&c, "connect");
+}
+
+static void reset_at_the_head(void **state)
+{
+    struct peer c;
+    ask(&c);
+    reset(asked(0));
+    the_second_answers(&c, "eof");
+}
+
+static void closed_in_the_head(void **state)
+{
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 200 O");
+    claw_stream_shutdown(&u->stream);
+    the_second_answers(&c, "eof");
+}
+
+static void half_a_small_answer(void **state)
+{
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 200 OK\r\n" JSON "Content-Length: 100\r\n\r\n{\"half\":");
+    settle();
+    reset(u);
+    the_second_answers(&c, "eof");
+}
+
+static void a_head_and_no_body(void **state)
+{
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n"); /* nothing was sent on yet */
+    settle();
+    reset(u);
+    the_second_answers(&c, "eof");
+}
+
+static void a_stream_without_events(void **state)
+{
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 200 OK\r\n" EVENTS CHUNKED);
+    chunk(u, ": hold on\n\n");
+    chunk(u, "data: {\"half");
+    settle();
+    reset(u);
+    the_second_answers(&c, "eof");
+}
+
+static void a_timeout(void **state)
+{
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 102 Processing\r\n\r\n"); /* does not extend it */
+    settle();
+    claw_loop_advance(&loop, FIRST_BYTE_MS + 20);
+    UNTIL(&loop, u->ended);
+    the_second_answers(&c, "timeout_first_byte");
+}
+
+static void an_error_at_a_streams_head(void **state)
+{
+    static const char *const events[] = {
+        "event: error\ndata: {\"type\":\"error\"}\n\n", "data: {\"error\":{\"message\":\"overloaded\"}}\n\n", "data: {\"error\":\"no\"}\n\n",
+        ": first a comment\n\ndata:{ \"id\":1,\ndata: \"error\":{}}\n\n",
+    };
+    for (unsigned i = 0; i < sizeof events / sizeof *events; i++) {
+        if (i) {
+            scene_close(NULL);
+            scene_open(NULL);
+            upstream_listen(&up[0]);
+            upstream_listen(&up[1]);
+        }
+        struct peer c;
+        ask(&c);
+        struct peer *u = asked(0);
+        peer_say(u, "HTTP/1.1 200 OK\r\n" EVENTS CHUNKED);
+        chunk(u, events[i]);
+        the_second_answers(&c, "stream_error");
+        assert_true(fake.failed_body.len > 0);
+    }
+}
+
+static void an_error_status(void **state)
+{
+    struct peer c;
+    ask(&c);
+    answer(asked(0), "503 Busy", JSON "Retry-After: 7\r\n", "{\"error\":\"busy\"}");
+    the_second_answers(&c, "http_503");
+    assert_int_equal(fake.retry_after, 7000);
+    assert_int_equal(fake.failed_body.len, 16);
+    assert_int_equal(claw_pool_idle(ctx.pool), 2); /* both are well */
+}
+
+static void a_huge_error_body(void **state)
+{
+    struct peer c;
+    char *big = malloc(300001);
+    memset(big, 'e', 300000);
+    big[300000] = 0;
+    ask(&c);
+    struct peer *u = asked(0);
+    answer(u, "500 Oh", "", big);
+    the_second_answers(&c, "http_500");
+    UNTIL(&loop, u->ended || u->end_code); /* the rest of it is not waited for */
+    assert_int_equal(fake.failed_body.len, 4096);
+    free(big);
+}
+
+static void garbage_is_final(void **state)
+{
+    struct peer c;
+    ask(&c);
+    peer_say(asked(0), "SSH-2.0-OpenSSH\r\n\r\n");
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 502 Bad Gateway\r\n");
+    assert_has(&c, "\"code\":\"bad_response\"");
+    finish_request(1);
+    assert_failures("bad_response");
+    peer_fini(&c, &loop);
+}
+
+static void the_last_error_status_is_the_answer(void **state)
+{
+    struct peer c;
+    claw_log_secret(CLAW_STR("sk-scene-0123456789"));
+    ask(&c);
+    answer(asked(0), "500 Oh", "", "first");
+    struct peer *u = asked(1);
+    answer(u, "429 Slow down", JSON "Retry-After: 3\r\n", "{\"error\":\"sk-scene-0123456789 has had enough\"}");
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 429 Too Many Requests\r\n");
+    assert_has(&c, "Retry-After: 3\r\n");
+    assert_body(&c, "{\"error\":\"*** has had enough\"}");
+    finish_request(1);
+    assert_failures("http_500 http_429");
+    assert_int_equal(fake.status, 429);
+    assert_int_equal(fake.error, 0);
+    peer_fini(&c, &loop);
+}
+
+static void a_huge_error_body_is_the_answer(void **state)
+{
+    struct peer c;
+    char *big = malloc(300001);
+    memset(big, 'e', 300000);
+    memcpy(big, "sk-scene-0123456789", 19);
+    big[300000] = 0;
+    claw_log_secret(CLAW_STR("sk-scene-0123456789"));
+    fake.candidates = 1;
+    ask(&c);
+    answer(asked(0), "500 Oh", "", big);
+    UNTIL(&loop, peer_ends(&c, "\r\n0\r\n\r\n"));
+    bool ended;
+    char *body = body_of(&c, &ended);
+    assert_true(ended);
+    assert_int_equal(strlen(body), 300000 - 16);
+    assert_memory_equal(body, "***eee", 6);
+    finish_request(1);
+    assert_int_equal(fake.status, 500);
+    free(body);
+    free(big);
+    peer_fini(&c, &loop);
+}
+
+static void an_error_event_is_the_answer(void **state)
+{
+    struct peer c;
+    claw_log_secret(CLAW_STR("sk-scene-0123456789"));
+    fake.candidates = 1;
+    ask(&c);
+    answer(asked(0), "200 OK", EVENTS, "data: {\"error\":{\"message\":\"wrong key sk-scene-0123456789\"}}\n\n");
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 502 ");
+    assert_has(&c, "\"message\":\"wrong key ***\"");
+    finish_request(1);
+    assert_int_equal(fake.error, CLAW_ESTREAM_ERROR);
+    peer_fini(&c, &loop);
+}
+
+static void all_refused(void **state)
+{
+    struct peer c;
+    ask(&c);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 502 ");
+    assert_has(&c, "The upstream \\\"u1\\\" failed: could not connect to the upstream (2 attempts).");
+    finish_request(1);
+    assert_failures("connect connect");
+    peer_fini(&c, &loop);
+}
+
+static void tries_are_bounded(void **state)
+{
+    struct peer c;
+    fake.always_same = true; /* a policy that never gives up */
+    ask(&c);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 502 ");
+    finish_request(1);
+    assert_int_equal(fake.attempts, 32);
+    peer_fini(&c, &loop);
+}
+
+static void backoff(void **state)
+{
+    struct peer c;
+    fake.after_ms = 1500;
+    ask(&c);
+    answer(asked(0), "500 Oh", "", "");
+    UNTIL(&loop, fake.calls[RETRY] == 1);
+    settle();
+    assert_int_equal(up[1].n, 0);
+    claw_loop_advance(&loop, 1400);
+    settle();
+    assert_int_equal(up[1].n, 0);
+    claw_loop_advance(&loop, 200);
+    the_second_answers(&c, "http_500");
+}
+
+static void the_deadline_ends_a_backoff(void **state)
+{
+    struct peer c;
+    fake.after_ms = DEADLINE_MS * 2;
+    ask(&c);
+    answer(asked(0), "500 Oh", "", "");
+    UNTIL(&loop, fake.calls[RETRY] == 1);
+    settle();
+    claw_loop_advance(&loop, DEADLINE_MS + 100);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 504 ");
+    finish_request(1);
+    claw_loop_advance(&loop, DEADLINE_MS * 2);
+    settle();
+    assert_int_equal(up[1].n, 0);
+    peer_fini(&c, &loop);
+}
+
+/* ---- clients that leave -------------------------------------------------------------------------------------------------------------- */
+
+/* The upstream's connection goes in the very turn that sees the client's end. */
+static void leave(struct peer *c, struct peer *u)
+{
+    claw_stream_close(&c->stream);
+    UNTIL(&loop, fake.released == 1);
+    assert_false(fake.had_client);
+    assert_int_equal(fake.error, CLAW_ECLIENT_GONE);
+    if (u) UNTIL(&loop, u->ended);
+    peer_fini(c, &loop);
+    settle();
+    assert_int_equal(fake.calls[FINISH], 1);
+    assert_int_equal(up[1].n, 0);
+    assert_int_equal(claw_pool_idle(ctx.pool), 0);
+}
+
+static void leaves_in_its_head(void **state)
+{
+    struct peer c;
+    peer_dial(&c, &loop, claw_server_port(&server));
+    peer_say(&c, "POST /v1/chat/completions HTTP/1.1\r\nHo");
+    UNTIL(&loop, ctx.requests_n == 1);
+    leave(&c, NULL);
+    char *line = scene_log();
+    assert_non_null(strstr(line, "\"error\":\"client_gone\""));
+    free(line);
+}
+
+static void leaves_in_its_body(void **state)
+{
+    struct peer c;
+    peer_dial(&c, &loop, claw_server_port(&server));
+    peer_say(&c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
+    UNTIL(&loop, ctx.requests_n == 1);
+    leave(&c, NULL);
+}
+
+static void leaves_while_connecting(void **state)
+{
+    struct peer c;
+    ask(&c);
+    UNTIL(&loop, ctx.requests && ctx.requests->step == CLAW_STEP_UPSTREAM);
+    leave(&c, NULL);
+}
+
+static void leaves_before_the_head(void **state)
+{
+    struct peer c;
+    ask(&c);
+    leave(&c, asked(0));
+}
+
+static void leaves_in_a_held_answer(void **state)
+{
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 200 OK\r\n" JSON "Content-Length: 100\r\n\r\n{\"half\":");
+    settle();
+    leave(&c, u);
+}
+
+static void leaves_in_an_error(void **state)
+{
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 500 Oh\r\nContent-Length: 100\r\n\r\noh");
+    settle();
+    leave(&c, u);
+}
+
+static void leaves_in_a_stream(void **state)
+{
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 200 OK\r\n" EVENTS CHUNKED);
+    chunk(u, "data: 1\n\n");
+    UNTIL(&loop, peer_has(&c, "data: 1"));
+    leave(&c, u);
+}
+
+static void leaves_in_a_backoff(void **state)
+{
+    struct peer c;
+    fake.after_ms = 1500;
+    ask(&c);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 500 Oh\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    UNTIL(&loop, fake.calls[RETRY] == 1);
+    leave(&c, u);
+    claw_loop_advance(&loop, 5000);
+    settle();
+}
+
+/* ---- connections -------------------------------------------------------------------------------------------------------------------------- */
+
+static void requests_in_a_row(void **state)
+{
+    struct peer c;
+    fake.candidates = 1;
+    peer_dial(&c, &loop, claw_server_port(&server));
+    for (int i = 0; i < 3; i++) post(&c, CHAT_BODY); /* pipelined */
+    struct peer *u = asked(0);
+    for (int i = 0; i < 3; i++) {
+        UNTIL(&loop, whole(u));
+        settle();
+        assert_int_equal(ctx.requests_n, 1); /* one at a time, in order */
+        claw_buf_clear(&u->in);
+        char body[32];
+        snprintf(body, sizeof body, "{\"n\":%d}", i);
+        claw_buf_clear(&c.in);
+        answer(u, "200 OK", JSON, body);
+        UNTIL(&loop, whole(&c));
+        assert_body(&c, body);
+    }
+    finish_request(3);
+    assert_int_equal(up[0].n, 1); /* one kept connection */
+    peer_fini(&c, &loop);
+}
+
+static void continues(void **state)
+{
+    struct peer c;
+    peer_dial(&c, &loop, claw_server_port(&server));
+    peer_say(&c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 27\r\n\r\n");
+    UNTIL(&loop, peer_has(&c, "HTTP/1.1 100 Continue\r\n\r\n"));
+    claw_buf_clear(&c.in);
+    peer_say(&c, "{\"model\":\"m\",\"messages\":[]}");
+    struct peer *u = asked(0);
+    assert_false(peer_has(u, "100-continue"));
+    answer(u, "200 OK", JSON, "{}");
+    UNTIL(&loop, whole(&c));
+    finish_request(1);
+    peer_fini(&c, &loop);
+}
+
+static void bodies_too_large(void **state)
+{
+    struct peer c;
+    char *big = malloc((2 << 20) + 1);
+    memset(big, ' ', 2 << 20);
+    big[2 << 20] = 0;
+    peer_dial(&c, &loop, claw_server_port(&server));
+    post(&c, big);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 413 ");
+    finish_request(1);
+    peer_fini(&c, &loop);
+    peer_dial(&c, &loop, claw_server_port(&server));
+    peer_say(&c, "POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n");
+    peer_send(&c, big, 2 << 20);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 413 ");
+    finish_request(2);
+    peer_fini(&c, &loop);
+    free(big);
+}
+
+static void large_bodies_are_read_into_place(void **state)
+{
+    struct peer c;
+    size_t n = 1000000;
+    char *big = malloc(n + 1);
+    memset(big, 'x', n);
+    memcpy(big, "{\"model\":\"m\",\"messages\":\"", 25);
+    memcpy(big + n - 2, "\"}", 3);
+    peer_dial(&c, &loop, claw_server_port(&server));
+    post(&c, big);
+    struct peer *u = asked(0);
+    struct claw_str got = claw_buf_str(&u->in);
+    assert_memory_equal(got.ptr + got.len - n, big, n);
+    answer(u, "200 OK", JSON, "{}");
+    UNTIL(&loop, whole(&c));
+    finish_request(1);
+    free(big);
+    peer_fini(&c, &loop);
+}
+
+static void a_stale_connection_is_replaced_once(void **state)
+{
+    struct peer c;
+    fake.candidates = 1;
+    ask(&c);
+    struct peer *u = asked(0);
+    answer(u, "200 OK", JSON, "{}");
+    UNTIL(&loop, whole(&c));
+    finish_request(1);
+    claw_buf_clear(&c.in);
+    claw_buf_clear(&u->in);
+    post(&c, CHAT_BODY);
+    UNTIL(&loop, whole(u));
+    reset(u); /* just as it was used */
+    u = asked(0);
+    assert_true(peer_ends(u, CHAT_BODY));
+    reset(u); /* a fresh one: that is a failure */
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 502 ");
+    assert_has(&c, "x-openclaw-attempts: 1\r\n");
+    finish_request(2);
+    assert_failures("eof");
+    peer_fini(&c, &loop);
+}
+
+static void a_kept_connection_that_answered_is_not_replaced(void **state)
+{
+    struct peer c;
+    fake.candidates = 1;
+    ask(&c);
+    struct peer *u = asked(0);
+    answer(u, "200 OK", JSON, "{}");
+    UNTIL(&loop, whole(&c));
+    finish_request(1);
+    claw_buf_clear(&c.in);
+    claw_buf_clear(&u->in);
+    post(&c, CHAT_BODY);
+    UNTIL(&loop, whole(u));
+    peer_say(u, "H"); /* it has read the request */
+    settle();
+    reset(u);
+    UNTIL(&loop, whole(&c));
+    assert_failures("eof");
+    finish_request(2);
+    peer_fini(&c, &loop);
+}
+
+static unsigned idles;
+static void on_idle(struct claw_worker_ctx *x) { idles++; }
+
+static void draining(void **state)
+{
+    struct peer c, idle;
+    idles = 0;
+    peer_dial(&idle, &loop, claw_server_port(&server));
+    ask(&c);
+    struct peer *u = asked(0);
+    ctx.draining = true;
+    ctx.on_idle = on_idle;
+    claw_server_drain(&server, on_server_empty);
+    UNTIL(&loop, idle.ended); /* nothing was asked there */
+    answer(u, "500 Oh", "", ""); /* what is in flight still finds its way */
+    u = asked(1);
+    assert_int_equal(idles, 0);
+    answer(u, "200 OK", JSON, "{}");
+    UNTIL(&loop, c.ended);
+    assert_has(&c, "HTTP/1.1 200 OK\r\n");
+    assert_has(&c, "connection: close\r\n");
+    finish_request(1);
+    assert_int_equal(idles, 1);
+    peer_fini(&c, &loop);
+    peer_fini(&idle, &loop);
+    UNTIL(&loop, server_empty);
+}
+
+static void generations_are_pinned(void **state)
+{
+    struct claw_generation_local *old = ctx.current, *new;
+    struct peer c;
+    ask(&c);
+    struct peer *u = asked(0);
+    assert_int_equal(claw_generation_local_new(generation, &loop, ctx.pool, &fake_ops, &fake, &new), 0);
+    ctx.current = new;
+    claw_generation_local_unref(old); /* the request holds it */
+    settle();
+    answer(u, "500 Oh", "", "");
+    u = asked(1);
+    answer(u, "200 OK", JSON, "{}");
+    UNTIL(&loop, whole(&c));
+    finish_request(1);
+    peer_fini(&c, &loop);
+}
+
+static void waiting_is_not_overhead(void **state)
+{
+    struct peer c;
+    struct timespec nap = {0, 60000000};
+    fake.candidates = 1;
+    peer_dial(&c, &loop, claw_server_port(&server));
+    peer_say(&c, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 27\r\n\r\n");
+    UNTIL(&loop, ctx.requests_n == 1);
+    nanosleep(&nap, NULL); /* others' time: it has to pass */
+    peer_say(&c, CHAT_BODY);
+    struct peer *u = asked(0);
+    peer_say(u, "HTTP/1.1 200 OK\r\n" JSON "Content-Length: 2\r\n\r\n");
+    settle();
+    nanosleep(&nap, NULL);
+    peer_say(u, "{}");
+    UNTIL(&loop, whole(&c));
+    finish_request(1);
+    assert_true(fake.end_us > 120000);
+    assert_true(fake.overhead_us < 60000);
+    fake.released = 0;
+    claw_buf_clear(&c.in);
+    claw_buf_clear(&u->in);
+    post(&c, CHAT_BODY);
+    UNTIL(&loop, whole(u));
+    nanosleep(&nap, NULL);
+    claw_stream_close(&c.stream); /* nor is the wait that a client gives up */
+    finish_request(1);
+    assert_true(fake.end_us > 60000);
+    assert_true(fake.overhead_us < 60000);
+    peer_fini(&c, &loop);
+}
+
+/* ---- the list ------------------------------------------------------------------------------------------------------------------------------- */
+
+static int open_all(void **state)
+{
+    scene_open(state);
+    for (unsigned i = 0; i < UPSTREAMS; i++) upstream_listen(&up[i]);
+    return 0;
+}
+
+static int open_second(void **state)
+{
+    scene_open(state);
+    upstream_listen(&up[1]);
+    return 0;
+}
+
+#define BOTH(f) cmocka_unit_test_setup_teardown(f, open_all, scene_close)
+
+int main(int argc, char **argv)
+{
+    alarm(PEER_ALARM_S * 4);
+    if (argc > 1) cmocka_set_test_filter(argv[1]); /* one of them, or a pattern */
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table_is_legal),
+        BOTH(an_answer_comes_through), BOTH(admit_denies), BOTH(route_answers), BOTH(route_refuses), BOTH(bodies_are_checked_first),
+        BOTH(hooks_make_the_request), BOTH(the_model_is_replaced_in_its_place), BOTH(a_model_too_long_for_a_field),
+        BOTH(a_failing_policy_fails_its_request), BOTH(a_failing_finish_changes_nothing),
+        BOTH(hooks_may_wait), BOTH(clients_leave_while_hooks_wait), BOTH(the_deadline_comes_while_hooks_wait),
+        cmocka_unit_test_setup_teardown(refused, open_second, scene_close),
+        BOTH(reset_at_the_head), BOTH(closed_in_the_head), BOTH(half_a_small_answer), BOTH(a_head_and_no_body), BOTH(a_stream_without_events),
+        BOTH(a_timeout), BOTH(an_error_at_a_streams_head), BOTH(an_error_status), BOTH(a_huge_error_body), BOTH(garbage_is_final),
+        BOTH(the_last_error_status_is_the_answer), BOTH(a_huge_error_body_is_the_answer), BOTH(an_error_event_is_the_answer),
+        TEST(all_refused), TEST(tries_are_bounded), BOTH(backoff), BOTH(the_deadline_ends_a_backoff),
+        BOTH(leaves_in_its_head), BOTH(leaves_in_its_body), BOTH(leaves_while_connecting), BOTH(leaves_before_the_head),
+        BOTH(leaves_in_a_held_answer), BOTH(leaves_in_an_error), BOTH(leaves_in_a_stream), BOTH(leaves_in_a_backoff),
+        BOTH(requests_in_a_row), BOTH(continues), BOTH(bodies_too_large), BOTH(large_bodies_are_read_into_place),
+        BOTH(a_stale_connection_is_replaced_once), BOTH(a_kept_connection_that_answered_is_not_replaced), BOTH(draining),
+        BOTH(generations_are_pinned), BOTH(waiting_is_not_overhead),
+    };
+    return cmocka_run_group_tests_name("proxy/pipeline", tests, group_open, group_close);
+}

@@ -1,0 +1,99 @@
+/* usage: counts are found in every dialect, wherever the text is cut, and never where there are none. */
+#include "proxy/usage.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static const struct claw_usage none = {-1, -1, -1, -1};
+
+static void assert_usage(const char *text, struct claw_usage expected)
+{
+    struct claw_usage u = none;
+    bool any = claw_usage_read(claw_str_of(text), &u);
+    if (memcmp(&u, &expected, sizeof u) != 0)
+        fail_msg("%s: %d %d %d %d", text, (int)u.input, (int)u.output, (int)u.cached, (int)u.reasoning);
+    assert_int_equal(any, memcmp(&expected, &none, sizeof none) != 0);
+}
+
+static void dialects(void **state)
+{
+    assert_usage("{\"id\":1,\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":20,\"total_tokens\":30,"
+                 "\"prompt_tokens_details\":{\"cached_tokens\":4,\"audio_tokens\":99},"
+                 "\"completion_tokens_details\":{\"reasoning_tokens\":5,\"accepted_prediction_tokens\":98}}}",
+                 (struct claw_usage){10, 20, 4, 5});
+    assert_usage("{\"usage\" : {\n  \"input_tokens\" : 10 ,\n  \"output_tokens\"\t:\t20\t,\r\n \"input_tokens_details\":{\"cached_tokens\":4}}}",
+                 (struct claw_usage){10, 20, 4, -1});
+    assert_usage("{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":10,\"cache_creation_input_tokens\":7,"
+                 "\"cache_read_input_tokens\":4,\"cache_creation\":{\"ephemeral_5m_input_tokens\":7},\"output_tokens\":1,\"service_tier\":\"standard\"}}}",
+                 (struct claw_usage){10, 1, 4, -1});
+    assert_usage("{\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":10,\"candidatesTokenCount\":20,\"totalTokenCount\":30,"
+                 "\"cachedContentTokenCount\":4,\"thoughtsTokenCount\":5,\"promptTokensDetails\":[{\"modality\":\"TEXT\",\"tokenCount\":10}]}}",
+                 (struct claw_usage){10, 20, 4, 5});
+    assert_usage("data: {\"usage\":{\"completion_tokens\":0}}\n\n", (struct claw_usage){-1, 0, -1, -1});
+}
+
+static void later_counts_replace(void **state)
+{
+    struct claw_usage u = none;
+    assert_true(claw_usage_read(CLAW_STR("{\"usage\":{\"input_tokens\":10,\"output_tokens\":1}}"), &u));
+    assert_true(claw_usage_read(CLAW_STR("{\"usage\":{\"output_tokens\":15}}"), &u));
+    assert_int_equal(u.input, 10);
+    assert_int_equal(u.output, 15);
+    assert_false(claw_usage_read(CLAW_STR("{\"usage\":null}"), &u));
+    assert_int_equal(u.output, 15);
+}
+
+static void what_is_no_usage(void **state)
+{
+    static const char *const texts[] = {
+        "", "{}", "{\"usage\":null}", "{\"usage\":[]}", "{\"usage\":{}}", "{\"usage\"", "{\"usage\":", "\"usage", "\"usageMetadata",
+        "{\"text\":\"\\\"usage\\\":{\\\"prompt_tokens\\\":1}\"}",   /* told, not meant */
+        "{\"a\":\"usage\",\"b\":{\"prompt_tokens\":1}}", "[\"usage\",{\"prompt_tokens\":1}]", "{\"usages\":{\"prompt_tokens\":1}}",
+        "{\"prompt_tokens\":1}", "{\"usage\":{\"prompt_tokens\":\"1\"}}", "{\"usage\":{\"prompt_tokens\":1.5}}", "{\"usage\":{\"prompt_tokens\":1e3}}",
+        "{\"usage\":{\"prompt_tokens\":-1}}", "{\"usage\":{\"prompt_tokens\":null,\"x\":1}}",
+        "{\"usage\":{\"prompt_tokens\":99999999999999999999999}}", "{\"usage\":{\"x\":\"prompt_tokens\",\"y\":5}}",
+        "{\"usage\":{}},\"prompt_tokens\":7", "{\"usage\":{\"x\":\"\\\"prompt_tokens\\\":3,\"}}",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        assert_usage(texts[i], none);
+    }
+}
+
+/* The text may begin and end anywhere: what is read is a count that stands there whole, or nothing. The copy ends where
+ * the text does, so that the sanitizers see a byte too many. */
+static void cut_anywhere(void **state)
+{
+    static const char text[] = "{\"t\":\"\\\\\",\"usage\":{\"prompt_tokens\":123,\"x\\\"\":\"y\\\\\\\"\",\"completion_tokens\":45,"
+                               "\"d\":{\"cached_tokens\":6}}, \"usageMetadata\" : {\"thoughtsTokenCount\": 78 }}";
+    size_t n = sizeof text - 1;
+    unsigned full = 0;
+    for (size_t from = 0; from < n; from++) {
+        for (size_t to = from; to <= n; to++) {
+            struct claw_usage u = none;
+            char *copy = malloc(to - from ? to - from : 1);
+            memcpy(copy, text + from, to - from);
+            claw_usage_read((struct claw_str){copy, to - from}, &u);
+            assert_true(u.input == -1 || u.input == 123);
+            assert_true(u.output == -1 || u.output == 45);
+            assert_true(u.cached == -1 || u.cached == 6);
+            assert_true(u.reasoning == -1 || u.reasoning == 78);
+            if (u.input == 123 && u.reasoning == 78) full++;
+            free(copy);
+        }
+    }
+    assert_true(full > 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dialects),
+        cmocka_unit_test(later_counts_replace),
+        cmocka_unit_test(what_is_no_usage),
+        cmocka_unit_test(cut_anywhere),
+    };
+    return cmocka_run_group_tests_name("proxy/usage", tests, NULL, NULL);
+}
