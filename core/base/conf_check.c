@@ -288,6 +288,9 @@ static void check_map(struct claw_conf_report *r, const struct claw_conf_rule *r
         else if (strcmp(sub_rule->key, "*") == 0 && !is_name(sub->key))
             claw_conf_report_add(r, sub->line, sub->column,
                                  "a name must be 1 to 128 characters, none of them a control character");
+        else if (strcmp(sub_rule->key, "*") == 0 && sub_rule->group && sub->value->type == CLAW_CONF_NULL &&
+                 !claw_conf_leaf_of(sub->value)->broken)
+            PROBLEM(r, sub, "empty; give it settings or leave it out");
         else check_value(r, sub_rule, sub);
         claw_conf_report_leave(r, mark);
     }

@@ -408,6 +408,8 @@ static void unknown_keys(void **state)
 
 static void wrong_types(void **state)
 {
+    expect("upstreams:\n  openai: {type: mock}\n  b:\n" ROUTES,
+           "openclaw.yaml:3:5: upstreams.b: empty; give it settings or leave it out");
     expect_part("server: {listen_port: abc}", "openclaw.yaml:8:23: server.listen_port: must be a whole number, not a string");
     expect_part("server: {listen_port: '80'}",
                 "openclaw.yaml:8:23: server.listen_port: must be a whole number, not a string (take the quotes off)");
