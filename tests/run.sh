@@ -39,7 +39,7 @@ unit() { # unit [MODE [WRAPPER [NAME...]]]: all of them, or those named
   need -j"$jobs" MODE="$mode" "${bins[@]}"
   for t in "${files[@]}"; do
     local bin=build/$mode/${t%.c}
-    log=build/$(basename "$bin").log
+    log=$bin.log
     if CLAW_ROOT=. timeout 300 $wrap "$bin" >"$log" 2>&1; then :; else failed=$((failed + 1)); say "FAILED $t"; tail -60 "$log"; fi
     count=$(grep -c '\[       OK \]' "$log" || true); passed=$((passed + count))
     count=$(grep -c '\[  SKIPPED \] [a-z_A-Z0-9]*$' "$log" || true); skipped=$((skipped + count))

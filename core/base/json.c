@@ -10,9 +10,8 @@
 #include "base/json_part.h"
 
 #define MEMBERS_FIRST 16
-#ifndef LONG_BLOCKS
-#define LONG_BLOCKS 2
-#endif
+#define LONG_BLOCKS 2    /* of 32 bytes: a string that has more is long */
+#define RUN_CHARACTERS 16 /* past ASCII, taken at once */
 
 struct scan {
     const char *end;
@@ -91,11 +90,11 @@ static inline const char *skip_special(struct scan *s, const char *p)
 {
     if (*p == '\\') return skip_escape(s, p);
     if ((unsigned char)*p < 0x20) return refuse(s, p, "control character in a string");
-    do { /* text past ASCII comes in runs */
+    for (int i = 0; i < RUN_CHARACTERS && p < s->end && (signed char)*p < 0; i++) {
         unsigned n = utf8_len((const unsigned char *)p, (size_t)(s->end - p));
         if (!n) return refuse(s, p, "not valid UTF-8");
         p += n;
-    } while (p < s->end && (signed char)*p < 0);
+    }
     return p;
 }
 
@@ -117,8 +116,7 @@ static const char *skip_string(struct scan *s, const char *p)
             mask &= UINT32_MAX << (p - block);
             if (!mask) p = block + 32;
         }
-        /* Entering it costs as much as two or three blocks. */
-        if (++blocks == LONG_BLOCKS && __builtin_cpu_supports("avx2")) {
+        if (++blocks == LONG_BLOCKS && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi")) {
             p = claw_json_skip_long(p, end);
             if (p < end && *p == '"') return p + 1;
         }

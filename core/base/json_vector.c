@@ -1,11 +1,11 @@
 /* json_vector: the inside of long strings, 64 bytes a step, with AVX2. A part of the scan in json.c.
  *
- * A step makes one bit per byte of everything that matters: quotes, backslashes, controls, bytes past ASCII. Which
- * bytes are escaped comes from additions that carry along runs of backslashes; what may follow a backslash from two
- * table look-ups by half bytes (G. Langdale, D. Lemire: Parsing Gigabytes of JSON per Second, VLDB Journal 28, 2019).
- * UTF-8 is judged by three look-ups in each pair of neighbours (J. Keiser, D. Lemire: Validating UTF-8 In Less Than
- * One Instruction Per Byte, Software: Practice and Experience 51, 2020). The bytes before a step are read again from
- * the text, and only an escape can reach over its edge unseen: two words remember that.
+ * A step makes one bit per byte of what matters: quotes, backslashes, escaped bytes. Which bytes are escaped comes
+ * from arithmetic that carries along runs of backslashes, and what may follow a backslash from a look-up by half a byte
+ * (G. Langdale, D. Lemire: Parsing Gigabytes of JSON per Second, VLDB Journal 28, 2019). UTF-8 is judged by three
+ * look-ups in each pair of neighbours (J. Keiser, D. Lemire: Validating UTF-8 In Less Than One Instruction Per Byte,
+ * Software: Practice and Experience 51, 2021, online 2020). The bytes before a step are read again from the text, so
+ * that only escapes need memory from one step to the next.
  *
  * Faults are only noticed here: the byte-wise scan goes over that step again and says which and where.
  */
@@ -13,38 +13,11 @@
 
 #if CLAW_JSON_X86
 
-#define AVX2 __attribute__((target("avx2")))
+#define AVX2 __attribute__((target("avx2,bmi")))
 #define STEP 64
 
-/* What an ASCII byte may be, one bit for each rectangle of high and low halves. */
-enum {
-    HEX_09 = 0x01, /* 3, 0..9 */
-    HEX_AF = 0x02, /* 4 and 6, 1..6 */
-    U_LOW = 0x04,  /* 7, 5: u */
-    ESC_2 = 0x08,  /* 2, 2 f: " and / */
-    ESC_5 = 0x10,  /* 5, c: \ */
-    ESC_6 = 0x20,  /* 6, 2 6 e: b f n */
-    ESC_7 = 0x40,  /* 7, 2 4: r t */
-    HEX = HEX_09 | HEX_AF,
-};
-
-static const uint8_t ascii_high[16] = {[2] = ESC_2,         [3] = HEX_09, [4] = HEX_AF, [5] = ESC_5,
-                                       [6] = HEX_AF | ESC_6, [7] = U_LOW | ESC_7};
-static const uint8_t ascii_low[16] = {
-    HEX_09,                                  /* 0 */
-    HEX_09 | HEX_AF,                         /* 1 */
-    HEX_09 | HEX_AF | ESC_2 | ESC_6 | ESC_7, /* 2 */
-    HEX_09 | HEX_AF,                         /* 3 */
-    HEX_09 | HEX_AF | ESC_7,                 /* 4 */
-    HEX_09 | HEX_AF | U_LOW,                 /* 5 */
-    HEX_09 | HEX_AF | ESC_6,                 /* 6 */
-    HEX_09,                                  /* 7 */
-    HEX_09,                                  /* 8 */
-    HEX_09,                                  /* 9 */
-    [12] = ESC_5,
-    [14] = ESC_6,
-    [15] = ESC_2,
-};
+#define ROW(c) {c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c}
+#define TWICE(...) {__VA_ARGS__, __VA_ARGS__}
 
 /* What may be wrong with two neighbours; a pair is wrong when all three look-ups agree on a bit. */
 enum {
@@ -60,77 +33,146 @@ enum {
     CONT = STRAY | OVER_2 | TWO,
 };
 
-static const uint8_t first_high[16] = {
-    STRAY, STRAY, STRAY, STRAY, STRAY, STRAY, STRAY, STRAY, TWO, TWO, TWO, TWO,
-    SHORT | OVER_2, SHORT, SHORT | OVER_3 | SURROGATE, SHORT | LARGE | EDGE_4,
-};
 #define BEYOND (ANY_LOW | LARGE | EDGE_4)
-static const uint8_t first_low[16] = {
-    ANY_LOW | OVER_2 | OVER_3 | EDGE_4, ANY_LOW | OVER_2, ANY_LOW, ANY_LOW, ANY_LOW | LARGE,
-    BEYOND, BEYOND, BEYOND, BEYOND, BEYOND, BEYOND, BEYOND, BEYOND, BEYOND | SURROGATE, BEYOND, BEYOND,
-};
-static const uint8_t second_high[16] = {
-    SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT,
-    CONT | OVER_3 | EDGE_4, CONT | OVER_3 | LARGE, CONT | SURROGATE | LARGE, CONT | SURROGATE | LARGE,
-    SHORT, SHORT, SHORT, SHORT,
+
+/* Constants as they lie in registers, found through a pointer that the compiler cannot see through: otherwise it
+ * builds them anew, from general registers, in every step. */
+static const struct fixed {
+    uint8_t space[32], control[32], quote[32], back[32], letter_r[32], letter_u[32];
+    uint8_t short_escapes[32]; /* by the low half; without the quote and r */
+    uint8_t low_half[32], top[32], minus_3[32], minus_4[32];
+    uint8_t first_high[32], first_low[32], second_high[32];
+} fixed __attribute__((aligned(32))) = {
+    .space = ROW(0x20),
+    .control = ROW(0x1f),
+    .quote = ROW('"'),
+    .back = ROW('\\'),
+    .letter_r = ROW('r'),
+    .letter_u = ROW('u'),
+    .low_half = ROW(0x0f),
+    .top = ROW(0x80),
+    .minus_3 = ROW(0xe0 - 0x80),
+    .minus_4 = ROW(0xf0 - 0x80),
+    .short_escapes = TWICE(255, 255, 'b', 255, 't', 255, 'f', 255, 255, 255, 255, 255, '\\', 255, 'n', '/'),
+    .first_high = TWICE(STRAY, STRAY, STRAY, STRAY, STRAY, STRAY, STRAY, STRAY, TWO, TWO, TWO, TWO,
+                        SHORT | OVER_2, SHORT, SHORT | OVER_3 | SURROGATE, SHORT | LARGE | EDGE_4),
+    .first_low = TWICE(ANY_LOW | OVER_2 | OVER_3 | EDGE_4, ANY_LOW | OVER_2, ANY_LOW, ANY_LOW, ANY_LOW | LARGE,
+                       BEYOND, BEYOND, BEYOND, BEYOND, BEYOND, BEYOND, BEYOND, BEYOND, BEYOND | SURROGATE, BEYOND,
+                       BEYOND),
+    .second_high = TWICE(SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, CONT | OVER_3 | EDGE_4,
+                         CONT | OVER_3 | LARGE, CONT | SURROGATE | LARGE, CONT | SURROGATE | LARGE, SHORT, SHORT,
+                         SHORT, SHORT),
 };
 
 AVX2 static inline __m256i load(const char *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
-AVX2 static inline __m256i table(const uint8_t t[16])
-{
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)t));
-}
+AVX2 static inline __m256i row(const uint8_t r[32]) { return _mm256_load_si256((const __m256i *)r); }
 
 AVX2 static inline uint64_t bits(__m256i a, __m256i b)
 {
     return (uint32_t)_mm256_movemask_epi8(a) | (uint64_t)(uint32_t)_mm256_movemask_epi8(b) << 32;
 }
 
-AVX2 static inline __m256i high_half(__m256i x)
+AVX2 static inline uint64_t equal(__m256i x, __m256i y, __m256i to)
 {
-    return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(0x0f));
+    return bits(_mm256_cmpeq_epi8(x, to), _mm256_cmpeq_epi8(y, to));
 }
 
-/* For bytes past ASCII the low look-up gives 0. */
-AVX2 static inline __m256i ascii_class(__m256i x)
+/* ---- text ------------------------------------------------------------------------------------------------- */
+
+AVX2 static inline __m256i high_half(const struct fixed *f, __m256i x)
 {
-    return _mm256_and_si256(_mm256_shuffle_epi8(table(ascii_low), x),
-                            _mm256_shuffle_epi8(table(ascii_high), high_half(x)));
+    return _mm256_and_si256(_mm256_srli_epi16(x, 4), row(f->low_half));
 }
 
-/* Not 0 where the byte does not go on, or does not begin, as the three before it ask. */
-AVX2 static inline __m256i utf8_faults(const char *p)
+/* Not 0 where a byte of x, which lies at p, is a control, does not go on as the three before it ask, or does not
+ * begin where they ask for nothing. */
+AVX2 static inline __m256i text_faults(const struct fixed *f, const char *p, __m256i x)
 {
-    const __m256i top = _mm256_set1_epi8((char)0x80);
     __m256i before = load(p - 1);
     __m256i pair = _mm256_and_si256(
-        _mm256_and_si256(_mm256_shuffle_epi8(table(first_high), high_half(before)),
-                         _mm256_shuffle_epi8(table(first_low), _mm256_and_si256(before, _mm256_set1_epi8(0x0f)))),
-        _mm256_shuffle_epi8(table(second_high), high_half(load(p))));
-    /* The third byte of three or four and the fourth of four: TWO, and nothing else. */
-    __m256i third = _mm256_subs_epu8(load(p - 2), _mm256_set1_epi8(0xe0 - 0x80));
-    __m256i fourth = _mm256_subs_epu8(load(p - 3), _mm256_set1_epi8(0xf0 - 0x80));
-    return _mm256_xor_si256(_mm256_and_si256(_mm256_or_si256(third, fourth), top), pair);
+        _mm256_and_si256(_mm256_shuffle_epi8(row(f->first_high), high_half(f, before)),
+                         _mm256_shuffle_epi8(row(f->first_low), _mm256_and_si256(before, row(f->low_half)))),
+        _mm256_shuffle_epi8(row(f->second_high), high_half(f, x)));
+    /* The third byte of three or four and the fourth of four must be TWO, and nothing else. */
+    __m256i third = _mm256_subs_epu8(load(p - 2), row(f->minus_3));
+    __m256i fourth = _mm256_subs_epu8(load(p - 3), row(f->minus_4));
+    __m256i two = _mm256_and_si256(_mm256_or_si256(third, fourth), row(f->top));
+    __m256i control = _mm256_cmpeq_epi8(_mm256_min_epu8(x, row(f->control)), x);
+    return _mm256_or_si256(_mm256_xor_si256(two, pair), control);
 }
 
-/* Which bytes end an odd run of backslashes? *next: is the first byte of the next step one of them? */
-static inline uint64_t escaped(uint64_t back, uint64_t *next)
+/* Is any byte a control or past ASCII? As signed bytes they are below the space. */
+AVX2 static inline bool any_low(const struct fixed *f, __m256i x, __m256i y)
 {
-    const uint64_t even = 0x5555555555555555, first = *next;
-    uint64_t even_ends, odd_ends, start;
-    back &= ~first;
-    start = back & ~(back << 1);
-    even_ends = back + (start & even);
-    *next = __builtin_add_overflow(back, start & ~even, &odd_ends);
-    return first | (((even_ends & ~even) | (odd_ends & even)) & ~back);
+    return _mm256_movemask_epi8(_mm256_cmpgt_epi8(row(f->space), _mm256_min_epi8(x, y)));
 }
 
-/* p is where a step begins: go back before the escape or the character that it cuts. `u` is of the step before. */
-static const char *whole(const char *p, uint64_t escape, uint64_t u)
+/* On from p over plain ASCII text. */
+AVX2 static inline const char *skip_plain(const struct fixed *f, const char *p, const char *last)
 {
-    if (escape) return p - 1;
-    if (u >> 60) return p - STEP + 60 + __builtin_ctzll(u >> 60) - 1;
+    for (; p <= last; p += STEP) {
+        __m256i x = load(p), y = load(p + 32);
+        __m256i quote = _mm256_or_si256(_mm256_cmpeq_epi8(x, row(f->quote)), _mm256_cmpeq_epi8(y, row(f->quote)));
+        __m256i back = _mm256_or_si256(_mm256_cmpeq_epi8(x, row(f->back)), _mm256_cmpeq_epi8(y, row(f->back)));
+        __m256i low = _mm256_cmpgt_epi8(row(f->space), _mm256_min_epi8(x, y));
+        if (_mm256_movemask_epi8(_mm256_or_si256(_mm256_or_si256(quote, back), low))) break;
+    }
+    return p;
+}
+
+/* ---- escapes ---------------------------------------------------------------------------------------------- */
+
+/* Which bytes are escaped, given the backslashes? *first: is the step's first byte; then, is the next step's.
+ *
+ * To the runs of backslashes those odd places are added that no backslash stands before. A run that begins at an even
+ * place stays as it is; one that begins at an odd place turns over into the place behind it. Held against the odd
+ * places, either shows every second byte of the run from its first on, which are those that begin an escape, and the
+ * byte behind the run when its last one does. */
+static inline uint64_t escaped(uint64_t all, uint64_t *first)
+{
+    const uint64_t odd = 0xaaaaaaaaaaaaaaaa;
+    uint64_t runs = all & ~*first, shown = (runs + (odd & ~(runs << 1))) ^ odd, escapes = shown ^ (all | *first);
+    *first = (shown & all) >> 63;
+    return escapes;
+}
+
+AVX2 static inline __m256i short_escape(const struct fixed *f, __m256i x)
+{
+    return _mm256_cmpeq_epi8(_mm256_shuffle_epi8(row(f->short_escapes), x), x);
+}
+
+AVX2 static inline __m256i hex(__m256i x)
+{
+    __m256i digit = _mm256_add_epi8(x, _mm256_set1_epi8(127 - '9'));
+    __m256i letter = _mm256_add_epi8(_mm256_or_si256(x, _mm256_set1_epi8(0x20)), _mm256_set1_epi8(127 - 'f'));
+    return _mm256_or_si256(_mm256_cmpgt_epi8(digit, _mm256_set1_epi8(127 - 10)),
+                           _mm256_cmpgt_epi8(letter, _mm256_set1_epi8(127 - 6)));
+}
+
+/* u: which of the last four bytes of a step are the u of an escape, so that digits must follow in the next? */
+struct rare {
+    uint64_t bad, u;
+};
+
+/* The escaped bytes of the step at p that are none of the frequent ones, and the digits after each u. */
+AVX2 static __attribute__((noinline)) struct rare rare_escapes(const struct fixed *f, const char *p, uint64_t rest,
+                                                               uint64_t u)
+{
+    __m256i x = load(p), y = load(p + 32);
+    uint64_t us = rest & equal(x, y, row(f->letter_u));
+    uint64_t digits = us << 1 | us << 2 | us << 3 | us << 4 | u >> 3 | u >> 2 | u >> 1 | u;
+    uint64_t bad = (rest & ~us & ~equal(x, y, row(f->letter_r))) | (digits & ~bits(hex(x), hex(y)));
+    return (struct rare){bad, us >> 60};
+}
+
+/* ---- the whole -------------------------------------------------------------------------------------------- */
+
+/* p is where a step begins: go back before the escape or the character that it cuts. */
+static const char *uncut(const char *p, uint64_t first, uint64_t u)
+{
+    if (first) return p - 1;
+    if (u) return p - 5 + __builtin_ctzll(u);
     for (int i = 1; i <= 3; i++) {
         unsigned char c = (unsigned char)p[-i];
         if (c >= 0xc0) return (c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2) > i ? p - i : p;
@@ -141,47 +183,41 @@ static const char *whole(const char *p, uint64_t escape, uint64_t u)
 
 AVX2 const char *claw_json_skip_long(const char *p, const char *end)
 {
-    const __m256i space = _mm256_set1_epi8(0x20), quote = _mm256_set1_epi8('"'), back = _mm256_set1_epi8('\\');
-    uint64_t escape = 0, u = 0, past = 0; /* of the step before */
-    for (; end - p >= STEP; p += STEP) {
+    uint64_t first = 0, u = 0, past = 0; /* of the step before; past: the end is past ASCII */
+    const struct fixed *f = &fixed;
+    if (end - p < STEP) return p;
+    const char *last = end - STEP;
+    __asm__("" : "+r"(f));
+    while (p <= last) {
         __m256i x = load(p), y = load(p + 32);
-        __m256i qx = _mm256_cmpeq_epi8(x, quote), qy = _mm256_cmpeq_epi8(y, quote);
-        __m256i bx = _mm256_cmpeq_epi8(x, back), by = _mm256_cmpeq_epi8(y, back);
-        __m256i lx = _mm256_cmpgt_epi8(space, x), ly = _mm256_cmpgt_epi8(space, y); /* controls and past ASCII */
-        __m256i stop = _mm256_or_si256(_mm256_or_si256(_mm256_or_si256(qx, qy), _mm256_or_si256(bx, by)),
-                                       _mm256_or_si256(lx, ly));
-        uint64_t pending = escape | u >> 60 | past >> 61;
-        if (!(pending | (uint32_t)_mm256_movemask_epi8(stop))) {
-            u = past = 0;
+        uint64_t back = equal(x, y, row(f->back)), quote = equal(x, y, row(f->quote)), bad = 0;
+        uint64_t first_before = first, u_before = u;
+        bool low = any_low(f, x, y);
+        if (back | first | u) {
+            uint64_t esc = escaped(back, &first), rest = esc & ~(quote | bits(short_escape(f, x), short_escape(f, y)));
+            quote &= ~esc;
+            if (rest | u) {
+                struct rare r = rare_escapes(f, p, rest, u);
+                bad = r.bad;
+                u = r.u;
+            }
+        } else if (!(low | past | quote)) {
+            p = skip_plain(f, p + STEP, last);
             continue;
         }
-        uint64_t past_now = bits(x, y), bad = bits(lx, ly) & ~past_now, esc_before = escape, u_now = 0;
-        uint64_t b = bits(bx, by), q = bits(qx, qy);
-        if (b | escape | u >> 60) {
-            uint64_t esc = escaped(b, &escape);
-            __m256i cx = ascii_class(x), cy = ascii_class(y);
-            const __m256i three = _mm256_set1_epi8(HEX);
-            q &= ~esc;
-            bad |= esc & ~bits(_mm256_cmpgt_epi8(cx, three), _mm256_cmpgt_epi8(cy, three));
-            u_now = esc & bits(_mm256_slli_epi16(cx, 5), _mm256_slli_epi16(cy, 5));
-            if (u_now | u >> 60) {
-                const __m256i zero = _mm256_setzero_si256();
-                uint64_t not_hex = bits(_mm256_cmpeq_epi8(_mm256_and_si256(cx, three), zero),
-                                        _mm256_cmpeq_epi8(_mm256_and_si256(cy, three), zero));
-                bad |= not_hex & (u_now << 1 | u_now << 2 | u_now << 3 | u_now << 4 | u >> 63 | u >> 62 | u >> 61 | u >> 60);
-            }
+        if (low | past) {
+            __m256i fx = text_faults(f, p, x), fy = text_faults(f, p + 32, y), either = _mm256_or_si256(fx, fy);
+            past = (uint32_t)_mm256_movemask_epi8(y) >> 29;
+            if (!_mm256_testz_si256(either, either)) bad |= ~equal(fx, fy, _mm256_setzero_si256());
         }
-        if (past_now | past >> 61) {
-            const __m256i zero = _mm256_setzero_si256();
-            bad |= ~bits(_mm256_cmpeq_epi8(utf8_faults(p), zero), _mm256_cmpeq_epi8(utf8_faults(p + 32), zero));
+        if (quote | bad) {
+            uint64_t inside = quote ^ (quote - 1); /* with the closing quote; all, when there is none */
+            if (bad & inside) return uncut(p, first_before, u_before);
+            if (quote) return p + __builtin_ctzll(quote);
         }
-        uint64_t inside = q ^ (q - 1); /* up to the closing quote; all, without one */
-        if (bad & inside) return whole(p, esc_before, u);
-        if (q) return p + __builtin_ctzll(q);
-        u = u_now;
-        past = past_now;
+        p += STEP;
     }
-    return whole(p, escape, u);
+    return uncut(p, first, u);
 }
 
 #endif

@@ -49,16 +49,6 @@ static int make_tls(struct claw_generation *g, size_t i, struct claw_conf_proble
     return rc;
 }
 
-/* Fields that frame the message or belong to the connection: two of them would make two requests of one. */
-static bool proxy_writes(struct claw_str name)
-{
-    switch (claw_header_id_of(name)) {
-    case CLAW_H_CONTENT_LENGTH: case CLAW_H_TRANSFER_ENCODING: case CLAW_H_CONNECTION: case CLAW_H_KEEP_ALIVE: case CLAW_H_UPGRADE:
-    case CLAW_H_TE: case CLAW_H_TRAILER: case CLAW_H_EXPECT: case CLAW_H_PROXY_CONNECTION: return true;
-    default: return false;
-    }
-}
-
 /* What goes into an upstream's head must not end its line. */
 static int check_fields(struct claw_generation *g, size_t i, struct claw_conf_problems *problems)
 {
@@ -66,10 +56,9 @@ static int check_fields(struct claw_generation *g, size_t i, struct claw_conf_pr
     char path[200];
     int rc = 0;
     for (size_t k = 0; k < u->headers_n; k++) {
-        bool valid = claw_h1_is_token(u->headers[k].name) && claw_h1_is_value(u->headers[k].value);
-        if (valid && !proxy_writes(u->headers[k].name)) continue;
+        if (claw_h1_is_token(u->headers[k].name) && claw_h1_is_value(u->headers[k].value)) continue;
         snprintf(path, sizeof path, "upstreams.%.*s.headers", CLAW_STR_FMT(u->name));
-        claw_conf_problem_add(problems, g->conf, path, "%s", valid ? "a field that the proxy writes itself" : "not a valid header name or value");
+        claw_conf_problem_add(problems, g->conf, path, "not a valid header name or value");
         rc = CLAW_EINVAL;
     }
     for (size_t k = 0; k < u->api_keys_n; k++) {

@@ -30,7 +30,9 @@ struct claw_policy_event { struct claw_str type, data; };
 
 /* The decisions. Each returns 0 when it is made, CLAW_EPOLICY with *err filled when a policy failed, or CLAW_EAGAIN
  * when it waits: then claw_pipeline_resume is called later on the same loop, and the same op is called again and
- * gives the result. `vm` is generation_local.policy. */
+ * gives the result. What it waits on it keeps in r->waiting, where it finds it again, and how to give that up in
+ * r->wait_cancel, which is called at most once and only before the resume. Slices it was given stay valid meanwhile.
+ * `vm` is generation_local.policy. */
 struct claw_policy_ops {
     /* May the request go on? r->error = CLAW_EDENIED, r->status, error_code and error_text are set when not. */
     int (*admit)(void *vm, struct claw_req *r, struct claw_policy_error *err);

@@ -92,7 +92,7 @@ struct claw_req {
     struct claw_timer timer;     /* backoff */
     struct claw_timer deadline;  /* retry.total_timeout_seconds; means nothing behind the commit point */
     struct claw_failed_try *failed; /* pipeline's: what the retry step decides on */
-    void *waiting;               /* script's: a hook that waits */
+    void *waiting;               /* script's: what a hook waits on; NULL again when the hook has decided */
     void (*wait_cancel)(struct claw_req *r);
 
     /* the outcome */

@@ -228,7 +228,7 @@ static void upstream_open(struct upstream *u)
     u->port = ntohs(a.sin_port);
 }
 
-static void upstream_listen(struct upstream *u)
+SCENE_USED static void upstream_listen(struct upstream *u)
 {
     assert_int_equal(uv_listen((uv_stream_t *)&u->listener, 64, on_upstream_connection), 0);
 }
