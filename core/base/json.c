@@ -10,7 +10,8 @@
 #include "base/json_part.h"
 
 #define MEMBERS_FIRST 16
-#define LONG_BLOCKS 2    /* of 32 bytes: a string that has more is long */
+#define LONG_BLOCKS 2     /* of 32 bytes: a string that has more is long, ... */
+#define LONG_LEFT 512     /* ... if so much text is left: a short text does not repay beginning with AVX2 */
 #define RUN_CHARACTERS 16 /* past ASCII, taken at once */
 
 struct scan {
@@ -116,7 +117,8 @@ static const char *skip_string(struct scan *s, const char *p)
             mask &= UINT32_MAX << (p - block);
             if (!mask) p = block + 32;
         }
-        if (++blocks == LONG_BLOCKS && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi")) {
+        if (++blocks == LONG_BLOCKS && end - p >= LONG_LEFT && __builtin_cpu_supports("avx2") &&
+            __builtin_cpu_supports("bmi")) {
             p = claw_json_skip_long(p, end);
             if (p < end && *p == '"') return p + 1;
         }

@@ -1,4 +1,4 @@
-/* json_part: what json.c, json_value.c and json_doc.c share. Nobody else includes it. */
+/* json_part: what json.c, json_vector.c, json_value.c and json_doc.c share. Nobody else includes it. */
 #ifndef CLAW_BASE_JSON_PART_H
 #define CLAW_BASE_JSON_PART_H
 
@@ -18,7 +18,7 @@ int claw_json_check(struct claw_str text, bool keys_once, struct claw_arena *a, 
                     struct claw_json_err *err) CLAW_MUSTCHECK;
 
 #if CLAW_JSON_X86
-/* For a CPU with AVX2. p is inside a string, at least 3 bytes after where its text begins, and cuts neither an escape
+/* For a CPU with AVX2 and BMI. p is inside a string, at least 3 bytes after where its text begins, and cuts neither an escape
  * nor a character. Gives a later such place, or p: at the closing quote, less than 64 bytes before the end, or so that
  * the byte-wise scan meets the fault. All between is right. */
 const char *claw_json_skip_long(const char *p, const char *end);

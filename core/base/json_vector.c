@@ -1,11 +1,11 @@
 /* json_vector: the inside of long strings, 64 bytes a step, with AVX2. A part of the scan in json.c.
  *
  * A step makes one bit per byte of what matters: quotes, backslashes, escaped bytes. Which bytes are escaped comes
- * from arithmetic that carries along runs of backslashes, and what may follow a backslash from a look-up by half a byte
- * (G. Langdale, D. Lemire: Parsing Gigabytes of JSON per Second, VLDB Journal 28, 2019). UTF-8 is judged by three
+ * from arithmetic that carries along runs of backslashes, and what may follow a backslash from a look-up by half a
+ * byte (G. Langdale, D. Lemire: Parsing Gigabytes of JSON per Second, VLDB Journal 28, 2019). UTF-8 is judged by three
  * look-ups in each pair of neighbours (J. Keiser, D. Lemire: Validating UTF-8 In Less Than One Instruction Per Byte,
- * Software: Practice and Experience 51, 2021, online 2020). The bytes before a step are read again from the text, so
- * that only escapes need memory from one step to the next.
+ * Software: Practice and Experience 51, 2020). The bytes before a step are read again from the text, so that only
+ * escapes need memory from one step to the next.
  *
  * Faults are only noticed here: the byte-wise scan goes over that step again and says which and where.
  */
@@ -183,7 +183,7 @@ static const char *uncut(const char *p, uint64_t first, uint64_t u)
 
 AVX2 const char *claw_json_skip_long(const char *p, const char *end)
 {
-    uint64_t first = 0, u = 0, past = 0; /* of the step before; past: the end is past ASCII */
+    uint64_t first = 0, u = 0, past = 0; /* of the step before; past: its last byte is past ASCII */
     const struct fixed *f = &fixed;
     if (end - p < STEP) return p;
     const char *last = end - STEP;
@@ -194,7 +194,8 @@ AVX2 const char *claw_json_skip_long(const char *p, const char *end)
         uint64_t first_before = first, u_before = u;
         bool low = any_low(f, x, y);
         if (back | first | u) {
-            uint64_t esc = escaped(back, &first), rest = esc & ~(quote | bits(short_escape(f, x), short_escape(f, y)));
+            uint64_t esc = escaped(back, &first);
+            uint64_t rest = esc & ~(quote | bits(short_escape(f, x), short_escape(f, y)));
             quote &= ~esc;
             if (rest | u) {
                 struct rare r = rare_escapes(f, p, rest, u);
@@ -207,7 +208,7 @@ AVX2 const char *claw_json_skip_long(const char *p, const char *end)
         }
         if (low | past) {
             __m256i fx = text_faults(f, p, x), fy = text_faults(f, p + 32, y), either = _mm256_or_si256(fx, fy);
-            past = (uint32_t)_mm256_movemask_epi8(y) >> 29;
+            past = (uint32_t)_mm256_movemask_epi8(y) >> 31;
             if (!_mm256_testz_si256(either, either)) bad |= ~equal(fx, fy, _mm256_setzero_si256());
         }
         if (quote | bad) {

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 /* The wheel: a timer lies in slot (due tick mod SLOTS) whatever its round; `busy` has a bit for every slot that
  * is not empty. `at` is the last tick that was fired; `armed` the tick the one uv_timer is set to. The uv_timer
@@ -19,7 +21,8 @@ struct claw_loop_private {
     uv_timer_t tick;
     uv_prepare_t turn_end;
     uv_check_t polled;
-    uv_async_t wake;
+    uv_poll_t wake; /* of wake_fd: not uv_async_t, whose receiver spins until the sender has left (see offload.h) */
+    int wake_fd;
 
     struct claw_timer wheel[SLOTS]; /* only the links are used: heads of circular lists */
     uint64_t busy[SLOTS / 64];
@@ -257,7 +260,21 @@ static void read_mail(struct claw_loop *l)
     }
 }
 
-static void on_wake(uv_async_t *h) { read_mail(h->data); }
+static void on_wake(uv_poll_t *h, int status, int events)
+{
+    struct claw_loop *l = h->data;
+    uint64_t n;
+
+    if (read(l->priv->wake_fd, &n, sizeof n) == (ssize_t)sizeof n) read_mail(l);
+}
+
+static void wake(struct claw_loop_private *p)
+{
+    uint64_t one = 1;
+
+    ssize_t n = write(p->wake_fd, &one, sizeof one);
+    (void)n; /* it fails only when the counter is full, and then the loop is awake */
+}
 
 void claw_loop_post(struct claw_loop *l, struct claw_message *m)
 {
@@ -269,7 +286,7 @@ void claw_loop_post(struct claw_loop *l, struct claw_message *m)
     while (!atomic_compare_exchange_weak_explicit(&p->mail, &before, m, memory_order_release, memory_order_relaxed))
         m->next = before;
     /* Who found the box empty wakes the loop; the others' messages are taken along. */
-    if (!before) uv_async_send(&p->wake);
+    if (!before) wake(p);
     atomic_fetch_sub_explicit(&p->posting, 1, memory_order_release);
 }
 
@@ -301,10 +318,13 @@ int claw_loop_init(struct claw_loop *l)
 
     if (uv_loop_init(&l->uv) != 0) goto no_loop;
     l->uv.data = l;
-    if (uv_async_init(&l->uv, &p->wake, on_wake) != 0) {
+    p->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (p->wake_fd < 0 || uv_poll_init(&l->uv, &p->wake, p->wake_fd) != 0) {
+        if (p->wake_fd >= 0) close(p->wake_fd);
         uv_loop_close(&l->uv);
         goto no_loop;
     }
+    uv_poll_start(&p->wake, UV_READABLE, on_wake);
     uv_timer_init(&l->uv, &p->tick);
     uv_prepare_init(&l->uv, &p->turn_end);
     uv_prepare_start(&p->turn_end, on_turn_end);
@@ -385,10 +405,12 @@ int claw_loop_fini(struct claw_loop *l, bool say)
     uv_unref((uv_handle_t *)&p->wake);
     uv_unref((uv_handle_t *)&p->turn_end);
     uv_unref((uv_handle_t *)&p->polled);
-    /* What is closing may wait for the thread pool: that is waited for. A handle somebody left open is not. */
+    /* What is offloaded, and what is closing and waits for libuv's pool, is waited for. A handle somebody left open is not. */
     struct census c = take_census(l, false);
-    while (c.open == 0 ? uv_loop_alive(&l->uv) : c.closing > 0) {
-        claw_loop_turn(l, c.open == 0);
+    while (l->offloaded || (c.open == 0 ? uv_loop_alive(&l->uv) : c.closing > 0)) {
+        if (l->offloaded) uv_ref((uv_handle_t *)&p->wake);
+        else uv_unref((uv_handle_t *)&p->wake);
+        claw_loop_turn(l, c.open == 0 || l->offloaded);
         c = take_census(l, false);
     }
     c = take_census(l, say);
@@ -398,6 +420,7 @@ int claw_loop_fini(struct claw_loop *l, bool say)
     uv_close((uv_handle_t *)&p->polled, NULL);
     uv_close((uv_handle_t *)&p->wake, NULL);
     uv_run(&l->uv, UV_RUN_NOWAIT);
+    close(p->wake_fd);
     if (c.open == 0) {
         int rc = uv_loop_close(&l->uv);
         CLAW_ASSERT(rc == 0);

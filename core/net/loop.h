@@ -39,6 +39,7 @@ struct claw_message {
 struct claw_loop {
     uint32_t magic;
     uv_loop_t uv;
+    unsigned offloaded; /* pieces of work that other threads have (offload.c) */
     uint64_t turn;  /* counts the turns */
     bool polling;   /* what runs now was called for what the sockets had to say in this turn */
     void *arg; /* the owner's (the worker) */

@@ -7,7 +7,7 @@
  * Writing: what the kernel takes at once is never copied (uv_try_write, one system call); the rest is copied
  * into the stream's queue and sent when the socket drains. A user that respects CLAW_EAGAIN and waits for
  * on_drain keeps at most one call's bytes queued. TCP_NODELAY is always on.
- * Full TLS handshakes run on libuv's thread pool, at a lower scheduling priority than the workers.
+ * Full TLS handshakes run on other threads, at a lower scheduling priority than the workers (offload.h).
  * Calling claw_stream_close inside any callback is legal; no callback but on_close comes after it.
  */
 #ifndef CLAW_NET_STREAM_H

@@ -1,23 +1,25 @@
+#include "net/offload.h"
 #include "net/stream_part.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 /* A small write of several pieces (head and body) becomes one record, not one a piece. */
 #define GATHER_BYTES 4096u
-#define POOL_NICE 10
 
-/* Between uv_queue_work and on_worked the engine is the pool's: reading is stopped, nothing here touches it. */
+/* Between claw_offload_start and on_worked the engine is the pool's: reading is stopped, nothing here touches it. */
 struct claw_stream_tls {
     struct claw_tls *engine;
     struct claw_stream *stream;
-    uv_work_t work;
+    struct claw_offload work;
     int rc;
     bool busy;
+    atomic_bool given_up; /* closed meanwhile */
 };
+
+static void on_work(struct claw_offload *work);
+static void on_worked(struct claw_offload *work);
 
 int claw_stream_tls_new(struct claw_stream *s, struct claw_tls_server *server, struct claw_tls_client *client,
                         struct claw_str server_name)
@@ -31,7 +33,8 @@ int claw_stream_tls_new(struct claw_stream *s, struct claw_tls_server *server, s
         return rc;
     }
     t->stream = s;
-    t->work.data = t;
+    t->work.run = on_work;
+    t->work.done = on_worked;
     s->tls = t;
     return 0;
 }
@@ -79,28 +82,22 @@ static void after_handshake(struct claw_stream *s, int rc)
         claw_stream_set_reading(s);
 }
 
-/* On Linux the nice value is a thread's own. Workers stay ahead of handshakes; look-ups share the pool and do
- * not mind. */
-static void lower_priority(void)
+static struct claw_stream_tls *tls_of(struct claw_offload *work)
 {
-    static __thread bool lowered;
-
-    if (lowered) return;
-    lowered = true;
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), POOL_NICE);
+    return (struct claw_stream_tls *)((char *)work - offsetof(struct claw_stream_tls, work));
 }
 
-static void on_work(uv_work_t *work)
+static void on_work(struct claw_offload *work)
 {
-    struct claw_stream_tls *t = work->data;
+    struct claw_stream_tls *t = tls_of(work);
 
-    lower_priority();
-    t->rc = claw_tls_handshake(t->engine);
+    if (atomic_load_explicit(&t->given_up, memory_order_relaxed)) t->rc = CLAW_ECANCELED;
+    else t->rc = claw_tls_handshake(t->engine);
 }
 
-static void on_worked(uv_work_t *work, int status)
+static void on_worked(struct claw_offload *work)
 {
-    struct claw_stream_tls *t = work->data;
+    struct claw_stream_tls *t = tls_of(work);
     struct claw_stream *s = t->stream;
 
     t->busy = false;
@@ -115,7 +112,7 @@ void claw_stream_tls_drive(struct claw_stream *s)
     struct claw_stream_tls *t = s->tls;
 
     CLAW_ASSERT(!t->busy);
-    if (claw_tls_heavy(t->engine) && uv_queue_work(&s->loop->uv, &t->work, on_work, on_worked) == 0) {
+    if (claw_tls_heavy(t->engine) && claw_offload_start(s->loop, &t->work) == 0) {
         t->busy = true;
         claw_stream_set_reading(s);
         return;
@@ -125,7 +122,7 @@ void claw_stream_tls_drive(struct claw_stream *s)
 
 void claw_stream_tls_cancel(struct claw_stream *s)
 {
-    if (claw_stream_tls_busy(s)) uv_cancel((uv_req_t *)&s->tls->work); /* fails when it runs already: waited for */
+    if (claw_stream_tls_busy(s)) atomic_store_explicit(&s->tls->given_up, true, memory_order_relaxed);
 }
 
 void claw_stream_tls_feed(struct claw_stream *s, const char *data, size_t n)

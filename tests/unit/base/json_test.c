@@ -151,6 +151,121 @@ static void strings_at_every_offset(void **state)
             }
 }
 
+/* Long enough, and followed by enough, for the steps of 64 bytes: every place of a step, and over its edges. */
+static void long_strings_at_every_offset(void **state)
+{
+    static const struct {
+        struct claw_str s;
+        int fault; /* its place in s; -1: none */
+        const char *why;
+    } in[] = {
+        {T("\\\"\\\\\\/\\b\\f\\n\\r\\t"), -1, ""}, {T("\\u00e9\\uABcd\\u09aF"), -1, ""}, {T("\xc2\x80\xdf\xbf"), -1, ""},
+        {T("\xe0\xa0\x80\xed\x9f\xbf"), -1, ""}, {T("\xee\x80\x80\xef\xbf\xbf"), -1, ""}, {T("\xf0\x90\x80\x80"), -1, ""},
+        {T("\xf4\x8f\xbf\xbf"), -1, ""}, {T("\x7f\\\\\xc3\xa9\\n"), -1, ""}, {T("\\x"), 0, "bad escape"},
+        {T("\\U0041"), 0, "bad escape"}, {T("\\\xc3\xa9"), 0, "bad escape"}, {T("\\u123g"), 0, "bad escape"},
+        {T("\\u/123"), 0, "bad escape"}, {T("\\u12:4"), 0, "bad escape"}, {T("\\u@123"), 0, "bad escape"},
+        {T("\\u1`23"), 0, "bad escape"}, {T("\\u12G3"), 0, "bad escape"}, {T("\\u\x80\x81\x82\x83"), 0, "bad escape"},
+        {T("\\\\\\u"), 2, "bad escape"}, {T("\\u00e9\\u12"), 6, "bad escape"}, {T("\\n\\1"), 2, "bad escape"},
+        {T("\x1f"), 0, "control character in a string"}, {T("\\\\\n"), 2, "control character in a string"},
+        {T("\xc3\xa9\0"), 2, "control character in a string"}, {T("\xc3"), 0, "not valid UTF-8"},
+        {T("\x80"), 0, "not valid UTF-8"}, {T("\xc0\xaf"), 0, "not valid UTF-8"}, {T("\xc1\xbf"), 0, "not valid UTF-8"},
+        {T("\xe0\x9f\xbf"), 0, "not valid UTF-8"}, {T("\xed\xa0\x80"), 0, "not valid UTF-8"},
+        {T("\xf0\x8f\xbf\xbf"), 0, "not valid UTF-8"}, {T("\xf4\x90\x80\x80"), 0, "not valid UTF-8"},
+        {T("\xf5\x80\x80\x80"), 0, "not valid UTF-8"}, {T("\xff"), 0, "not valid UTF-8"}, {T("\xe2\x82"), 0, "not valid UTF-8"},
+        {T("\xf0\x9f\x98"), 0, "not valid UTF-8"}, {T("\xf0\x9f\\n"), 0, "not valid UTF-8"},
+        {T("\xc3\xa9\xa9"), 2, "not valid UTF-8"}, {T("\xe2\xe2\x82\xac"), 0, "not valid UTF-8"},
+        {T("\xc3\xa9\x1f\\x"), 2, "control character in a string"}, {T("\\x\x80\x1f"), 0, "bad escape"},
+    };
+    static const size_t afters[] = {0, 1, 5, 40, 63, 64, 200};
+    static const char follows[] = "\",\n\"\\u00e9\xc3\xa9\"\t]\n"; /* a new line behind the string is none in it */
+    char text[2048];
+    struct claw_json_top top;
+    struct claw_json_err err;
+    for (size_t k = 0; k < sizeof in / sizeof *in; k++)
+        for (size_t before = 560; before < 560 + 2 * 64 + 8; before++)
+            for (size_t i = 0; i < sizeof afters / sizeof *afters; i++) {
+                struct claw_str parts[] = {CLAW_STR("[\""), {NULL, before}, in[k].s, {NULL, afters[i]}, CLAW_STR(follows)};
+                size_t n = 0;
+                for (size_t j = 0; j < 5; n += parts[j++].len)
+                    if (parts[j].ptr) memcpy(text + n, parts[j].ptr, parts[j].len);
+                    else memset(text + n, 'x', parts[j].len);
+                int rc = scan_exact((struct claw_str){text, n}, &top, &err);
+                if ((rc != 0) != (in[k].fault >= 0)) print_error("case %zu, before %zu, after %zu\n", k, before, afters[i]);
+                assert_int_equal(rc, in[k].fault < 0 ? 0 : CLAW_EBAD_JSON);
+                if (!rc) continue;
+                assert_int_equal(err.offset, 2 + before + (size_t)in[k].fault);
+                assert_string_equal(err.text, in[k].why);
+            }
+}
+
+static void backslashes_in_a_row(void **state)
+{
+    char text[1024];
+    struct claw_json_top top;
+    struct claw_json_err err;
+    for (size_t before = 560; before < 560 + 64; before++)
+        for (size_t run = 0; run < 2 * 64 + 8; run++) {
+            size_t n = 1 + before + run;
+            memset(text, 'x', sizeof text);
+            text[0] = '"';
+            memset(text + 1 + before, '\\', run);
+            text[n++] = '"';
+            bool ended = run % 2 == 0; /* then the quote is not escaped */
+            assert_int_equal(scan_exact((struct claw_str){text, n}, &top, &err), ended ? 0 : CLAW_EBAD_JSON);
+            if (!ended) assert_int_equal(err.offset, n);
+            text[n + 100] = '"';
+            assert_int_equal(scan_exact((struct claw_str){text, n + 101}, &top, &err), ended ? CLAW_EBAD_JSON : 0);
+            if (ended) assert_int_equal(err.offset, n);
+        }
+}
+
+static void every_byte_after_a_backslash(void **state)
+{
+    char text[1300];
+    struct claw_json_top top;
+    struct claw_json_err err;
+    for (size_t at = 600; at < 600 + 64; at++)
+        for (unsigned c = 0; c < 256; c++) {
+            memset(text, '0', sizeof text); /* digits, for the u */
+            text[0] = text[sizeof text - 1] = '"';
+            text[at] = '\\';
+            text[at + 1] = (char)c;
+            bool ok = c && strchr("\"\\/bfnrtu", (int)c);
+            assert_int_equal(scan_exact((struct claw_str){text, sizeof text}, &top, &err), ok ? 0 : CLAW_EBAD_JSON);
+            if (!ok) assert_int_equal(err.offset, at);
+            text[at + 1] = 'u';
+            text[at + 2 + at % 4] = (char)c;
+            ok = c && strchr("0123456789abcdefABCDEF", (int)c);
+            assert_int_equal(scan_exact((struct claw_str){text, sizeof text}, &top, &err), ok ? 0 : CLAW_EBAD_JSON);
+            if (!ok) assert_int_equal(err.offset, at);
+        }
+}
+
+/* A long string that the text's end cuts: the end is the fault, or the character that it cuts. */
+static void long_strings_cut(void **state)
+{
+    static const char *const fill[] = {"\\\\\\n\\u20ac", "\xf0\x9f\x98\x80\xe2\x82\xac\xc3\xa9", "a\\\"\xe6\x96\xb0 \\u0041 "};
+    char text[1024];
+    struct claw_json_top top;
+    struct claw_json_err err;
+    for (size_t k = 0; k < 3; k++)
+        for (size_t shift = 0; shift < 7; shift++) {
+            size_t unit = strlen(fill[k]), n = 1 + shift;
+            memset(text, 'x', n);
+            text[0] = '"';
+            for (; n + unit < sizeof text; n += unit) memcpy(text + n, fill[k], unit);
+            for (; n > 600; n--) {
+                size_t first = n - 1; /* of the last character */
+                while ((text[first] & 0xc0) == 0x80) first--;
+                unsigned char c = (unsigned char)text[first];
+                bool cut = n - first < (c < 0x80 ? 1u : c < 0xe0 ? 2u : c < 0xf0 ? 3u : 4u);
+                assert_int_equal(scan_exact((struct claw_str){text, n}, &top, &err), CLAW_EBAD_JSON);
+                assert_int_equal(err.offset, cut ? first : n);
+                assert_string_equal(err.text, cut ? "not valid UTF-8" : "unexpected end of text");
+            }
+        }
+}
+
 static void faults_have_line_and_column(void **state)
 {
     struct claw_json_top top;
@@ -507,6 +622,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(accepts), cmocka_unit_test(refuses), cmocka_unit_test(strings_at_every_offset),
+        cmocka_unit_test(long_strings_at_every_offset), cmocka_unit_test(backslashes_in_a_row),
+        cmocka_unit_test(every_byte_after_a_backslash), cmocka_unit_test(long_strings_cut),
         cmocka_unit_test(faults_have_line_and_column), cmocka_unit_test(depth_is_bounded), cmocka_unit_test(nodes_are_bounded),
         cmocka_unit_test(lists_top_members), cmocka_unit_test(memory_is_bounded), cmocka_unit_test(walks),
         cmocka_unit_test(walks_over_strings_at_every_offset), cmocka_unit_test(walks_garbage_safely), cmocka_unit_test(decodes_text),
