@@ -16,6 +16,7 @@ static const struct name {
 
 static bool take(struct claw_str key, int64_t n, struct claw_usage *u)
 {
+    if (key.len < 12 || key.len > 23) return false; /* the shortest and the longest of them */
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (names[i].key.len != key.len || memcmp(names[i].key.ptr, key.ptr, key.len) != 0) continue;
         memcpy((char *)u + names[i].at, &n, sizeof n);
