@@ -262,6 +262,21 @@ static bool literal(const char *name, struct claw_addresses *list)
            uv_ip6_addr(name, 0, (struct sockaddr_in6 *)&list->at[0]) == 0;
 }
 
+/* localhost and what ends in it are the loopback's, whatever a hosts file or a server says (RFC 6761 6.3). IPv4 first:
+ * model servers on a developer's machine mostly listen there only. */
+static bool loopback(const char *name, size_t n, struct claw_addresses *list)
+{
+    static const char local[] = "localhost";
+    size_t k = sizeof local - 1;
+
+    if (n > 0 && name[n - 1] == '.') n--;
+    if (n < k || memcmp(name + n - k, local, k) != 0 || (n > k && name[n - k - 1] != '.')) return false;
+    *list = (struct claw_addresses){.n = 2};
+    uv_ip4_addr("127.0.0.1", 0, (struct sockaddr_in *)&list->at[0]);
+    uv_ip6_addr("::1", 0, (struct sockaddr_in6 *)&list->at[1]);
+    return true;
+}
+
 void claw_resolve_start(struct claw_resolver *r, struct claw_resolve *q, struct claw_str host, uint16_t port)
 {
     uint64_t now = claw_loop_now_ms(r->loop);
@@ -277,7 +292,7 @@ void claw_resolve_start(struct claw_resolver *r, struct claw_resolve *q, struct 
     for (size_t i = 0; i < host.len; i++)
         name[i] = host.ptr[i] >= 'A' && host.ptr[i] <= 'Z' ? (char)(host.ptr[i] | 0x20) : host.ptr[i];
     name[host.len] = 0;
-    if (literal(name, &list)) {
+    if (literal(name, &list) || loopback(name, host.len, &list)) {
         answer(q, &list, NULL);
         return;
     }

@@ -131,6 +131,26 @@ static void literals_answer_at_once(void **state)
     assert_int_equal(atomic_load(&asked), 0);
 }
 
+/* A machine without a hosts file, or one that lies, still finds its own loopback. */
+static void localhost_is_here(void **state)
+{
+    static const char *const names[] = {"localhost", "LOCALHOST", "localhost.", "model.localhost"};
+    char text[64];
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct question q = {0};
+        ask(&q, names[i], 11434);
+        assert_int_equal(q.done, 1);
+        assert_int_equal(q.list.n, 2);
+        uv_ip4_name((struct sockaddr_in *)&q.list.at[0], text, sizeof text);
+        assert_string_equal(text, "127.0.0.1");
+        assert_int_equal(ntohs(((struct sockaddr_in *)&q.list.at[0])->sin_port), 11434);
+        uv_ip6_name((struct sockaddr_in6 *)&q.list.at[1], text, sizeof text);
+        assert_string_equal(text, "::1");
+    }
+    assert_int_equal(atomic_load(&asked), 0);
+}
+
 static void names_are_kept_for_a_while(void **state)
 {
     struct question q = {0};
@@ -341,6 +361,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(literals_answer_at_once),
+        TEST(localhost_is_here),
         TEST(names_are_kept_for_a_while),
         TEST(failures_are_kept_for_a_second),
         TEST(old_answers_serve_when_the_look_up_fails),
