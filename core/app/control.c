@@ -130,6 +130,16 @@ static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
         claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "admin.listen_address, admin.listen_port", NULL);
 }
 
+const char *claw_control_inert(const struct claw_conf *conf, unsigned i)
+{
+    static const char *const sections[] = {"clients", "security", "rate_limits", "caching", "webhooks", "state", "tracing", "server.trusted_proxies"};
+    for (unsigned k = 0; k < sizeof sections / sizeof *sections; k++) {
+        const struct claw_conf_node *n = claw_conf_at(conf, sections[k]);
+        if (n && n->type != CLAW_CONF_NULL && i-- == 0) return sections[k];
+    }
+    return NULL;
+}
+
 static void say_published(const struct claw_generation *g, const char *reason, uint64_t took_us)
 {
     char id[24], hash[24], ms[24];
@@ -137,6 +147,9 @@ static void say_published(const struct claw_generation *g, const char *reason, u
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)g->hash);
     snprintf(ms, sizeof ms, "%llu", (unsigned long long)took_us / 1000);
     claw_log_event(CLAW_LOG_INFO, "generation published", "generation#", id, "hash", hash, "reason", reason, "took_ms#", ms, NULL);
+    const char *section;
+    for (unsigned i = 0; (section = claw_control_inert(g->conf, i)); i++)
+        claw_log_event(CLAW_LOG_WARN, "a section is not acted on in this version", "key", section, NULL);
     for (size_t i = 0; i < g->conf->upstreams_n; i++) {
         const struct claw_conf_upstream *u = &g->conf->upstreams[i];
         char name[128];

@@ -39,6 +39,9 @@ enum claw_load { CLAW_LOAD_PUBLISHED, CLAW_LOAD_UNCHANGED, CLAW_LOAD_REFUSED };
  * each. Used by -check and -explain too. `mock_port` is where upstreams of type mock are. */
 int claw_control_build(const char *path, uint16_t mock_port, struct claw_generation **out, struct claw_buf *report) CLAW_MUSTCHECK;
 
+/* Sections of the file that this version checks but does not act on yet, such as `clients`: the i-th of those given, NULL
+ * behind the last. Who relies on them must be told. */
+const char *claw_control_inert(const struct claw_conf *conf, unsigned i);
 /* Bring the gauges that are not counted as they change up to date. Thread: control. */
 void claw_control_measure(struct claw_control *c);
 /* Load and publish. Thread: control. */

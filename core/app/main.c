@@ -73,6 +73,9 @@ static int check(const char *config)
     int rc = claw_control_build(config, 1, &gen, &report);
     if (rc == 0) {
         printf("%s: ok (%zu upstreams, %zu routes)\n", config, gen->conf->upstreams_n, gen->conf->routes_n);
+        const char *section;
+        for (unsigned i = 0; (section = claw_control_inert(gen->conf, i)); i++)
+            printf("%s: note: %s is checked, but not acted on in this version\n", config, section);
         claw_generation_unref(gen);
     } else {
         fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));

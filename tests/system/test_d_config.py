@@ -232,3 +232,11 @@ def test_file_log_and_reopen(start, tmp_path, upstreams):
     assert eventually(lambda: second in log.read_text())
     assert second not in (tmp_path / "proxy.log.1").read_text()
     assert pathlib.Path(log).stat().st_size > 0
+
+
+def test_sections_without_effect_are_told(write):
+    """A key list that is not enforced must not look as if it were."""
+    done = run("-check", "-config", write(GOOD + "clients:\n  - name: one\n    key: sk-client-0123456789\n"))
+    assert done.returncode == 0
+    assert "clients is checked, but not acted on" in done.stdout
+    assert "sk-client" not in done.stdout + done.stderr
