@@ -262,8 +262,8 @@ static bool literal(const char *name, struct claw_addresses *list)
            uv_ip6_addr(name, 0, (struct sockaddr_in6 *)&list->at[0]) == 0;
 }
 
-/* localhost and what ends in it are the loopback's, whatever a hosts file or a server says (RFC 6761 6.3). IPv4 first:
- * model servers on a developer's machine mostly listen there only. */
+/* localhost and what ends in it are the loopback's, whatever a hosts file or a server says (RFC 6761 6.3). IPv6 first, as
+ * getaddrinfo has it: nobody there is told at once, and the address that mostly answers has all the time that is left. */
 static bool loopback(const char *name, size_t n, struct claw_addresses *list)
 {
     static const char local[] = "localhost";
@@ -272,8 +272,8 @@ static bool loopback(const char *name, size_t n, struct claw_addresses *list)
     if (n > 0 && name[n - 1] == '.') n--;
     if (n < k || memcmp(name + n - k, local, k) != 0 || (n > k && name[n - k - 1] != '.')) return false;
     *list = (struct claw_addresses){.n = 2};
-    uv_ip4_addr("127.0.0.1", 0, (struct sockaddr_in *)&list->at[0]);
-    uv_ip6_addr("::1", 0, (struct sockaddr_in6 *)&list->at[1]);
+    uv_ip6_addr("::1", 0, (struct sockaddr_in6 *)&list->at[0]);
+    uv_ip4_addr("127.0.0.1", 0, (struct sockaddr_in *)&list->at[1]);
     return true;
 }
 

@@ -4,7 +4,7 @@
  * share it. Answers are kept 30 s, failures 1 s; an answer older than that is used once more when a new look-up
  * fails (up to 10 min old). At most 256 names are kept (least recently used go). Addresses come in getaddrinfo's
  * order (RFC 6724), at most 8. A literal address answers at once, and so do localhost and
- * names under it (127.0.0.1, ::1; RFC 6761 6.3), without the pool.
+ * names under it (::1, 127.0.0.1; RFC 6761 6.3), without the pool.
  */
 #ifndef CLAW_NET_RESOLVE_H
 #define CLAW_NET_RESOLVE_H

@@ -142,11 +142,11 @@ static void localhost_is_here(void **state)
         ask(&q, names[i], 11434);
         assert_int_equal(q.done, 1);
         assert_int_equal(q.list.n, 2);
-        uv_ip4_name((struct sockaddr_in *)&q.list.at[0], text, sizeof text);
-        assert_string_equal(text, "127.0.0.1");
-        assert_int_equal(ntohs(((struct sockaddr_in *)&q.list.at[0])->sin_port), 11434);
-        uv_ip6_name((struct sockaddr_in6 *)&q.list.at[1], text, sizeof text);
+        uv_ip6_name((struct sockaddr_in6 *)&q.list.at[0], text, sizeof text);
         assert_string_equal(text, "::1");
+        uv_ip4_name((struct sockaddr_in *)&q.list.at[1], text, sizeof text);
+        assert_string_equal(text, "127.0.0.1");
+        assert_int_equal(ntohs(((struct sockaddr_in *)&q.list.at[1])->sin_port), 11434);
     }
     assert_int_equal(atomic_load(&asked), 0);
 }
