@@ -3,7 +3,7 @@
  * Only mbedTLS's public API (2.28 and 3.x). TLS 1.2 at least. Names are checked by SAN, always
  * (mbedtls_ssl_set_hostname: CVE-2025-27809). Sessions are resumed: the server gives tickets; a client context
  * keeps the last sessions of its upstream, shared by all workers under a lock held for a copy.
- * A full handshake costs milliseconds (DESIGN: 5-8 ms), so the engine can be driven on the thread pool: while
+ * A full handshake costs milliseconds (DESIGN: 5-8 ms), so the engine can be driven on another thread (offload.h): while
  * `busy` the engine belongs to the pool thread and the loop touches only the two buffers it was given back.
  */
 #ifndef CLAW_NET_TLS_H
