@@ -10,7 +10,7 @@
 #include "base/json_part.h"
 
 #define MEMBERS_FIRST 16
-#define LONG_BLOCKS 2     /* of 32 bytes: a string that has more is long, ... */
+#define LONG_BLOCKS 1     /* of 32 bytes: a string that has more is long, ... */
 #define LONG_LEFT 512     /* ... if so much text is left: a short text does not repay beginning with AVX2 */
 #define RUN_CHARACTERS 16 /* past ASCII, taken at once */
 

@@ -25,11 +25,11 @@
 #include <unistd.h>
 
 #define LINE_MAX_BYTES ((size_t)65536)
-#define HAND_OVER_BYTES ((size_t)32768)
-#define CHUNK_MAX_BYTES ((size_t)262144) /* a line may grow so far before it is found to be too long */
+#define HAND_OVER_BYTES ((size_t)131072)
+#define CHUNK_MAX_BYTES ((size_t)524288) /* a line may grow so far before it is found to be too long */
 #define QUEUE_MAX_BYTES ((size_t)8 << 20)
-#define SPARE_MAX 16
-#define SPARE_BYTES ((size_t)131072) /* a bigger chunk is freed, not kept */
+#define SPARE_MAX 8
+#define SPARE_BYTES ((size_t)262144) /* a bigger chunk is freed, not kept */
 #define PIECE ((size_t)4096)         /* what a pipe that polls writable takes without blocking */
 #define STALL_MS 50                  /* how often a stalled writer looks for a new target or the end */
 

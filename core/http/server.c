@@ -227,7 +227,7 @@ static char *on_stream_room(struct claw_stream *s, size_t *n)
         return c->server->loop->read_buf;
     }
     if (c->state != BODY || c->body_left < ROOM_MIN || !c->request) return NULL;
-    *n = (size_t)c->body_left;
+    *n = (size_t)c->body_left + 1; /* a read that fills its room makes libuv read again, for nothing */
     return c->server->on_room(c, n);
 }
 

@@ -67,7 +67,8 @@ int claw_answer_head(struct claw_req *r, int status, const struct claw_head *fro
     bool expose = claw_req_conf(r)->server.expose_headers;
     const struct claw_generation_upstream *up = claw_req_upstream(r);
     struct claw_str reason = claw_str_of(claw_h1_reason(status));
-    r->overhead_us = claw_req_elapsed_us(r) - r->waited_us;
+    r->ttfb_us = claw_req_elapsed_us(r); /* it leaves in this callback */
+    r->overhead_us = r->ttfb_us - r->waited_us;
     size_t most = 96 + reason.len;
     for (size_t i = 0; from && i < from->n; i++) most += from->headers[i].name.len + from->headers[i].value.len + 4;
     if (expose) most += 320 + claw_req_route_id(r).len + claw_req_sent_model(r).len + (up ? up->conf->name.len : 0);
@@ -110,7 +111,6 @@ void claw_answer_json(struct claw_req *r, int status, struct claw_str body)
     }
     uv_buf_t b = uv_buf_init((char *)body.ptr, (unsigned)body.len);
     claw_conn_reply(r->conn, status, head, (int64_t)body.len);
-    r->ttfb_us = claw_req_elapsed_us(r);
     int rc = claw_conn_send(r->conn, &b, 1, true);
     (void)rc; /* queued or broken: the connection looks after itself once the answer ended */
     r->bytes_out = body.len;

@@ -461,14 +461,16 @@ void claw_pipeline_answered(struct claw_req *r)
 {
     if (r->finished) return;
     struct claw_attempt *a = claw_account_last(r);
+    bool open = a && !a->end_us;
     claw_account_attempt(r, CLAW_OK, a && a->status >= 400 ? a->kind : NULL);
+    if (open) r->end_us = a->end_us; /* one reading of the clock for both */
     go(r, CLAW_STEP_ACCOUNT);
 }
 
 static int step_account(struct claw_req *r)
 {
     stop_everything(r);
-    uint32_t now = claw_req_elapsed_us(r);
+    uint32_t now = r->end_us ? r->end_us : claw_req_elapsed_us(r);
     r->end_us = now;
     if (!r->ttfb_us && r->overhead_us == 0) r->overhead_us = now - (r->waited_us < now ? r->waited_us : now);
     claw_account_attempt(r, r->error, r->error ? claw_err_kind(r->error) : NULL);

@@ -110,7 +110,6 @@ static void flush(struct claw_req *r, bool end)
     if (!r->conn || !y->replied || (y->n == 0 && !end)) return;
     if (r->commit == CLAW_HELD) {
         r->commit = CLAW_COMMITTED;
-        r->ttfb_us = claw_req_elapsed_us(r);
         forget_body(r);
         claw_pipeline_reached(r, CLAW_STEP_STREAM);
     }
@@ -563,7 +562,7 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
     }
     out[0] = uv_buf_init((char *)head.ptr, (unsigned)head.len);
     a->reused = c->reused;
-    claw_req_waited(r);
+    if (!c->reused) claw_req_waited(r); /* a kept connection was there at once */
     claw_client_exchange(c, &r->arena, claw_str_eqz(r->head->method, "HEAD"), route_ms ? route_ms : up->conf->first_byte_timeout_ms,
                          up->conf->stall_timeout_ms, &client_events, r);
     int rc = claw_client_write(c, out, n + 1);

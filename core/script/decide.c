@@ -130,16 +130,23 @@ static bool admits(void *vm) { return ((struct claw_policy_vm *)vm)->admits; }
 
 /* ---- route -------------------------------------------------------------------------------------------------- */
 
+/* The field of the table at idx whose name is kept under `key`: no string is made anew, no metatable asked. */
+static void push_member(lua_State *L, int idx, int key)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, key);
+    lua_rawget(L, idx - 1);
+}
+
 /* The candidate table on top. */
 static void read_candidate(lua_State *L, struct call *c, struct claw_candidate *to)
 {
     if (!lua_istable(L, -1)) claw_task_raise(L, "route", "a candidate is a %s", luaL_typename(L, -1));
-    lua_getfield(L, -1, "index");
+    push_member(L, -1, c->p->key_index);
     if (!is_whole(L, -1, 1, (double)c->p->gen->conf->upstreams_n))
         claw_task_raise(L, "route", "candidate index %s is no upstream (there are %d)", show(L, -1), (int)c->p->gen->conf->upstreams_n);
-    lua_getfield(L, -2, "mask");
+    push_member(L, -2, c->p->key_mask);
     if (!lua_isnil(L, -1) && !is_whole(L, -1, 0, 31)) claw_task_raise(L, "route", "candidate mask %s", show(L, -1));
-    lua_getfield(L, -3, "model");
+    push_member(L, -3, c->p->key_model);
     if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TSTRING) claw_task_raise(L, "route", "candidate model %s", show(L, -1));
     *to = (struct claw_candidate){.upstream = (uint16_t)(lua_tointeger(L, -3) - 1), .mask = (uint16_t)lua_tointeger(L, -2)};
     if (!lua_isnil(L, -1)) to->model = keep(L, c, text_at(L, -1));

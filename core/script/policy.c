@@ -185,6 +185,12 @@ static void add_problem(lua_State *L, struct boot *b)
     else claw_conf_problem_add(b->problems, b->p->gen->conf, path, "%s", message);
 }
 
+static int keep_key(lua_State *L, const char *name)
+{
+    lua_pushstring(L, name);
+    return luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
 static void keep_engine(lua_State *L, struct claw_policy_vm *p)
 {
     static const char *const names[] = {
@@ -197,6 +203,9 @@ static void keep_engine(lua_State *L, struct claw_policy_vm *p)
         if (!lua_isfunction(L, -1)) luaL_error(L, "engine.%s is no function", names[i]);
         p->fn[i] = luaL_ref(L, LUA_REGISTRYINDEX);
     }
+    p->key_index = keep_key(L, "index");
+    p->key_mask = keep_key(L, "mask");
+    p->key_model = keep_key(L, "model");
     lua_getfield(L, -1, "hooks");
     if (lua_istable(L, -1)) {
         lua_getfield(L, -1, "admit");

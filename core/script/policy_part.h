@@ -38,6 +38,7 @@ struct claw_policy_vm {
     int engine;                  /* reference to the engine itself */
     int fn[CLAW_ENGINE_COUNT];
     bool admits;
+    int key_index, key_mask, key_model; /* the names of a candidate's fields, in the registry: read for every request */
     struct claw_buf event_bytes; /* of the last event's outcome */
     struct claw_policy_event events[CLAW_POLICY_EVENTS];
 };

@@ -4,8 +4,8 @@
     bench.py [--seconds 3] [--rounds 5] [--only small,large,stream,latency,memory,calls,instructions]
 
 One worker against one nginx worker. OpenClaw does its whole work (route decided in Lua, key set, usage read, log line
-written, metrics counted); nginx passes bytes (`proxy_pass`, `proxy_buffering off`). Where nginx's Lua module is
-installed, nginx does an LLM proxy's work in Lua as a third target. Runs are interleaved A B B A, medians of the
+written, metrics counted); nginx passes bytes (`proxy_pass`, `proxy_buffering off`), and as a third target does an
+LLM proxy's work in its Lua module. Runs are interleaved A B B A, medians of the
 rounds' ratios are printed. Times mean something only as ratios of one run; counts (calls, instructions) also alone.
 
 Needs cc and wrk; nginx for ratios; strace and valgrind for counts. Installs nothing; says what is missing.
@@ -30,7 +30,8 @@ ROOT = pathlib.Path(os.environ.get("CLAW_ROOT", HERE.parents[1]))
 BINARY = os.environ.get("CLAW_BINARY", str(ROOT / "build/release/openclaw-proxy"))
 WORK = ROOT / "build/bench"
 TICK = os.sysconf("SC_CLK_TCK")
-LUA_MODULES = ["/usr/lib/nginx/modules/ndk_http_module.so", "/usr/lib/nginx/modules/ngx_http_lua_module.so"]
+LUA_HOME = WORK / "nginx-lua" # `make bench` unpacks the module and its libraries there
+LUA_MODULES = [str(LUA_HOME / "usr/lib/nginx/modules" / m) for m in ("ndk_http_module.so", "ngx_http_lua_module.so")]
 SMALL = json.dumps({"model": "gpt-4", "temperature": 0.7, "messages": [
     {"role": "system", "content": "You are a helpful assistant."},
     {"role": "user", "content": "Say hello to the reader of this line, in a few words, and then stop. " * 2}]})
@@ -111,7 +112,7 @@ daemon off; master_process off; worker_processes 1; worker_rlimit_nofile 20000;
 pid %(work)s/%(label)s.pid; error_log %(work)s/%(label)s.err warn;
 events { worker_connections 16384; }
 http {
-    access_log off; tcp_nodelay on; keepalive_requests 100000000; keepalive_timeout 300s;
+    %(log)s tcp_nodelay on; keepalive_requests 100000000; keepalive_timeout 300s;
     client_max_body_size 32m; client_body_buffer_size 256k;
     client_body_temp_path %(work)s/t1; proxy_temp_path %(work)s/t2; fastcgi_temp_path %(work)s/t3; uwsgi_temp_path %(work)s/t4; scgi_temp_path %(work)s/t5;
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_read_timeout 600s;
@@ -123,22 +124,30 @@ http {
     }
 }
 """
-# What an LLM proxy does, done the way one writes it for nginx: decode, choose by model, set the key, read the usage.
+# The same work done the way one writes it for nginx: know the client, decode, choose by model, set the key, read the
+# usage, count by status and duration, write a JSON log line.
 LUA = {
-    "extra": """lua_package_cpath "%s/?.so;;"; lua_shared_dict usage 1m;
+    "log": r"""log_format line escape=json '{"time":"$time_iso8601","level":"info","msg":"request","id":"$request_id","client":"$remote_addr",'
+        '"method":"$request_method","path":"$uri","model":"$model","status":$status,"upstream":"$upstream_addr","upstream_status":"$upstream_status",'
+        '"ttfb_ms":"$upstream_header_time","duration_ms":"$request_time","input_tokens":"$tokens_in","output_tokens":"$tokens_out",'
+        '"bytes_in":$request_length,"bytes_out":$bytes_sent}';
+    access_log %s line buffer=64k flush=1s;""",
+    "extra": """lua_package_path "%s/usr/share/lua/5.1/?.lua;;"; lua_package_cpath "%s/?.so;;"; lua_shared_dict usage 1m; lua_shared_dict counts 1m;
     init_by_lua_block {
         cjson = require "cjson"
         balancer = require "ngx.balancer"
         peers = { ["gpt-4"] = { port = %d, auth = "Bearer sk-bench-key" }, ["gpt-4o"] = { port = %d, auth = "Bearer sk-bench-key" } }
     }""",
     "balance": "server 0.0.0.1; balancer_by_lua_block { assert(balancer.set_current_peer('127.0.0.1', ngx.ctx.peer.port)) }",
-    "inside": """access_by_lua_block {
+    "inside": """set $model ""; set $tokens_in ""; set $tokens_out "";
+        access_by_lua_block {
             ngx.req.read_body()
             local ok, req = pcall(cjson.decode, ngx.req.get_body_data() or "")
             if not ok or type(req) ~= "table" then return ngx.exit(400) end
             local peer = peers[req.model]
             if not peer then return ngx.exit(404) end
             ngx.ctx.peer, ngx.ctx.model, ngx.ctx.stream = peer, req.model, req.stream
+            ngx.var.model = req.model
             ngx.req.set_header("Authorization", peer.auth)
         }""",
     "after": """body_filter_by_lua_block {
@@ -155,7 +164,12 @@ LUA = {
             local ctx = ngx.ctx
             local text = ctx.stream and ctx.last or ctx.parts and table.concat(ctx.parts)
             local ok, answer = pcall(cjson.decode, text or "")
+            local seconds, counts = tonumber(ngx.var.request_time) or 0, ngx.shared.counts
+            counts:incr("requests:" .. ngx.status, 1, 0)
+            counts:incr("seconds", seconds, 0)
+            counts:incr(seconds < 0.005 and "le_5ms" or seconds < 0.05 and "le_50ms" or "inf", 1, 0)
             if ok and answer.usage then
+                ngx.var.tokens_in, ngx.var.tokens_out = answer.usage.prompt_tokens, answer.usage.completion_tokens
                 ngx.shared.usage:incr(ctx.model .. ":in", answer.usage.prompt_tokens, 0)
                 ngx.shared.usage:incr(ctx.model .. ":out", answer.usage.completion_tokens, 0)
             end
@@ -165,13 +179,14 @@ LUA = {
 
 def nginx(mock_port, lua=False, wrapper=()):
     label, port = "nginx_lua" if lua else "nginx", free_port()
-    parts = {"load": "", "extra": "", "inside": "", "after": "", "balance": f"server 127.0.0.1:{mock_port};"}
+    parts = {"load": "", "log": "access_log off;", "extra": "", "inside": "", "after": "", "balance": f"server 127.0.0.1:{mock_port};"}
     if lua:
-        parts.update(LUA, load="".join(f"load_module {m};\n" for m in LUA_MODULES),
-                     extra=LUA["extra"] % (os.path.dirname((glob.glob("/usr/lib/*/lua/5.1/cjson.so") + ["/"])[0]), mock_port, mock_port))
+        parts.update(LUA, load="".join(f"load_module {m};\n" for m in LUA_MODULES), log=LUA["log"] % (WORK / "nginx_lua.log"),
+                     extra=LUA["extra"] % (LUA_HOME, os.path.dirname((glob.glob("/usr/lib/*/lua/5.1/cjson.so") + ["/"])[0]), mock_port, mock_port))
     path = WORK / f"{label}.conf"
     path.write_text(NGINX % dict(parts, work=WORK, label=label, port=port))
-    return Server(["nginx", "-p", str(WORK), "-c", str(path), "-e", str(WORK / f"{label}.err")], port, 1, label, wrapper)
+    own = ["env", "LD_LIBRARY_PATH=" + os.path.dirname((glob.glob(str(LUA_HOME / "usr/lib/*/libluajit-5.1.so.2")) + ["/"])[0])] if lua else []
+    return Server([*own, "nginx", "-p", str(WORK), "-c", str(path), "-e", str(WORK / f"{label}.err")], port, 1, label, wrapper)
 
 
 def openclaw(mock_port, wrapper=()):
@@ -239,6 +254,8 @@ def burden(workload, port, seconds):
 # -- measurements --------------------------------------------------------------------------------------------------
 
 def one_run(server, workload, seconds):
+    for log in WORK.glob("*.log"): # as if rotated: who logs does not pay for an ever growing file's fresh pages
+        os.truncate(log, 0)
     before, started = server.cpu(), time.monotonic()
     got = burden(workload, server.port, seconds)
     got["cpu_us"] = (server.cpu() - before) * 1e6 / max(got["n"], 1)
@@ -360,7 +377,7 @@ def check_tools(only):
     if not shutil.which("nginx"):
         say("bench: nginx is missing: no ratios, our figures only")
     elif not all(os.path.exists(m) for m in LUA_MODULES):
-        say("bench: nginx's Lua module (libnginx-mod-http-lua) is missing: no comparison with nginx + Lua")
+        say("bench: nginx's Lua module is missing (`make bench` fetches it): no comparison with nginx + Lua")
     for tool in missing:
         say(f"bench: {tool} is missing: {'calls' if tool == 'strace' else 'instructions'} are left out")
     return [w for w in only if not (w == "calls" and "strace" in missing) and not (w == "instructions" and "valgrind" in missing)]

@@ -505,7 +505,7 @@ int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     alarm(120); /* nothing here may block */
-    snprintf(path, sizeof path, "log_test_%d.log", (int)getpid());
+    snprintf(path, sizeof path, "build/log_test_%d.log", (int)getpid());
     snprintf(moved, sizeof moved, "%s.1", path);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_before_open),     cmocka_unit_test(test_events),
