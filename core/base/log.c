@@ -1,6 +1,6 @@
 /* How a line travels:
  *
- *   begin..end    flush / 32 KB       mutex         writer thread
+ *   begin..end    flush / 128 KB      mutex         writer thread
  *   local->cur  ------------------>  queue (8 MB) ------------->  target fd
  *       ^                                                |
  *       +---------------- spare chunks <-----------------+

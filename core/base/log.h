@@ -1,6 +1,6 @@
 /* log: JSON lines (or text), written by one thread, never waited for.
  *
- * Every thread that logs owns a claw_log_local: lines gather there and are handed over when 32 KB
+ * Every thread that logs owns a claw_log_local: lines gather there and are handed over when 128 KB
  * are full or claw_log_flush is called (the loop does so 50 ms after the first line). The writer
  * thread puts them to stdout, stderr or a file. The queue between them is bounded (8 MB): past it
  * lines are dropped and counted. Nothing here blocks the caller.

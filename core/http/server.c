@@ -217,7 +217,7 @@ static void on_stream_read(struct claw_stream *s, const char *data, size_t n)
     }
 }
 
-#define ROOM_MIN 16384 /* a body's rest that is worth reading straight into its place */
+#define ROOM_MIN 8192 /* a first read; and a body's rest that is worth reading straight into its place */
 static char *on_stream_room(struct claw_stream *s, size_t *n)
 {
     struct claw_conn *c = conn_of(s);

@@ -7,6 +7,7 @@
 
 #define LABELS_MAX 3
 #define LABEL_BYTES 128
+#define RECENT 2 /* a request counts input and output tokens */
 
 enum type { COUNTER, GAUGE, SECONDS, MICROS };
 
@@ -35,7 +36,7 @@ struct series {
 };
 
 struct claw_metrics_shard {
-    struct series *last[CLAW_METRIC_COUNT]; /* the owner's: requests in a row mostly count the same series */
+    struct series *last[CLAW_METRIC_COUNT][RECENT]; /* the owner's: requests in a row mostly count the same series */
     struct series *_Atomic slots[CLAW_METRICS_SERIES * 2];
     size_t n;
 };
@@ -97,10 +98,10 @@ static inline bool same(const char *a, const char *b, size_t n)
     return true;
 }
 
-static bool is(const struct series *s, uint64_t hash, enum claw_metric m, unsigned n, const struct claw_str *labels)
+static inline bool has(const struct series *s, unsigned n, const struct claw_str *labels)
 {
-    if (s->hash != hash || s->metric != m || s->labels_n != n) return false;
-    for (unsigned i = 0; i < n; i++) {
+    if (s->labels_n != n) return false;
+    for (unsigned i = n; i-- > 0;) { /* the last label tells most */
         if (s->labels[i].len != labels[i].len) return false;
         if (!same(s->labels[i].ptr, labels[i].ptr, labels[i].len)) return false;
     }
@@ -162,7 +163,7 @@ static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m,
     size_t mask = CLAW_METRICS_SERIES * 2 - 1;
     for (size_t i = hash & mask;; i = (i + 1) & mask) {
         struct series *s = atomic_load_explicit(&shard->slots[i], memory_order_relaxed);
-        if (s && is(s, hash, m, n, labels)) return s;
+        if (s && s->hash == hash && s->metric == m && has(s, n, labels)) return s;
         if (s) continue;
         if (shard->n >= bound || !(s = series_new(hash, m, n, labels))) return NULL;
         shard->n++;
@@ -171,13 +172,17 @@ static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m,
     }
 }
 
-static struct series *find_or_other(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *labels)
+static inline struct series *find_or_other(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *labels)
 {
     CLAW_ASSERT(n <= LABELS_MAX);
-    struct series *last = shard->last[m];
-    if (last && is(last, last->hash, m, n, labels)) return last;
+    struct series **last = shard->last[m];
+    for (unsigned i = 0; i < RECENT && last[i]; i++)
+        if (has(last[i], n, labels)) return last[i];
     struct series *s = find(shard, m, n, labels, CLAW_METRICS_SERIES);
-    if (s) return shard->last[m] = s;
+    if (s) {
+        memmove(last + 1, last, (RECENT - 1) * sizeof *last);
+        return last[0] = s;
+    }
     /* Past the bound there is room for what is counted as "other". */
     size_t room = CLAW_METRICS_SERIES + CLAW_METRIC_COUNT * 2;
     const struct claw_str other[LABELS_MAX] = {CLAW_STR("other"), CLAW_STR("other"), CLAW_STR("other")};
@@ -288,7 +293,7 @@ static int add_total(struct claw_buf *out, const struct family *f, const struct 
 static struct total *total_of(struct total **list, size_t *n, size_t *cap, const struct series *s)
 {
     for (size_t i = 0; i < *n; i++)
-        if (is((*list)[i].like, s->hash, s->metric, s->labels_n, s->labels)) return &(*list)[i];
+        if ((*list)[i].like->hash == s->hash && (*list)[i].like->metric == s->metric && has((*list)[i].like, s->labels_n, s->labels)) return &(*list)[i];
     if (*n == *cap) {
         size_t more = *cap ? *cap * 2 : 64;
         struct total *grown = realloc(*list, more * sizeof *grown);

@@ -229,6 +229,8 @@ static void test_lines(void **state)
     memset(big, 'x', sizeof big);
     big[65535] = 0;
     raw(big); /* 64 KB with its newline */
+    assert_int_equal(claw_log_waiting(), 65536);
+    raw(big); /* 128 KB are handed over unasked */
     assert_int_equal(claw_log_waiting(), 0);
     assert_int_equal(claw_log_dropped(), before);
     big[65535] = 'x';
@@ -246,13 +248,13 @@ static void test_lines(void **state)
     raw("after");
     assert_int_equal(claw_log_waiting(), 13);
     big[1023] = 0;
-    for (size_t i = 0; i < 31; i++) raw(big);
-    assert_int_equal(claw_log_waiting(), 13 + 31 * 1024);
+    for (size_t i = 0; i < 127; i++) raw(big);
+    assert_int_equal(claw_log_waiting(), 13 + 127 * 1024);
     raw(big);
-    assert_int_equal(claw_log_waiting(), 0); /* handed over at 32 KB */
+    assert_int_equal(claw_log_waiting(), 0); /* handed over at 128 KB */
     char *text = finish();
     assert_non_null(strstr(text, "x\nbefore\nafter\nx"));
-    assert_int_equal(count(text, "\n"), 1 + 2 + 32);
+    assert_int_equal(count(text, "\n"), 2 + 2 + 128);
     free(text);
 }
 
