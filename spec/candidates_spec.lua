@@ -28,7 +28,7 @@ describe("claw.candidates", function()
             { c.index, c.name, c.type, c.model, c.region, c.weight, c.context_window, c.mask })
         assert.same({ tools = true }, c.capabilities)
         assert.equal(7, c.price.input)
-        assert.same({ c, plan = PLAN }, c.alone)
+        assert.same({ c, plan = PLAN, kept = true }, c.alone)
     end)
 
     it("say why they are left out", function()

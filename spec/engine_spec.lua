@@ -20,8 +20,8 @@ end
 local function routed(policies, extra, r)
     local engine, core = build.engine({ conf = conf(extra), policies = policies })
     r = r or {}
-    local _, list, mask = engine.route(r, "POST", "/v1/chat/completions", "m", true)
-    return engine, r, list, mask, core
+    local _, list, mask, number = engine.route(r, "POST", "/v1/chat/completions", "m", true)
+    return engine, r, list, mask, core, number
 end
 
 describe("claw.engine", function()
@@ -310,10 +310,10 @@ describe("claw.engine", function()
         end
 
         it("decides by the table when no policy does", function()
-            local engine, r = routed({})
-            assert.same({ "next", 0 }, { engine.retry(r, attempt()) })
-            assert.equal("stop", (engine.retry(r, attempt({ status = 400 }))))
-            assert.equal("stop", (engine.retry(r, attempt({ n = 2, left = 0 }))))
+            local engine, r, _, _, _, number = routed({})
+            assert.same({ "next", 0 }, { engine.retry(r, attempt(), number) })
+            assert.equal("stop", (engine.retry(r, attempt({ status = 400 }), number)))
+            assert.equal("stop", (engine.retry(r, attempt({ n = 2, left = 0 }), number)))
             assert.same({ "stop", 0 }, { engine.retry({}, attempt()) })
         end)
 
@@ -324,8 +324,8 @@ describe("claw.engine", function()
                     b = { models = { { name = "m", context_window = windows[2] } } },
                 }, routes = { { strategy = { type = "failover", upstreams = { "a", "b" } } } } } })
                 local r = {}
-                engine.route(r, "POST", "/", "m", false)
-                return (engine.retry(r, attempt({ status = 400, body = "context_length_exceeded" })))
+                local number = select(4, engine.route(r, "POST", "/", "m", false))
+                return (engine.retry(r, attempt({ status = 400, body = "context_length_exceeded" }), number))
             end
             assert.equal("next", first({ 8000, 128000 }))
             assert.equal("stop", first({ 8000, 8000 }))
@@ -363,13 +363,26 @@ describe("claw.engine", function()
 
     describe("finish", function()
         it("charges whole micro-dollars by who answered", function()
-            local engine, r = routed({})
+            local engine, r = routed({ x = policy("log = function() end") })
             assert.same({ 60000 }, { engine.finish(r, 1, "m", 1000, 0, 500, 0) })
             engine.route(r, "POST", "/", "m", false)
             assert.same({}, { engine.finish(r, 2, "m", 1000, 0, 500, 0) })
             engine.route(r, "POST", "/", "m", false)
             assert.same({}, { engine.finish(r, 1, "m", nil, nil, nil, nil) })
             assert.same({}, { engine.finish(r, nil, nil) })
+        end)
+
+        it("is not called for a list with a number, of which everything is known", function()
+            local engine, _, list, mask, _, number = routed({})
+            assert.same({ 0, 1 }, { mask, number })
+            for _ = 1, 3 do
+                local index, again, _, same = engine.route({}, "POST", "/", "m", false)
+                assert.same({ 1, 1 }, { index, same })
+                assert.equal(list, again)
+            end
+            for _, hook in ipairs({ "request", "response", "event", "retry", "cost", "log" }) do
+                assert.is_nil((select(6, routed({ x = policy(hook .. " = function() end") }))), hook)
+            end
         end)
 
         it("runs cost and log hooks", function()

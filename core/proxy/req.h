@@ -77,6 +77,8 @@ struct claw_req {
     uint16_t route_mask;
     struct claw_candidate candidates[CLAW_CANDIDATES_MAX];
     unsigned candidates_n, candidate; /* the present one */
+    const struct claw_conf_price *prices; /* script's: of the candidates, when no hook asks for more at the end */
+    uint16_t decision;      /* script's: the number of the list they came in, 0: none */
     struct claw_attempt attempts[CLAW_ATTEMPTS_MAX];
     unsigned attempts_n;    /* tries so far (may pass the array's end: only the first are kept) */
 

@@ -153,7 +153,74 @@ static void read_candidate(lua_State *L, struct call *c, struct claw_candidate *
     lua_pop(L, 3);
 }
 
+static int64_t price_field(lua_State *L, const char *key)
+{
+    lua_getfield(L, -1, key);
+    if (!lua_isnil(L, -1) && !is_whole(L, -1, 0, EXACT)) claw_task_raise(L, "route", "candidate price %s is %s", key, show(L, -1));
+    int64_t v = lua_isnil(L, -1) ? -1 : (int64_t)lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    return v;
+}
+
+static struct claw_conf_price read_price(lua_State *L)
+{
+    struct claw_conf_price p = {-1, -1, -1, -1};
+    lua_getfield(L, -1, "price");
+    if (lua_istable(L, -1))
+        p = (struct claw_conf_price){price_field(L, "input"), price_field(L, "output"), price_field(L, "cached_input"), price_field(L, "request_micros")};
+    lua_pop(L, 1);
+    return p;
+}
+
+/* A numbered list seen for the first time: what was read of it into r is kept. Without memory it is read again each time. */
+static void keep_decision(lua_State *L, struct call *c, size_t number)
+{
+    const struct claw_req *r = c->r;
+    struct claw_policy_vm *p = c->p;
+    struct claw_decision *d = claw_arena_zalloc(&p->decided, sizeof *d);
+    if (!d) return;
+    for (unsigned i = 0; i < r->candidates_n; i++) {
+        d->candidates[i] = r->candidates[i];
+        struct claw_str *model = &d->candidates[i].model;
+        if (model->len && !(model->ptr = claw_arena_dup(&p->decided, model->ptr, model->len))) return;
+        lua_rawgeti(L, 2, (int)i + 1);
+        d->prices[i] = read_price(L);
+        lua_pop(L, 1);
+    }
+    d->route = r->route;
+    d->n = r->candidates_n;
+    p->decisions[number - 1] = d;
+}
+
+static void use_decision(struct claw_req *r, const struct claw_decision *d, size_t number)
+{
+    memcpy(r->candidates, d->candidates, d->n * sizeof *d->candidates);
+    r->prices = d->prices;
+    r->route = d->route;
+    r->route_mask = 0;
+    r->candidates_n = d->n;
+    r->candidate = 0;
+    r->decision = (uint16_t)number;
+}
+
+static void read_list(lua_State *L, struct call *c);
+
 static void read_decision(lua_State *L, struct call *c)
+{
+    if (lua_isnil(L, 4)) {
+        read_list(L, c);
+        return;
+    }
+    if (!is_whole(L, 4, 1, CLAW_DECISIONS_MAX)) claw_task_raise(L, "route", "the list's number is %s", show(L, 4));
+    size_t number = (size_t)lua_tointeger(L, 4);
+    if (!c->p->decisions[number - 1]) {
+        read_list(L, c);
+        keep_decision(L, c, number);
+    }
+    if (c->p->decisions[number - 1]) use_decision(c->r, c->p->decisions[number - 1], number);
+}
+
+static void read_list(lua_State *L, struct call *c)
 {
     struct claw_req *r = c->r;
     if (!is_whole(L, 1, 1, (double)c->p->gen->conf->routes_n)) claw_task_raise(L, "route", "route index %s is none", show(L, 1));
@@ -213,7 +280,7 @@ static void route_in(lua_State *L, void *arg)
     struct call *c = arg;
     claw_policy_push_fn(L, c->p, CLAW_ENGINE_ROUTE);
     push_question(L, c->r);
-    lua_call(L, 5, 3);
+    lua_call(L, 5, 4);
     switch (lua_type(L, 1)) {
     case LUA_TNUMBER: read_decision(L, c); return;
     case LUA_TNIL: read_refusal(L, c); return;
@@ -359,7 +426,9 @@ static void retry_in(lua_State *L, void *arg)
     claw_policy_push_fn(L, c->p, CLAW_ENGINE_RETRY);
     lua_pushlightuserdata(L, c->r);
     push_failure(L, c->r, c->failure);
-    claw_task_run(L, c->r, "retry", 2, 2);
+    if (c->r->decision) lua_pushinteger(L, c->r->decision);
+    else lua_pushnil(L);
+    claw_task_run(L, c->r, "retry", 3, 2);
     size_t i = 0, n = sizeof actions / sizeof *actions;
     if (lua_type(L, 1) != LUA_TSTRING) claw_task_raise(L, "retry", "the action is a %s", luaL_typename(L, 1));
     while (i < n && !claw_str_eqz(text_at(L, 1), actions[i].name)) i++;
@@ -564,10 +633,25 @@ static void finish_in(lua_State *L, void *arg)
     write_fields(L, c, 2);
 }
 
+/* As lua/claw/cost.lua charges: prices in pico-dollars a token, rounded half up to micro-dollars. -1: not known. */
+static int64_t charge(const struct claw_conf_price *p, const struct claw_usage *u)
+{
+    bool per_token = p->input >= 0 || p->output >= 0;
+    if ((u->input < 0 && u->output < 0) || !per_token) return per_token ? -1 : p->request_micros;
+    double input = u->input > 0 ? (double)u->input : 0, output = u->output > 0 ? (double)u->output : 0;
+    double cached = u->cached > 0 ? fmin((double)u->cached, input) : 0, price = p->input > 0 ? (double)p->input : 0;
+    double pico = (input - cached) * price + cached * (p->cached_input >= 0 ? (double)p->cached_input : price);
+    pico += output * (p->output > 0 ? (double)p->output : 0);
+    double micros = floor(pico / 1e6 + 0.5) + (p->request_micros > 0 ? (double)p->request_micros : 0);
+    return micros <= EXACT ? (int64_t)micros : -1;
+}
+
 static int finish(void *vm, struct claw_req *r, struct claw_policy_error *err)
 {
     struct call c = {.p = vm, .r = r};
-    int rc = run(&c, finish_in, "log", err);
+    int rc = CLAW_OK;
+    if (r->decision) r->cost_micros = charge(&r->prices[r->candidate], &r->usage);
+    else rc = run(&c, finish_in, "log", err);
     claw_api_end_answer(r);
     return rc;
 }

@@ -6,6 +6,7 @@
 #define MEMORY_MB 32
 #define SCRATCH_BYTES (4u << 20) /* error texts at boot */
 #define FIXED_HEADERS 16
+#define DECIDED_MAX (16u << 20)
 
 /* ---- openclaw.yaml as tables -------------------------------------------------------------------------------- */
 
@@ -251,6 +252,7 @@ static int boot(struct claw_generation *gen, struct boot *b, struct claw_policy_
     p->magic = CLAW_POLICY_MAGIC;
     p->gen = claw_generation_ref(gen);
     claw_buf_init(&p->event_bytes, 0);
+    claw_arena_init(&p->decided, NULL, 0, DECIDED_MAX);
     b->p = p;
     int rc = claw_vm_new(mb << 20, &p->vm);
     if (rc != CLAW_OK) {
@@ -377,6 +379,7 @@ void claw_policy_vm_free(struct claw_policy_vm *p)
     CLAW_ASSERT(p->magic == CLAW_POLICY_MAGIC);
     claw_vm_free(p->vm);
     claw_buf_fini(&p->event_bytes);
+    claw_arena_reset(&p->decided);
     struct claw_generation *gen = p->gen;
     p->magic = 0;
     free(p);

@@ -28,6 +28,15 @@ enum claw_engine_fn {
     CLAW_ENGINE_COUNT
 };
 
+/* What a numbered list of the engine's router says, read once. */
+struct claw_decision {
+    int route;
+    unsigned n; /* 0: not read yet */
+    struct claw_candidate candidates[CLAW_CANDIDATES_MAX];
+    struct claw_conf_price prices[CLAW_CANDIDATES_MAX]; /* -1: not given */
+};
+#define CLAW_DECISIONS_MAX 4096
+
 #define CLAW_POLICY_EVENTS 64 /* events one event may become */
 
 struct claw_policy_vm {
@@ -38,6 +47,8 @@ struct claw_policy_vm {
     int engine;                  /* reference to the engine itself */
     int fn[CLAW_ENGINE_COUNT];
     bool admits;
+    struct claw_decision *decisions[CLAW_DECISIONS_MAX]; /* by number - 1 */
+    struct claw_arena decided;   /* theirs */
     int key_index, key_mask, key_model; /* the names of a candidate's fields, in the registry: read for every request */
     struct claw_buf event_bytes; /* of the last event's outcome */
     struct claw_policy_event events[CLAW_POLICY_EVENTS];

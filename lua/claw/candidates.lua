@@ -33,7 +33,7 @@ local function make(entry, sent, asked, plan, prices)
         price = cost.price(details, u.price, listed_price(prices, sent or asked or "", asked or "")),
         mask = plan[u.index].mask,
     }
-    c.alone = { c, plan = plan }
+    c.alone = { c, plan = plan, kept = true }
     return c
 end
 M.make = make

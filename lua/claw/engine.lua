@@ -3,11 +3,12 @@
 -- new(spec) returns the engine, or nil and the problems of the configuration and the policies. Its fields:
 --   hooks.admit, upstreams[i]                              static facts for C
 --   admit(r)                                               nil | status, code, message
---   route(r, method, path, model, stream)                  route index, candidates, mask | false, status, body
---                                                          | nil, code, message
+--   route(r, method, path, model, stream)                  route index, candidates, mask [, number] | false, status,
+--                                                          body | nil, code, message. With a number the same three
+--                                                          come with it for ever, and finish is not called
 --   request(r, index, model), response(r, index)           nil | body
 --   event(r, index, type, data)                            nil | false | { { type, data }, … }
---   retry(r, attempt)                                      "next" | "same" | "stop", after_ms
+--   retry(r, attempt, number)                              "next" | "same" | "stop", after_ms
 --   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
 --   explain(r, method, path, model, stream)                a text: the same, and what follows from it
@@ -260,12 +261,12 @@ local function with_hooks(engine, env, state)
     end
 end
 
-local function with_outcomes(engine, env, state)
+local function with_outcomes(engine, env, state, quiet)
     local core = env.core
     local unrouted = { cost = {}, log = plans.collect(env.policies.always, "log") }
 
-    function engine.retry(r, a)
-        local list = state[r]
+    function engine.retry(r, a, number)
+        local list = number and quiet[number] or state[r]
         if not list then return "stop", 0 end
         local rules, at = list.plan.route.retry, tried_at(list, a)
         local action, after, kind = retry.decide(rules, a, list[at], at and list[at + 1], #list, core.random)
@@ -294,7 +295,7 @@ function M.new(spec)
     local decide = router.new(env)
     local engine = { upstreams = env.heads, route = decide.route }
     with_hooks(engine, env, decide.state)
-    with_outcomes(engine, env, decide.state)
+    with_outcomes(engine, env, decide.state, decide.quiet)
     function engine.trace(r, method, path, model, stream)
         return explain.trace(decide, r, { method = method, path = path, model = model, stream = stream })
     end

@@ -17,6 +17,7 @@ local M = {}
 
 M.MEMO = 1000       -- entries of each table that a client's paths and models can fill
 M.MODEL_BYTES = 128 -- longer names are not kept
+M.QUIET = 4096      -- lists with a number
 
 local function sorted(routes)
     local out = { unpack(routes) }
@@ -268,12 +269,28 @@ local function route_for(bucket, r, model)
     return route
 end
 
+-- A list that no hook is concerned with gets a number, under which C keeps what it read of it: the next time C reads
+-- nothing, and settles the request by itself, at the candidate's price. 0: there is none. A list belongs to one route.
+local function numbered(self, route, list)
+    if not list.kept then return 0 end
+    local quiet, all = 0, self.quiet
+    local loud = route.plan.mask > 0 or #all >= M.QUIET
+    for i = 1, #list do loud = loud or list[i].mask > 0 end
+    if not loud then
+        quiet = #all + 1
+        all[quiet] = list
+        list.plan = route.plan
+    end
+    list.quiet = quiet
+    return quiet
+end
+
 -- env: { core, routes (compiled), known, prices, facts, bind, request_of }. Returns the router; its state[r] is the
 -- list of a request, with its plan, until the request is finished.
 function M.new(env)
     local self = {
         core = env.core, routes = sorted(env.routes), known = env.known, prices = env.prices, facts = env.facts,
-        bind = env.bind, request_of = env.request_of, state = {}, buckets = {}, bucket_count = 0,
+        bind = env.bind, request_of = env.request_of, state = {}, quiet = {}, buckets = {}, bucket_count = 0,
     }
     local state, facts, bind, random = self.state, env.facts, env.bind, env.core.random
 
@@ -301,6 +318,8 @@ function M.new(env)
         local first = list[1]
         if not first then return nil, "no_upstream", "No upstream available: every weight is 0" end
         if route.only_first then list = first.alone end
+        local quiet = list.quiet or numbered(self, route, list)
+        if quiet > 0 then return route.index, list, 0, quiet end
         list.plan = route.plan
         state[r] = list
         return route.index, list, route.plan.mask

@@ -2,6 +2,7 @@
 --
 -- Candidate lists are stable tables (the router makes one per route and model and keeps it), so the lists derived
 -- from them are made once and handed out again: choosing allocates nothing. They must not be changed by who gets them.
+-- Such a list says so: `kept`.
 
 local M = { LIMIT = 16 } -- candidates in one answer
 
@@ -14,7 +15,7 @@ function M.heads(list)
     if cached then return cached end
     local out = {}
     for k = 1, #list do
-        local order = { list[k] }
+        local order = { list[k], kept = true }
         for i = 1, #list do
             if i ~= k and #order < M.LIMIT then order[#order + 1] = list[i] end
         end
@@ -30,7 +31,7 @@ function M.turns(list)
     if cached then return cached end
     local out = {}
     for k = 1, #list do
-        local order = {}
+        local order = { kept = true }
         for i = 0, math.min(#list, M.LIMIT) - 1 do order[i + 1] = list[(k - 1 + i) % #list + 1] end
         out[k] = order
     end

@@ -446,6 +446,57 @@ static void cost_and_fields_are_taken(void **state)
     }
 }
 
+/* A numbered list is read once: its candidates, and the prices C charges by without asking Lua at the end. */
+static void numbered_lists_are_kept(void **state)
+{
+    static const struct { const char *price; struct claw_usage u; int64_t micros; } cases[] = {
+        /* as in spec/cost_spec.lua */
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 0, -1}, 60000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, -1, -1}, 60000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 400, 7}, 49200},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 0, 5000, -1}, 3000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {0, 0, 0, -1}, 0},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, 10, -1, -1}, 600},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, -1, -1, -1}, -1},
+        {"input = 500000", {1, 0, 0, -1}, 1}, {"input = 499999", {1, 0, 0, -1}, 0}, {"input = 100000", {14, 0, 0, -1}, 1},
+        {"input = 1000000", {10, 5, 10, -1}, 10}, {"input = 1, output = 0", {1, 0, 0, -1}, 0},
+        {"input = 1000000, request_micros = 7", {2, 0, 0, -1}, 9}, {"request_micros = 7", {-1, -1, -1, -1}, 7},
+        {"request_micros = 7", {5, 5, 0, -1}, 7}, {"", {10, 10, 0, -1}, -1},
+        {"input = 75000000, output = 150000000", {1000000, 200000, 0, -1}, 105000000},
+        {"input = 9007199254740992", {1000000000, 0, 0, -1}, -1}, /* past what Lua's numbers hold */
+    };
+    struct claw_str answer = {NULL, 0};
+    int status = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char code[400];
+        snprintf(code, sizeof code, "local n = 0 function e.route() n = n + 1 if n > 1 then return 1, setmetatable({}, { __index = error }), 0, 7 end "
+                 "return 1, { { index = 2, mask = 0, model = 'm', price = { %s } } }, 0, 7 end function e.finish() error('asked') end", cases[i].price);
+        engine(code);
+        for (int round = 0; round < 3; round++) {
+            r->candidates_n = 0;
+            r->cost_micros = -1;
+            r->usage = cases[i].u;
+            assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &status, &err), 0);
+            assert_int_equal(r->candidates_n, 1);
+            assert_int_equal(r->candidates[0].upstream, 1);
+            assert_true(claw_str_eqz(r->candidates[0].model, "m"));
+            assert_int_equal(claw_policy_ops_lua.finish(f.p, r, &err), 0);
+            assert_int_equal(r->cost_micros, cases[i].micros);
+        }
+    }
+    static const struct { const char *verdict, *says; } bad[] = {
+        {"1, { { index = 1 } }, 0, 0", "the list's number is 0"}, {"1, { { index = 1 } }, 0, 4097", "the list's number is 4097"},
+        {"1, { { index = 1 } }, 0, 'x'", "the list's number is \"x\""}, {"1, { { index = 1, price = { input = -1 } } }, 0, 1", "candidate price input is -1"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char code[200];
+        snprintf(code, sizeof code, "function e.route() return %s end", bad[i].verdict);
+        engine(code);
+        assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &status, &err), CLAW_EPOLICY);
+        assert_says(bad[i].says);
+    }
+}
+
 static void finish_works_for_what_was_never_routed(void **state)
 {
     engine("function e.finish(q, i, model) assert(i == nil) local x = core.request(q) assert(x.path == '' and x.upstream == nil and x.client.headers.a == nil) return nil, { seen = true } end");
@@ -823,7 +874,7 @@ int main(void)
         T(a_route_is_read), T(wrong_routes_are_refused), T(no_route_is_told), T(some_requests_are_answered_at_once), T(named_policies_are_named),
         T(a_vm_out_of_memory_fails_the_request_only), T(memory_may_run_out_anywhere), T(admission_can_be_denied), T(request_hooks_make_the_body), T(the_sent_model_stands_in_the_body),
         T(attempts_do_not_inherit), T(wrong_bodies_are_refused), T(retries_are_asked_and_checked), T(response_hooks_make_the_answer), T(an_answer_lives_until_the_log),
-        T(events_are_dropped_changed_and_multiplied), T(cost_and_fields_are_taken), T(finish_works_for_what_was_never_routed),
+        T(events_are_dropped_changed_and_multiplied), T(cost_and_fields_are_taken), T(finish_works_for_what_was_never_routed), T(numbered_lists_are_kept),
         T(the_spec_says_what_is_configured), T(engines_that_are_none_are_refused), T(problems_have_their_place), T(a_proof_fills_the_heads),
         T(a_provider_table_of_the_wrong_kind_is_a_problem), T(sources_are_read_by_name), T(the_hash_knows_names_and_texts), T(odd_sources_are_refused),
         T(a_missing_folder_is_an_empty_one), T(a_users_file_wins_over_a_shipped_one), T(explain_takes_requests_and_bodies), T(the_real_engine_decides), T(shipped_policies_keep_what_json_means),
