@@ -4,6 +4,7 @@
 
 /* One userdata type for req and the objects inside of it: `slot` says which one it is. */
 struct view {
+    uint64_t magic;     /* tells it from other userdata: cheaper than its metatable, and asked for at every field */
     struct claw_req *r; /* NULL once the request is over */
     struct claw_life life;
     struct view *root;  /* the one whose r and life count: kept by the request's table */
@@ -11,15 +12,24 @@ struct view {
     enum claw_api_slot slot;
 };
 
+#define VIEW_MAGIC 0x636c61772e726571u
 static const char view_type[] = "claw.req";
 static const char *const slot_names[] = {
     [CLAW_API_LIFE] = "", [CLAW_API_REQ] = "req", [CLAW_API_CLIENT] = "req.client", [CLAW_API_CLIENT_HEADERS] = "req.client.headers",
     [CLAW_API_UPSTREAM] = "req.upstream", [CLAW_API_UPSTREAM_HEADERS] = "req.upstream.headers",
 };
 
+static struct view *any_view(lua_State *L, int idx)
+{
+    struct view *v = lua_touserdata(L, idx); /* asked first: lua_objlen turns a number into a string */
+    if (v && lua_objlen(L, idx) != sizeof *v) v = NULL; /* a light one has no length */
+    if (!v || v->magic != VIEW_MAGIC) luaL_typerror(L, idx, view_type);
+    return v;
+}
+
 static struct view *check_view(lua_State *L, int idx)
 {
-    struct view *v = luaL_checkudata(L, idx, view_type);
+    struct view *v = any_view(L, idx);
     if (!v->root->life.alive) luaL_error(L, "the request is over: %s cannot be used any more", slot_names[v->slot]);
     CLAW_ASSERT(v->root->r && v->root->r->serial == v->root->serial);
     return v;
@@ -30,7 +40,7 @@ static struct view *check_view(lua_State *L, int idx)
 static struct view *new_view(lua_State *L, int env, struct view *root, enum claw_api_slot slot)
 {
     struct view *v = lua_newuserdata(L, sizeof *v);
-    *v = (struct view){.root = root ? root : v, .slot = slot};
+    *v = (struct view){.magic = VIEW_MAGIC, .root = root ? root : v, .slot = slot};
     luaL_getmetatable(L, view_type);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, env);
@@ -109,18 +119,32 @@ static void make_slot(lua_State *L, struct claw_req *r, struct claw_api_handle *
     lua_pushnil(L);
 }
 
-void claw_api_push(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
+/* Push what the slot holds; the request's table is on top. */
+static void pick_slot(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
 {
-    luaL_checkstack(L, 8, NULL);
-    struct claw_api_handle *h = push_env(L, r);
     lua_rawgeti(L, -1, slot);
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
-        make_slot(L, r, h, slot);
+        luaL_checkstack(L, 8, NULL);
+        make_slot(L, r, r->handle, slot);
         lua_pushvalue(L, -1);
         lua_rawseti(L, -3, slot);
     }
+}
+
+void claw_api_push(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
+{
+    luaL_checkstack(L, 8, NULL);
+    push_env(L, r);
+    pick_slot(L, r, slot);
     lua_remove(L, -2);
+}
+
+/* The same from within a view's own function: its environment is the request's table, which stays below. */
+static void push_sibling(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
+{
+    lua_getfenv(L, 1);
+    pick_slot(L, r, slot);
 }
 
 /* ---- bodies ------------------------------------------------------------------------------------------------- */
@@ -140,7 +164,7 @@ static void push_original(lua_State *L, struct claw_req *r, struct claw_api_hand
 {
     struct claw_json_doc *doc;
     if (r->has_json && make_doc(L, r, claw_buf_str(&r->body), &doc))
-        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), true});
+        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), true, 0});
     else lua_pushnil(L);
 }
 
@@ -168,7 +192,7 @@ void claw_api_push_body(lua_State *L, struct claw_req *r)
     if (lua_isnil(L, -1) && r->has_json && make_doc(L, r, claw_buf_str(&r->body), &doc)) {
         lua_pop(L, 1);
         set_model(L, r, doc);
-        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false});
+        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false, 0});
         lua_pushvalue(L, -1);
         lua_rawseti(L, -3, CLAW_API_ATTEMPT);
         h->attempt = doc;
@@ -214,7 +238,7 @@ void claw_api_push_answer(lua_State *L, struct claw_req *r)
     if (lua_isnil(L, -1) && h->answer.ptr) {
         lua_pop(L, 1);
         if (make_doc(L, r, h->answer, &doc)) {
-            claw_document_push(L, -1, &(struct claw_document){h->life, NULL, h->life->answer, doc, claw_json_doc_root(doc), false});
+            claw_document_push(L, -1, &(struct claw_document){h->life, NULL, h->life->answer, doc, claw_json_doc_root(doc), false, 0});
             h->answer_doc = doc;
         } else {
             lua_pushlstring(L, h->answer.ptr, h->answer.len);
@@ -302,10 +326,10 @@ static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
         if (r->status) lua_pushinteger(L, r->status);
         else lua_pushnil(L);
         return;
-    case F_CLIENT: claw_api_push(L, r, CLAW_API_CLIENT); return;
-    case F_BODY: claw_api_push(L, r, CLAW_API_BODY); return;
+    case F_CLIENT: push_sibling(L, r, CLAW_API_CLIENT); return;
+    case F_BODY: push_sibling(L, r, CLAW_API_BODY); return;
     case F_UPSTREAM:
-        if (claw_req_upstream(r)) claw_api_push(L, r, CLAW_API_UPSTREAM);
+        if (claw_req_upstream(r)) push_sibling(L, r, CLAW_API_UPSTREAM);
         else lua_pushnil(L);
         return;
     case F_ATTEMPTS: push_attempts(L, r); return;
@@ -314,7 +338,7 @@ static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
         if (r->cost_micros >= 0) lua_pushnumber(L, (double)r->cost_micros);
         else lua_pushnil(L);
         return;
-    case F_CTX: claw_api_push(L, r, CLAW_API_CTX); return;
+    case F_CTX: push_sibling(L, r, CLAW_API_CTX); return;
     case F_ELAPSED: lua_pushnumber(L, claw_req_elapsed_us(r) / 1000.0); return;
     default: lua_pushnil(L); return;
     }
@@ -324,8 +348,8 @@ static void push_client_field(lua_State *L, struct claw_req *r, enum field f)
 {
     switch (f) {
     case F_IP: lua_pushstring(L, r->peer); return;
-    case F_HEADERS: claw_api_push(L, r, CLAW_API_CLIENT_HEADERS); return;
-    case F_HEADER: claw_api_push(L, r, CLAW_API_HEADER_FN); return;
+    case F_HEADERS: push_sibling(L, r, CLAW_API_CLIENT_HEADERS); return;
+    case F_HEADER: push_sibling(L, r, CLAW_API_HEADER_FN); return;
     default: lua_pushnil(L); return;
     }
 }
@@ -338,7 +362,7 @@ static void push_upstream_field(lua_State *L, struct claw_req *r, enum field f)
     case F_URL: push_str(L, u->conf->url.text); return;
     case F_MODEL: push_str_or_nil(L, claw_req_sent_model(r)); return;
     case F_PATH: push_str(L, r->out_path.len || !r->head ? r->out_path : r->head->path); return;
-    case F_HEADERS: claw_api_push(L, r, CLAW_API_UPSTREAM_HEADERS); return;
+    case F_HEADERS: push_sibling(L, r, CLAW_API_UPSTREAM_HEADERS); return;
     default: lua_pushnil(L); return;
     }
 }
@@ -355,7 +379,15 @@ static void push_upstream_header(lua_State *L, const struct claw_req *r, struct 
     lua_pushnil(L);
 }
 
-/* Upvalue 1: field name to enum field. */
+/* Strings are interned, so a field's name is known by its address: the VM keeps those that are fields. */
+static enum field field_of(const struct claw_vm *vm, const char *name)
+{
+    for (size_t i = (uintptr_t)name >> 3;; i++) {
+        const struct claw_vm_name *n = &vm->names[i % CLAW_VM_NAMES];
+        if (n->ptr == name || !n->ptr) return (enum field)n->value;
+    }
+}
+
 static int view_index(lua_State *L)
 {
     struct view *v = check_view(L, 1);
@@ -365,9 +397,7 @@ static int view_index(lua_State *L)
     key.ptr = lua_tolstring(L, 2, &key.len);
     if (v->slot == CLAW_API_CLIENT_HEADERS) return claw_api_push_header(L, r, key), 1;
     if (v->slot == CLAW_API_UPSTREAM_HEADERS) return push_upstream_header(L, r, key), 1;
-    lua_pushvalue(L, 2);
-    lua_rawget(L, lua_upvalueindex(1));
-    enum field f = (enum field)lua_tointeger(L, -1);
+    enum field f = field_of(claw_vm_of(L), key.ptr);
     if (v->slot == CLAW_API_REQ) push_req_field(L, r, f);
     else if (v->slot == CLAW_API_CLIENT) push_client_field(L, r, f);
     else push_upstream_field(L, r, f);
@@ -377,8 +407,7 @@ static int view_index(lua_State *L)
 /* req.client.header("x"), and req.client:header("x") for those used to methods. */
 static int call_header(lua_State *L)
 {
-    lua_pushvalue(L, lua_upvalueindex(1));
-    struct view *v = check_view(L, lua_gettop(L));
+    struct view *v = check_view(L, lua_upvalueindex(1));
     struct claw_str name;
     name.ptr = luaL_checklstring(L, lua_type(L, 1) == LUA_TUSERDATA ? 2 : 1, &name.len);
     claw_api_push_header(L, v->root->r, name);
@@ -427,21 +456,29 @@ static int view_newindex(lua_State *L)
 
 static int view_tostring(lua_State *L)
 {
-    const struct view *v = luaL_checkudata(L, 1, view_type);
+    const struct view *v = any_view(L, 1);
     if (!v->root->life.alive) lua_pushfstring(L, "%s (over)", slot_names[v->slot]);
     else lua_pushfstring(L, "%s (%s)", slot_names[v->slot], v->root->r->id);
     return 1;
 }
 
+static void keep_names(lua_State *L, struct claw_vm *vm)
+{
+    for (size_t k = 0; k < sizeof fields / sizeof *fields; k++) {
+        lua_pushstring(L, fields[k].name);
+        const char *name = lua_tostring(L, -1);
+        luaL_ref(L, LUA_REGISTRYINDEX); /* it stays where it is */
+        size_t i = (uintptr_t)name >> 3;
+        while (vm->names[i % CLAW_VM_NAMES].ptr) i++;
+        vm->names[i % CLAW_VM_NAMES] = (struct claw_vm_name){name, fields[k].field};
+    }
+}
+
 void claw_api_register(lua_State *L)
 {
     luaL_newmetatable(L, view_type);
-    lua_newtable(L);
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        lua_pushinteger(L, fields[i].field);
-        lua_setfield(L, -2, fields[i].name);
-    }
-    lua_pushcclosure(L, view_index, 1);
+    keep_names(L, claw_vm_of(L));
+    lua_pushcfunction(L, view_index);
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, view_newindex);
     lua_setfield(L, -2, "__newindex");

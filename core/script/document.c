@@ -13,6 +13,7 @@ void claw_document_push(lua_State *L, int env, const struct claw_document *like)
     if (env < 0) env = lua_gettop(L) + env + 1;
     struct claw_document *d = lua_newuserdata(L, sizeof *d);
     *d = *like;
+    d->magic = CLAW_DOCUMENT_MAGIC;
     luaL_getmetatable(L, claw_document_type);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, env);

@@ -12,12 +12,8 @@ static const char mark_key[] = "claw.json.array";
 
 struct claw_document *claw_document_test(lua_State *L, int idx)
 {
-    struct claw_document *d = lua_type(L, idx) == LUA_TUSERDATA ? lua_touserdata(L, idx) : NULL;
-    if (!d || !lua_getmetatable(L, idx)) return NULL;
-    luaL_getmetatable(L, claw_document_type);
-    bool same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-    return same ? d : NULL;
+    struct claw_document *d = lua_type(L, idx) == LUA_TUSERDATA && lua_objlen(L, idx) == sizeof *d ? lua_touserdata(L, idx) : NULL;
+    return d && d->magic == CLAW_DOCUMENT_MAGIC ? d : NULL;
 }
 
 struct claw_document *claw_document_check(lua_State *L, int idx)

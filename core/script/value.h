@@ -34,7 +34,9 @@ struct claw_document {
     struct claw_json_doc *doc;
     struct claw_json_node *node;
     bool readonly;
+    uint64_t magic;   /* set by claw_document_push: tells it from other userdata, cheaper than its metatable */
 };
+#define CLAW_DOCUMENT_MAGIC 0x636c61772e646f63u
 
 extern const char claw_document_type[]; /* the metatable's name in the registry */
 /* NULL: not a document. */

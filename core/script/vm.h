@@ -31,6 +31,13 @@ struct claw_embedded {
 extern const struct claw_embedded claw_embedded_lua[];
 extern const struct claw_embedded claw_embedded_policies[];
 
+/* A string that Lua keeps for as long as the VM lives, by its address. */
+struct claw_vm_name {
+    const char *ptr;
+    int value;
+};
+#define CLAW_VM_NAMES 64 /* places; at most half are taken */
+
 #define CLAW_VM_THREADS 16 /* coroutines kept for the next task */
 
 struct claw_generation;
@@ -49,6 +56,7 @@ struct claw_vm {
     struct claw_buf text;       /* a text under construction, which an error must not leak */
     struct { lua_State *co; int ref; } threads[CLAW_VM_THREADS];
     unsigned threads_n;
+    struct claw_vm_name names[CLAW_VM_NAMES]; /* fields of req (api_req.c) */
     struct claw_generation *gen; /* lent by the owner: what the C functions look at; may be NULL */
     struct claw_worker_ctx *ctx;
 };

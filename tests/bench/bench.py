@@ -132,7 +132,7 @@ LUA = {
         '"ttfb_ms":"$upstream_header_time","duration_ms":"$request_time","input_tokens":"$tokens_in","output_tokens":"$tokens_out",'
         '"bytes_in":$request_length,"bytes_out":$bytes_sent}';
     access_log %s line buffer=64k flush=1s;""",
-    "extra": """lua_package_path "%s/usr/share/lua/5.1/?.lua;;"; lua_package_cpath "%s/?.so;;"; lua_shared_dict usage 1m; lua_shared_dict counts 1m;
+    "extra": """lua_shared_dict usage 1m; lua_shared_dict counts 1m;
     init_by_lua_block {
         cjson = require "cjson"
         balancer = require "ngx.balancer"
@@ -177,19 +177,26 @@ LUA = {
 }
 
 
-def nginx(mock_port, lua=False, wrapper=()):
+def full_work(mock_port):
+    return dict(LUA, log=LUA["log"] % (WORK / "nginx_lua.log"), extra=LUA["extra"] % (mock_port, mock_port))
+
+
+def nginx(mock_port, lua=None, wrapper=()):
+    """lua: what its Lua module does, parts of the configuration as in LUA."""
     label, port = "nginx_lua" if lua else "nginx", free_port()
     parts = {"load": "", "log": "access_log off;", "extra": "", "inside": "", "after": "", "balance": f"server 127.0.0.1:{mock_port};"}
     if lua:
-        parts.update(LUA, load="".join(f"load_module {m};\n" for m in LUA_MODULES), log=LUA["log"] % (WORK / "nginx_lua.log"),
-                     extra=LUA["extra"] % (LUA_HOME, os.path.dirname((glob.glob("/usr/lib/*/lua/5.1/cjson.so") + ["/"])[0]), mock_port, mock_port))
+        cpath = os.path.dirname((glob.glob("/usr/lib/*/lua/5.1/cjson.so") + ["/"])[0])
+        paths = f'lua_package_path "{LUA_HOME}/usr/share/lua/5.1/?.lua;;"; lua_package_cpath "{cpath}/?.so;;";\n'
+        parts.update(lua, load="".join(f"load_module {m};\n" for m in LUA_MODULES), extra=paths + lua["extra"])
     path = WORK / f"{label}.conf"
     path.write_text(NGINX % dict(parts, work=WORK, label=label, port=port))
     own = ["env", "LD_LIBRARY_PATH=" + os.path.dirname((glob.glob(str(LUA_HOME / "usr/lib/*/libluajit-5.1.so.2")) + ["/"])[0])] if lua else []
     return Server([*own, "nginx", "-p", str(WORK), "-c", str(path), "-e", str(WORK / f"{label}.err")], port, 1, label, wrapper)
 
 
-def openclaw(mock_port, wrapper=()):
+def openclaw(mock_port, wrapper=(), policies=None):
+    """policies: a folder; none by default."""
     port, admin = free_port(), free_port()
     config = {
         "server": {"listen_address": "127.0.0.1", "listen_port": port, "workers": 1, "max_connections": 20000, "drain_seconds": 1},
@@ -201,7 +208,9 @@ def openclaw(mock_port, wrapper=()):
                     "strategy": {"type": "weighted_random", "upstreams": [{"name": "openai-gpt4", "weight": 100}]}}],
         "logging": {"output": "file", "path": str(WORK / "openclaw.log")},
     }
-    path = WORK / "openclaw.yaml"
+    if policies:
+        config["policies"] = {"dir": str(policies)}
+    path = WORK / f"openclaw{port}.yaml" if policies else WORK / "openclaw.yaml"
     path.write_text(json.dumps(config, indent=1))
     (WORK / "openclaw.log").unlink(missing_ok=True)
     return Server([BINARY, "-config", str(path)], port, 1, "openclaw", wrapper)
@@ -213,7 +222,7 @@ def targets(mock_port):
         made["nginx"] = lambda **how: nginx(mock_port, **how)
     made["openclaw"] = lambda **how: openclaw(mock_port, **how)
     if "nginx" in made and all(os.path.exists(m) for m in LUA_MODULES) and glob.glob("/usr/lib/*/lua/5.1/cjson.so"):
-        made["nginx_lua"] = lambda **how: nginx(mock_port, lua=True, **how)
+        made["nginx_lua"] = lambda **how: nginx(mock_port, lua=full_work(mock_port), **how)
     return made
 
 
