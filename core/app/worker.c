@@ -52,7 +52,7 @@ static int adopt(struct claw_worker *w, struct claw_generation *gen, struct claw
         return rc;
     }
     local->on_free = on_local_free;
-    claw_policy_vm_attach(vm, &w->ctx);
+    claw_policy_vm_attach(vm, &w->ctx, local);
     w->ctx.current = local;
     if (old) claw_generation_local_unref(old);
     return 0;
@@ -151,6 +151,7 @@ static void *run(void *arg)
     claw_timer_stop(&w->loop, &w->lag);
     claw_timer_stop(&w->loop, &w->log_flush);
     uv_close((uv_handle_t *)&check, NULL);
+    while (w->ctx.backgrounds) w->ctx.backgrounds->cancel(w->ctx.backgrounds);
     claw_generation_local_unref(w->ctx.current);
     claw_loop_turn(&w->loop, false);
     claw_pool_free(w->ctx.pool);

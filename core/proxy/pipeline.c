@@ -87,13 +87,17 @@ static void walk_deferred(struct claw_deferred *d)
 void claw_pipeline_resume(struct claw_req *r)
 {
     r->wait_cancel = NULL;
+    claw_req_waited(r);
     walk(r);
 }
 
 /* What an op returned: does it wait? If not, nothing it waited on is left. */
 static bool waits(struct claw_req *r, int rc)
 {
-    if (rc == CLAW_EAGAIN) return true;
+    if (rc == CLAW_EAGAIN) {
+        r->wait_from_us = claw_req_elapsed_us(r);
+        return true;
+    }
     r->waiting = NULL;
     r->wait_cancel = NULL;
     return false;
@@ -111,7 +115,7 @@ static struct claw_str keep(struct claw_req *r, struct claw_str s)
 static void settle_wait(struct claw_req *r)
 {
     if (r->step == CLAW_STEP_PARSE && !r->upload_done) r->waited_us = claw_req_elapsed_us(r);
-    else if (r->step == CLAW_STEP_UPSTREAM || claw_timer_running(&r->timer)) claw_req_waited(r);
+    else if (r->step == CLAW_STEP_UPSTREAM || claw_timer_running(&r->timer) || r->wait_cancel) claw_req_waited(r);
 }
 
 static void stop_everything(struct claw_req *r)
