@@ -66,6 +66,7 @@ struct claw_background {
 struct claw_worker_ctx {
     struct claw_loop *loop;
     struct claw_pool *pool;
+    struct claw_fetcher *fetcher; /* NULL: policies cannot fetch */
     struct claw_metrics_shard *metrics;
     struct claw_generation_local *current;
     struct claw_req *requests;  /* in flight */

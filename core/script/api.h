@@ -64,6 +64,8 @@ int64_t claw_api_estimate(struct claw_str body, bool json);
 
 /* The functions of core that wait, or start what does, into the table on top (api_wait.c). */
 void claw_api_add_waits(lua_State *L);
+/* One of them: an HTTP exchange (api_fetch.c). */
+int claw_api_fetch(lua_State *L);
 
 /* The request is over: its tasks are dropped, and whatever Lua still holds of it says so. Never raises. */
 void claw_api_release(struct claw_req *r);

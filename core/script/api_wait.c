@@ -138,7 +138,7 @@ void claw_api_add_waits(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"sleep", core_sleep}, {"join", core_join}, {"spawn", core_spawn}, {"alive", core_alive},
-        {"background", core_background}, {NULL, NULL},
+        {"background", core_background}, {"fetch", claw_api_fetch}, {NULL, NULL},
     };
     for (const luaL_Reg *f = functions; f->name; f++) {
         lua_pushcfunction(L, f->func);

@@ -90,6 +90,24 @@ end }
 """,
 }
 
+# What x-fetch says (a Lua table's text would be code: it is JSON) is fetched; what came of it is the denial's message.
+FETCHING = """
+return { name = "fetching", api = 1, admit = function(req)
+    local asked = claw.json.decode(req.client.headers["x-fetch"])
+    local answer, message, code = claw.http.fetch(asked)
+    local out = answer and { status = answer.status, headers = answer.headers, body = answer.body:sub(1, 2000), bytes = #answer.body }
+        or { message = message, code = code }
+    return { deny = 418, message = claw.json.encode(out) }
+end }
+"""
+GUARD = """
+return { name = "guard", api = 1, admit = function(req)
+    local answer, message, code = claw.http.fetch("%s", { headers = { authorization = req.client.headers["x-user"] }, timeout_ms = 2000 })
+    if not answer then return { deny = 503, code = code, message = message } end
+    if answer.status ~= 200 then return { deny = 403, code = "refused", message = answer.body } end
+end }
+"""
+
 
 def route(name, *policies, upstreams=("a", "b"), **more):
     return {"id": name, "match": {"path": "/v1/*", "headers": {"x-route": name}}, "policies": list(policies),
@@ -185,3 +203,246 @@ def test_a_kept_handle_says_that_its_request_is_over(waiting):
     assert go(waiting, "keeping", "first").status == 200
     line = waiting.wait_log(lambda l: l.get("msg") == "kept")
     assert "the request is over" in json.dumps(line)
+
+
+# ---- fetch
+
+
+@pytest.fixture(scope="module")
+def fetching():
+    up, other = Upstream(), Upstream()
+    p = Proxy({
+        "server": {"workers": 1},
+        "upstreams": {"a": {"type": "openai", "api_key": UPSTREAM_KEY, "base_url": up.url("/a/v1"), "headers": {"x-fixed": "yes"}}},
+        "routes": [route(n, n, upstreams=["a"]) for n in ("fetching", "guard", "busy", "shadow", "many")] + [route("plain", upstreams=["a"])],
+        "policies": {"always": [], "allow_private": ["127.0.0.1"], "max_fetches": 40},
+    }, policies={
+        "fetching.lua": FETCHING, "guard.lua": GUARD % other.url("/check"),
+        "busy.lua": """
+return { name = "busy", api = 1, admit = function(req)
+    local tasks, ok, busy = {}, 0, 0
+    for i = 1, 20 do tasks[i] = claw.task.spawn(claw.http.fetch, "%s", { body = { model = "slow" } }) end
+    for i = 1, 20 do
+        local answer, _, code = claw.task.wait(tasks[i])
+        if answer then ok = ok + 1 elseif code == "EBUSY" then busy = busy + 1 end
+    end
+    return { deny = 418, message = ok .. " " .. busy }
+end }
+""" % other.url("/x"),
+        "many.lua": """
+return { name = "many", api = 1, admit = function(req)
+    local answer, _, code = claw.http.fetch("%s", { body = { model = "held" }, timeout_ms = 20000 })
+    return { deny = 418, message = code or tostring(answer.status) }
+end }
+""" % other.url("/x"),
+        "shadow.lua": """
+return { name = "shadow", api = 1, request = function(req, body)
+    local copy, id = tostring(body), req.id
+    claw.task.background(function()
+        local answer = claw.http.fetch{ upstream = "a", path = "/shadow", body = copy, headers = { ["x-of"] = id } }
+        claw.log("info", "shadowed", { status = answer.status })
+    end)
+end }
+""",
+    })
+    p.up, p.other = up, other
+    yield p
+    p.stop()
+    up.stop()
+    other.stop()
+
+
+def fetch(p, **what):
+    answer = ask(p, chat("m"), headers=[("x-route", "fetching"), ("x-fetch", json.dumps(what))])
+    assert answer.status == 418, answer.text
+    return json.loads(answer.json()["error"]["message"])
+
+
+def test_fetch(fetching):
+    fetching.other.on("plain", lambda ex: ex.reply(b"made it", 201, headers=[("X-Two", "a"), ("x-two", "b")], type="text/plain"))
+    mark = fetching.other.mark()
+    out = fetch(fetching, url=fetching.other.url("/some/place/?q=1"), headers={"X-Mine": "yes"}, body={"model": "plain"})
+    assert out["status"] == 201 and out["body"] == "made it" and out["headers"]["x-two"] == "a, b"
+    got = fetching.other.since(mark)[0].request
+    assert (got.method, got.target) == ("POST", "/some/place/?q=1") and got.get("x-mine") == "yes"
+    assert got.get("content-type") == "application/json" and got.get("host") == f"127.0.0.1:{fetching.other.port}"
+
+
+def test_fetches_share_a_connection(fetching):
+    mark = fetching.other.mark()
+    for _ in range(3):
+        assert fetch(fetching, url=fetching.other.url("/keep"), body={"model": "m"})["status"] == 200
+    assert len({ex.conn.serial for ex in fetching.other.since(mark)}) == 1
+
+
+def test_a_redirect_is_an_answer(fetching):
+    fetching.other.on("moved", lambda ex: ex.reply(b"", 302, headers=[("location", "http://127.0.0.1:1/")]))
+    out = fetch(fetching, url=fetching.other.url("/x"), body={"model": "moved"})
+    assert out["status"] == 302 and out["headers"]["location"] == "http://127.0.0.1:1/"
+
+
+def test_fetch_from_an_upstream(fetching):
+    """The key is set by the proxy; a policy neither sees nor replaces it."""
+    mark = fetching.up.mark()
+    out = fetch(fetching, upstream="a", path="/v1/moderations", headers={"authorization": "Bearer mine"}, body={"model": "m", "input": "x"})
+    assert out["status"] == 200 and UPSTREAM_KEY not in json.dumps(out)
+    got = fetching.up.since(mark)[0].request
+    assert got.target == "/a/v1/moderations" and got.all("authorization") == [f"Bearer {UPSTREAM_KEY}"] and got.get("x-fixed") == "yes"
+
+
+@pytest.mark.parametrize("url", ["http://localhost:{port}/", "http://[::1]:{port}/", "http://169.254.169.254/latest/", "http://10.1.2.3/", "http://0.0.0.0:{port}/",
+                                 "http://[::ffff:10.0.0.1]/", "http://[fd00::1]/", "http://100.64.0.1/", "http://2886729729/", "http://[64:ff9b::a00:1]/"])
+def test_private_addresses_are_refused(fetching, url):
+    mark = fetching.other.mark()
+    out = fetch(fetching, url=url.format(port=fetching.other.port), timeout_ms=3000)
+    if url.startswith("http://localhost"):  # ::1 is not allowed, 127.0.0.1 is
+        assert out.get("status") == 200 and len(fetching.other.since(mark)) == 1
+    else:
+        assert out["code"] == "EDENIED", out
+
+
+def test_a_host_may_be_allowed_by_name(start, upstreams):
+    up = upstreams()
+    config = {"upstreams": {"a": {"type": "openai", "base_url": up.url()}}, "routes": [route("fetching", "fetching", upstreams=["a"])]}
+    p = start({**config, "policies": {"always": [], "allow_private": ["localhost"]}}, policies={"fetching.lua": FETCHING})
+    assert fetch(p, url=f"http://localhost:{up.port}/")["status"] == 200
+    assert fetch(p, url=f"http://127.0.0.1:{up.port}/")["code"] == "EDENIED"
+    q = start({**config, "policies": {"always": []}}, policies={"fetching.lua": FETCHING})
+    assert fetch(q, url=f"http://localhost:{up.port}/")["code"] == "EDENIED"
+
+
+def test_how_a_fetch_fails(fetching):
+    fetching.other.on("mute", lambda ex: ex.until_gone())
+    fetching.other.on("large", lambda ex: ex.reply(b"x" * 5000))
+
+    def chunked(ex):
+        ex.head(200, [("transfer-encoding", "chunked")])
+        for _ in range(8):
+            ex.chunk(b"y" * 1000)
+        ex.end()
+    fetching.other.on("chunked", chunked)
+    out, took = timed(lambda: fetch(fetching, url=fetching.other.url("/"), body={"model": "mute"}, timeout_ms=200))
+    assert out["code"] == "ETIMEOUT" and 0.2 <= took < 2
+    assert fetch(fetching, url=fetching.other.url("/"), body={"model": "large"}, max_body_kb=4)["code"] == "ETOO_LARGE"
+    assert fetch(fetching, url=fetching.other.url("/"), body={"model": "chunked"}, max_body_kb=4)["code"] == "ETOO_LARGE"
+    assert fetch(fetching, url=fetching.other.url("/"), body={"model": "chunked"}, max_body_kb=8)["bytes"] == 8000
+    assert fetch(fetching, url="http://127.0.0.1:1/")["code"] == "ECONNECT"
+    assert fetch(fetching, url="http://no-such-host.invalid/", timeout_ms=4000)["code"] in ("EDNS", "ETIMEOUT")
+    assert fetching.metric("openclaw_policy_fetches_total", outcome="200") >= 1
+
+
+@pytest.mark.parametrize("what, says", [
+    ({"url": "ftp://x/"}, "must begin with http"), ({"url": "http://x/a b"}, "no spaces"), ({"upstream": "zz"}, "there is no upstream zz"),
+    ({"url": "http://x/", "headers": {"x": "a\r\nb: c"}}, "no valid field name or value"), ({"url": "http://x/", "headers": {"Host": "y"}}, "writes itself"),
+    ({"upstream": "a", "path": "/../x"}, "dot segments"), ({"url": "http://x/", "tiemout_ms": 5}, 'did you mean \\"timeout_ms\\"')])
+def test_mistakes_in_a_fetch_are_told(fetching, what, says):
+    answer = ask(fetching, chat("m"), headers=[("x-route", "fetching"), ("x-fetch", json.dumps(what))])
+    assert answer.status == 500
+    fetching.wait_log(lambda l: "policies/fetching.lua:4: claw.http.fetch: " in json.dumps(l) and json.loads(f'"{says}"') in l.get("error", ""))
+
+
+def test_an_auth_service_admits(fetching):
+    def check(ex):
+        good = ex.request.get("authorization") == "ann"
+        ex.reply(b"fine" if good else b"who are you?", 200 if good else 403)
+    fetching.other.on(None, check)
+    assert ask(fetching, chat("m"), headers=[("x-route", "guard"), ("x-user", "ann")]).status == 200
+    answer = ask(fetching, chat("m"), headers=[("x-route", "guard"), ("x-user", "bob")])
+    assert answer.status == 403 and answer.json()["error"]["message"] == "who are you?" and answer.json()["error"]["code"] == "refused"
+
+
+def test_a_client_that_leaves_cancels_its_fetch(fetching):
+    fetching.other.on(None, lambda ex: ex.until_gone())
+    with Raw(fetching.port) as c:
+        c.send(request(headers=[("x-route", "guard"), ("x-user", "gone")], body=chat("m")))
+        fetching.other.wait(lambda up: any(ex.request.get("authorization") == "gone" for ex in up.exchanges))
+    ex = next(ex for ex in fetching.other.exchanges if ex.request.get("authorization") == "gone")
+    assert ex.left.wait(2), "the fetched service sees that nobody waits any more"
+    fetching.wait_metric("openclaw_policy_fetches_total", lambda v: v >= 1, outcome="canceled")
+
+
+def test_sixteen_fetches_of_a_request(fetching):
+    fetching.other.on("slow", lambda ex: (time.sleep(0.2), ex.reply()))
+    answer, took = timed(lambda: ask(fetching, chat("m"), headers=[("x-route", "busy")]))
+    assert answer.json()["error"]["message"] == "16 4" and took < 2
+
+
+def test_fetches_of_a_worker_are_bounded(fetching):
+    go_on = threading.Event()
+    fetching.other.on("held", lambda ex: (go_on.wait(20), ex.reply()))
+    threading.Thread(target=lambda: (eventually(lambda: len(fetching.other.seen("held")) >= 40, timeout=15), go_on.set()), daemon=True).start()
+    answers = in_parallel(48, lambda i: ask(fetching, chat("m"), headers=[("x-route", "many")]).json()["error"]["message"])
+    assert sorted(answers) == ["200"] * 40 + ["EBUSY"] * 8
+
+
+def test_shadow_traffic(fetching):
+    fetching.up.on("shadowed", lambda ex: (time.sleep(0.3), ex.reply()) if ex.request.target.endswith("/shadow") else ex.reply())
+    mark = fetching.up.mark()
+    answer, took = timed(lambda: ask(fetching, chat("shadowed"), headers=[("x-route", "shadow")]))
+    assert answer.status == 200 and took < 0.3
+    assert fetching.wait_log(lambda l: l.get("msg") == "shadowed")["status"]
+    copy = [ex for ex in fetching.up.since(mark) if ex.request.target.endswith("/shadow")]
+    assert len(copy) == 1 and copy[0].request.get("x-of") == answer.get("x-openclaw-request-id") and copy[0].body["model"] == "shadowed"
+
+
+# ---- many, and reloads
+
+
+def test_500_requests_wait_at_the_same_time(waiting):
+    """They wait side by side, and the loop turns freely meanwhile."""
+    def late(le):
+        return waiting.metric("openclaw_loop_lag_seconds_bucket", le=le)
+    all_before, good_before, fair_before = late("+Inf"), late("0.005"), late("0.25")
+    conns = [Raw(waiting.port, timeout=60) for _ in range(500)]
+    start = time.monotonic()
+    try:
+        for _ in range(4):
+            for c in conns:
+                c.send(request(headers=[("x-route", "sleepy"), ("x-sleep-admit", "200")], body=chat("m500")))
+            assert all(c.response().status == 200 for c in conns)
+    finally:
+        for c in conns:
+            c.close()
+    assert time.monotonic() - start < 30, "one after the other they wait for 400 s"
+    looked = late("+Inf") - all_before
+    assert looked >= 3 and late("0.005") - good_before >= looked / 2 and late("0.25") - fair_before == looked
+
+
+def test_a_reload_while_tasks_wait(start, upstreams):
+    up = upstreams()
+    slow = """
+return { name = "slow", api = 1, admit = function(req)
+    claw.time.sleep(600)
+    if req.client.headers["x-background"] then claw.task.background(function() claw.time.sleep(500) claw.log("info", "background of %s") end) end
+end,
+    response = function(req, body) body.by = "%s" return body end }
+"""
+    p = start({"server": {"workers": 1}, "upstreams": {"a": {"type": "openai", "base_url": up.url()}},
+               "routes": [{"id": "r", "match": {"path": "/v1/*"}, "strategy": {"upstream": "a"}}]}, policies={"slow.lua": slow % ("old", "old")})
+    was = p.generation()
+    with Raw(p.port) as c:
+        c.send(request(headers=[("x-background", "yes")], body=chat("m")))
+        p.wait_metric("openclaw_requests_in_flight", lambda v: v == 1)
+        p.drop_policy("slow.lua", slow % ("new", "new"))
+        p.wait_generation(was)
+        assert c.response().json()["by"] == "old"
+    assert ask(p, chat("m")).json()["by"] == "new"
+    p.wait_log(lambda l: l.get("msg") == "background of old")
+    p.wait_metric("openclaw_generations_live", lambda v: v == 1)
+
+
+def test_the_drain_does_not_wait_for_the_background(start, upstreams):
+    up = upstreams()
+    p = start({"server": {"workers": 1, "drain_seconds": 20}, "upstreams": {"a": {"type": "openai", "base_url": up.url()}},
+               "routes": [{"id": "r", "match": {"path": "/v1/*"}, "strategy": {"upstream": "a"}}], "policies": {"allow_private": ["127.0.0.0/8"]}},
+              policies={"later.lua": """
+return { name = "later", api = 1, log = function(req)
+    claw.task.background(function() claw.http.fetch("%s", { body = { model = "never" }, timeout_ms = 60000 }) end)
+    claw.task.background(function() claw.time.sleep(600000) end)
+end }
+""" % up.url("/x")})
+    up.on("never", lambda ex: ex.until_gone(60))
+    assert ask(p, chat("m")).status == 200
+    up.wait_seen("never")
+    _, took = timed(p.stop)
+    assert took < 5
