@@ -14,8 +14,9 @@
 --   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
 --   explain(r, method, path, model, stream)                a text: the same, and what follows from it
--- admit, decide, request, retry and response run on a coroutine that may be suspended in a hook: what they hold across a
--- hook is their own. r is C's handle of a request. Between route and finish the router remembers the list r was given.
+-- admit, decide, request, retry and response run on a coroutine that may be suspended in a hook: what they hold across
+-- a hook is their own. r is C's handle of a request. Between route and finish the router remembers the list r was
+-- given.
 
 local claw = require("claw")
 local cost = require("claw.cost")

@@ -223,8 +223,8 @@ local function finished(list, plan)
     return out
 end
 
--- Hooks may wait in here while other requests are routed: what is shared (facts, the strategies' lists) is bound and used
--- between two hooks, and copied before the next one.
+-- Hooks may wait in here while other requests are routed: what is shared (facts, the strategies' lists) is bound and
+-- used between two hooks, and copied before the next one.
 local function slow(self, route, eligible, r, method, path, model, stream)
     local ok, status, code, message = admitted(self, route, r)
     if not ok then return false, status, envelope.body(path, status, code, message) end

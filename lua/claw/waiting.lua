@@ -1,7 +1,7 @@
 -- waiting: the services that let a hook wait, or that start what waits: claw.time.sleep, claw.task.*, claw.http.fetch.
 --
--- core.sleep, join, spawn and fetch suspend the coroutine that calls them, whatever protected calls lie in between. By the
--- time they return other hooks have run: phases.now is set again before anything else.
+-- core.sleep, join, spawn and fetch suspend the coroutine that calls them, whatever protected calls lie in between. By
+-- the time they return other hooks have run: phases.now is set again before anything else.
 
 local json = require("claw.json")
 local phases = require("claw.phases")

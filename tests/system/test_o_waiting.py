@@ -1,5 +1,7 @@
 """O: policies that wait: sleep, fetch, tasks, background work; clients that leave meanwhile, and reloads."""
 import json
+import os
+import subprocess
 import threading
 import time
 
@@ -385,9 +387,77 @@ def test_shadow_traffic(fetching):
     assert len(copy) == 1 and copy[0].request.get("x-of") == answer.get("x-openclaw-request-id") and copy[0].body["model"] == "shadowed"
 
 
+# ---- every service in every hook
+
+MATRIX = """
+local names = { "claw.time.sleep", "claw.http.fetch", "claw.task.spawn", "claw.task.wait", "claw.task.background", "claw.time.now_ms", "claw.hash", "claw.log" }
+local function at(name)
+    local v = { claw = claw }
+    for word in name:gmatch("[^.]+") do v = v[word] end
+    return v
+end
+local arguments = {
+    ["claw.time.sleep"] = { 1 }, ["claw.http.fetch"] = { "http://10.0.0.1/" }, ["claw.task.spawn"] = { function() return 1 end },
+    ["claw.task.background"] = { function() end }, ["claw.hash"] = { "x" }, ["claw.log"] = { "debug", "x" },
+}
+local function try(hook)
+    local out = {}
+    for _, name in ipairs(names) do
+        local given = arguments[name] or {}
+        local ok, message = pcall(function()
+            if name == "claw.task.wait" then
+                local made, task = pcall(claw.task.spawn, function() return 1 end)
+                if made then given = { task } end
+            end
+            return at(name)(unpack(given))
+        end)
+        out[name] = ok and "yes" or message:find("may not be called", 1, true) and "no" or message
+    end
+    claw.log("info", "matrix", { hook = hook, says = claw.json.encode(out) })
+end
+return { name = "matrix", api = 1,
+    init = function() try("init") end, selftest = function() try("selftest") end, admit = function() try("admit") end,
+    route = function() try("route") end, choose = function(candidates) try("choose") return candidates end,
+    request = function() try("request") end, retry = function() try("retry") end, event = function() try("event") end,
+    response = function() try("response") end, cost = function() try("cost") end,
+    log = function() try("log") claw.task.background(function() try("background") end) end }
+"""
+
+
+def test_every_service_in_every_hook(start, upstreams):
+    """What lua/claw/phases.lua says, asked of the real thing."""
+    root = os.environ.get("CLAW_ROOT") or os.path.join(os.path.dirname(__file__), "..", "..")
+    table = subprocess.run(["luajit", "-e", """
+        package.path = "lua/?.lua;lua/?/init.lua;" .. package.path
+        local phases = require("claw.phases")
+        for _, s in ipairs(phases.services) do
+            for _, hook in ipairs(phases.names) do print(s.name, hook, (not s.allowed or s.allowed[hook]) and "yes" or "no") end
+            print(s.name, "background", (not s.allowed or s.allowed.background) and "yes" or "no")
+        end"""], cwd=root, capture_output=True, text=True, check=True).stdout
+    said = {tuple(line.split("\t")[:2]): line.split("\t")[2] for line in table.splitlines()}
+    hooks = list(dict.fromkeys(hook for _, hook in said))
+    assert len(hooks) == 12
+    up = upstreams()
+    up.on("bad", lambda ex: ex.reply({"error": {"message": "x"}}, 503))
+    p = start({"upstreams": {"a": {"type": "openai", "base_url": up.url()}}, "retry": {"attempts": 2, "backoff_ms": 1},
+               "routes": [{"id": "r", "match": {"path": "/v1/*"}, "strategy": {"type": "matrix", "upstreams": ["a"]}, "policies": ["matrix"]}],
+               "policies": {"always": ["matrix"]}}, policies={"matrix.lua": MATRIX})
+    ask(p, chat("m", stream=True))
+    ask(p, chat("m"))
+    ask(p, chat("bad"))
+    was = p.generation()
+    p.drop_policy("matrix.lua", MATRIX + "-- again: what init and selftest say at the start is said before there is a log")
+    p.wait_generation(was)
+    for hook in hooks:
+        line = p.wait_log(lambda l, hook=hook: l.get("msg") == "matrix" and l.get("hook") == hook)
+        for name, what in json.loads(line["says"]).items():
+            assert what == said[name, hook], f"{name} in {hook}: {what}"
+
+
 # ---- many, and reloads
 
 
+@pytest.mark.not_under("gcstress", "valgrind", "tsan", reason="times the loop")
 def test_500_requests_wait_at_the_same_time(waiting):
     """They wait side by side, and the loop turns freely meanwhile."""
     def late(le):
