@@ -1,5 +1,7 @@
 #include "app/worker.h"
 
+#include "proxy/fetch.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -52,7 +54,7 @@ static int adopt(struct claw_worker *w, struct claw_generation *gen, struct claw
         return rc;
     }
     local->on_free = on_local_free;
-    claw_policy_vm_attach(vm, &w->ctx);
+    claw_policy_vm_attach(vm, &w->ctx, local);
     w->ctx.current = local;
     if (old) claw_generation_local_unref(old);
     return 0;
@@ -151,8 +153,10 @@ static void *run(void *arg)
     claw_timer_stop(&w->loop, &w->lag);
     claw_timer_stop(&w->loop, &w->log_flush);
     uv_close((uv_handle_t *)&check, NULL);
+    while (w->ctx.backgrounds) w->ctx.backgrounds->cancel(w->ctx.backgrounds);
     claw_generation_local_unref(w->ctx.current);
     claw_loop_turn(&w->loop, false);
+    claw_fetcher_free(w->ctx.fetcher);
     claw_pool_free(w->ctx.pool);
     claw_server_set(&w->server, &w->server.limits, NULL);
     claw_log_thread_end();
@@ -185,6 +189,7 @@ int claw_worker_new(struct claw_generation *gen, struct claw_policy_vm *vm, _Ato
     claw_timer_init(&w->log_flush, on_log_flush, w);
     limits_of(gen->conf, &limits);
     rc = claw_pool_new(&w->loop, w->ctx.metrics, &w->ctx.pool);
+    if (rc == 0) rc = claw_fetcher_new(&w->loop, w->ctx.pool, w->ctx.metrics, &w->ctx.fetcher);
     if (rc == 0) rc = adopt(w, gen, vm);
     else claw_policy_vm_free(vm);
     if (rc == 0) {
@@ -208,6 +213,7 @@ void claw_worker_discard(struct claw_worker *w)
     if (w->server.listening) claw_server_drain(&w->server, NULL);
     if (w->ctx.current) claw_generation_local_unref(w->ctx.current);
     claw_loop_turn(&w->loop, false);
+    claw_fetcher_free(w->ctx.fetcher);
     if (w->ctx.pool) claw_pool_free(w->ctx.pool);
     claw_loop_fini(&w->loop, false);
     free(w);

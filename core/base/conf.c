@@ -166,6 +166,11 @@ static void build_sections(struct builder *b)
     c->policies.dir = join(b, c->dir, text_of(p, "policies.dir"));
     c->policies.budget_ms = whole_of(p, "policies.budget_ms");
     c->policies.memory_mb = whole_of(p, "policies.memory_mb");
+    c->policies.max_fetches = whole_of(p, "policies.max_fetches");
+    const struct claw_conf_node *places = value_of(p, "allow_private");
+    c->policies.allow_private = take(b, places ? places->n : 0, sizeof *c->policies.allow_private);
+    for (size_t i = 0; c->policies.allow_private && i < places->n; i++)
+        c->policies.allow_private[c->policies.allow_private_n++] = places->entries[i].value->text;
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     for (int i = 0; i < 4; i++)
         if (claw_str_eqz(text_of(l, "logging.level"), levels[i])) c->logging.level = (enum claw_log_level)i;

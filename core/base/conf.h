@@ -137,6 +137,9 @@ struct claw_conf {
         const char *dir;              /* absolute; "policies" beside the file unless given */
         unsigned budget_ms;           /* 10 */
         unsigned memory_mb;           /* 32 */
+        struct claw_str *allow_private; /* networks and host names */
+        size_t allow_private_n;
+        unsigned max_fetches;         /* 1000 */
     } policies;
     struct claw_log_conf logging;     /* path absolute */
     unsigned retry_attempts;          /* retry.attempts; 0: not given */

@@ -176,6 +176,20 @@ static bool is_hex256(struct claw_str s)
 }
 
 /* What is wrong with a string in this format, or NULL. */
+/* Letters, digits, - _ and dots between them; digits and dots alone are an address that is none. */
+static bool is_name_of_host(struct claw_str s)
+{
+    bool letter = false;
+    if (!s.len || s.len > 253) return false;
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        bool named = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_';
+        letter |= named;
+        if (!named && !(c >= '0' && c <= '9') && !(c == '.' && i > 0 && i + 1 < s.len && s.ptr[i - 1] != '.')) return false;
+    }
+    return letter;
+}
+
 static const char *format_problem(const struct claw_conf_rule *rule, struct claw_str s)
 {
     struct claw_conf_url url;
@@ -190,6 +204,8 @@ static const char *format_problem(const struct claw_conf_rule *rule, struct claw
                    ? NULL : "must be an IP address such as 0.0.0.0, 127.0.0.1 or ::";
     case CLAW_CONF_CIDR:
         return is_cidr(s) ? NULL : "must be an IP address or a network such as 10.0.0.0/8 or 2001:db8::/32";
+    case CLAW_CONF_PLACE:
+        return is_cidr(s) || is_name_of_host(s) ? NULL : "must be an IP address, a network such as 10.0.0.0/8, or a host name";
     case CLAW_CONF_URL:
         if (!s.len) return rule->flags & CLAW_CONF_REQUIRED ? "must not be empty" : NULL;
         return claw_conf_url_parse(s, &url, &why) ? NULL : why;

@@ -39,6 +39,7 @@
     WHOLE("max_wait_ms", "ms", "0", 0, 600000, "Wait this long for room instead of refusing.")
 
 static const struct claw_conf_rule name_rule = {.key = "", .is = STR, .format = CLAW_CONF_NAME};
+static const struct claw_conf_rule place_rule = {.key = "", .is = STR, .format = CLAW_CONF_PLACE};
 static const struct claw_conf_rule cidr_rule = {.key = "", .is = STR, .format = CLAW_CONF_CIDR};
 
 /* ---- server, admin ---------------------------------------------------------------------------------------- */
@@ -351,6 +352,9 @@ static const struct claw_conf_rule policies_rules[] = {
     {"always", LIST, .each = &name_rule, .doc = "Policies that run on every request, in this order."},
     WHOLE("budget_ms", "ms", "10", 1, 60000, "CPU time one call of a policy may take."),
     WHOLE("memory_mb", "MB", "32", 1, 4096, "Memory for Lua in each worker."),
+    {"allow_private", LIST, .each = &place_rule,
+     .doc = "Networks and host names that claw.http.fetch may reach although their addresses are private; none by default."},
+    WHOLE("max_fetches", "requests", "1000", 1, 100000, "Most claw.http.fetch under way in each worker."),
     {0}};
 GROUP(policies, "Lua policies.");
 

@@ -36,6 +36,7 @@ enum claw_conf_format { /* of a string */
     CLAW_CONF_NAME,   /* 1 to 128 bytes without control characters */
     CLAW_CONF_ADDRESS, /* an IP address or localhost */
     CLAW_CONF_CIDR,   /* an IP address with or without prefix length */
+    CLAW_CONF_PLACE,  /* such a one, or a host's name */
     CLAW_CONF_URL,    /* http or https */
     CLAW_CONF_HEADER, /* goes into a header: no control characters */
     CLAW_CONF_HEX256, /* 64 hexadecimal digits */

@@ -141,6 +141,9 @@ bool claw_h1_is_token(struct claw_str s);
 bool claw_h1_is_value(struct claw_str s);
 /* Is it host [ ":" port ] (RFC 9110 7.2) with a host that is not empty and has no comma: a name, IPv4 or [IPv6]? */
 bool claw_h1_is_host(struct claw_str s);
+/* Has the path (up to a '?') a segment "." or "..", also percent-encoded? Behind a base_url it could leave base_url's
+ * prefix, with our key on it. */
+bool claw_h1_has_dots(struct claw_str path);
 /* Is `token` (in any case) a member of the comma-separated `list`? */
 bool claw_h1_has_token(struct claw_str list, struct claw_str token);
 /* "size-in-hex CRLF" of a chunk into `to` (at least 20 bytes); the length written. */

@@ -307,3 +307,24 @@ int claw_h1_read_head(struct claw_h1 *p, bool agreed, struct claw_h1_marks *m)
     }
     return 0;
 }
+
+static size_t dots(struct claw_str s)
+{
+    if (s.len >= 3 && s.ptr[0] == '%' && s.ptr[1] == '2' && (s.ptr[2] == 'e' || s.ptr[2] == 'E')) return 3;
+    return s.len && *s.ptr == '.' ? 1 : 0;
+}
+
+bool claw_h1_has_dots(struct claw_str path)
+{
+    const char *mark = memchr(path.ptr ? path.ptr : "", '?', path.len);
+    if (mark) path.len = (size_t)(mark - path.ptr);
+    while (path.len) {
+        const char *slash = memchr(path.ptr, '/', path.len);
+        struct claw_str s = {path.ptr, slash ? (size_t)(slash - path.ptr) : path.len};
+        path.ptr += s.len + (slash != NULL);
+        path.len -= s.len + (slash != NULL);
+        size_t n = dots(s), m = n ? dots((struct claw_str){s.ptr + n, s.len - n}) : 0;
+        if (n && (n == s.len || (m && n + m == s.len))) return true;
+    }
+    return false;
+}

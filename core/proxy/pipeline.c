@@ -87,13 +87,17 @@ static void walk_deferred(struct claw_deferred *d)
 void claw_pipeline_resume(struct claw_req *r)
 {
     r->wait_cancel = NULL;
+    claw_req_waited(r);
     walk(r);
 }
 
 /* What an op returned: does it wait? If not, nothing it waited on is left. */
 static bool waits(struct claw_req *r, int rc)
 {
-    if (rc == CLAW_EAGAIN) return true;
+    if (rc == CLAW_EAGAIN) {
+        r->wait_from_us = claw_req_elapsed_us(r);
+        return true;
+    }
     r->waiting = NULL;
     r->wait_cancel = NULL;
     return false;
@@ -111,7 +115,7 @@ static struct claw_str keep(struct claw_req *r, struct claw_str s)
 static void settle_wait(struct claw_req *r)
 {
     if (r->step == CLAW_STEP_PARSE && !r->upload_done) r->waited_us = claw_req_elapsed_us(r);
-    else if (r->step == CLAW_STEP_UPSTREAM || claw_timer_running(&r->timer)) claw_req_waited(r);
+    else if (r->step == CLAW_STEP_UPSTREAM || claw_timer_running(&r->timer) || r->wait_cancel) claw_req_waited(r);
 }
 
 static void stop_everything(struct claw_req *r)
@@ -217,29 +221,9 @@ static int read_model(struct claw_req *r)
     return 0;
 }
 
-static size_t dots(struct claw_str s)
-{
-    if (s.len >= 3 && s.ptr[0] == '%' && s.ptr[1] == '2' && (s.ptr[2] == 'e' || s.ptr[2] == 'E')) return 3;
-    return s.len && *s.ptr == '.' ? 1 : 0;
-}
-
-/* A segment "." or "..", also percent-encoded: behind base_url it could leave base_url's prefix, with our key on it. */
-static bool has_dot_segment(struct claw_str path)
-{
-    while (path.len) {
-        const char *slash = memchr(path.ptr, '/', path.len);
-        struct claw_str s = {path.ptr, slash ? (size_t)(slash - path.ptr) : path.len};
-        path.ptr += s.len + (slash != NULL);
-        path.len -= s.len + (slash != NULL);
-        size_t n = dots(s), m = n ? dots((struct claw_str){s.ptr + n, s.len - n}) : 0;
-        if (n && (n == s.len || (m && n + m == s.len))) return true;
-    }
-    return false;
-}
-
 static int step_parse(struct claw_req *r)
 {
-    if (has_dot_segment(r->head->path)) return fail(r, CLAW_EBAD_REQUEST, CLAW_STR("The path has a dot segment."));
+    if (claw_h1_has_dots(r->head->path)) return fail(r, CLAW_EBAD_REQUEST, CLAW_STR("The path has a dot segment."));
     struct claw_str body = claw_buf_str(&r->body);
     const struct claw_header *type = claw_head_find(r->head, CLAW_H_CONTENT_TYPE);
     bool post = claw_str_eqz(r->head->method, "POST") || claw_str_eqz(r->head->method, "PUT") || claw_str_eqz(r->head->method, "PATCH");

@@ -56,16 +56,25 @@ struct claw_policy_ops {
     bool (*admits)(void *vm);
 };
 
+/* Something that outlives its request, with the generation it pins. Owner: who made it; it takes itself off the list. */
+struct claw_background {
+    struct claw_background *prev, *next;
+    void (*cancel)(struct claw_background *b); /* give up and free; once */
+};
+
 /* What a worker lends its requests. */
 struct claw_worker_ctx {
     struct claw_loop *loop;
     struct claw_pool *pool;
+    struct claw_fetcher *fetcher; /* NULL: policies cannot fetch */
     struct claw_metrics_shard *metrics;
     struct claw_generation_local *current;
     struct claw_req *requests;  /* in flight */
     size_t requests_n;
     struct claw_req *spare;     /* memory to use again */
     size_t spare_n;
+    struct claw_background *backgrounds; /* canceled when the worker ends; nobody waits for them */
+    unsigned backgrounds_n;
     bool draining;
     void (*on_idle)(struct claw_worker_ctx *ctx); /* draining, and the last request is gone; may be NULL */
 };

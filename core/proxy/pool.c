@@ -195,6 +195,11 @@ static void connect_next(struct claw_lease *l, int code, const char *text)
     while (l->tried < l->addresses->n && now < l->deadline_ms && code != CLAW_ETLS_VERIFY) {
         unsigned share = (unsigned)((l->deadline_ms - now) / (l->addresses->n - l->tried));
         const struct sockaddr *to = (const struct sockaddr *)&l->addresses->at[l->tried++];
+        if (l->may && !l->may(l, to)) {
+            code = CLAW_EDENIED;
+            text = "the address is not allowed";
+            continue;
+        }
         struct claw_client *c = calloc(1, sizeof *c);
         if (!c) {
             code = CLAW_ENOMEM;
@@ -246,13 +251,20 @@ static void on_lease_due(struct claw_timer *t)
     lease_fail(l, CLAW_EDNS, "the name did not resolve in time");
 }
 
+static bool may_reuse(const struct claw_lease *l, const struct claw_client *c)
+{
+    struct sockaddr_storage to;
+    int n = sizeof to;
+    return !l->may || (uv_tcp_getpeername(&c->stream.tcp, (struct sockaddr *)&to, &n) == 0 && l->may(l, (struct sockaddr *)&to));
+}
+
 void claw_pool_lease(struct claw_endpoint *e, struct claw_lease *l, unsigned connect_ms, bool fresh)
 {
     l->client = NULL;
     while (e->idle && !fresh) {
         struct claw_client *c = e->idle;
         idle_del(c);
-        if (!claw_client_still(c)) {
+        if (!claw_client_still(c) || !may_reuse(l, c)) {
             claw_client_cancel(c);
             continue;
         }

@@ -30,6 +30,9 @@ struct claw_lease {
     unsigned tried, connect_ms;
     uint64_t deadline_ms;
     struct claw_timer timer;        /* the resolver's part of connect_ms */
+    /* May this address be connected to? NULL: any. Asked of each address that is tried, and of a kept connection's, so
+     * that what a name resolves to now does not matter. When none may: CLAW_EDENIED. */
+    bool (*may)(const struct claw_lease *l, const struct sockaddr *to);
     /* Exactly one of them, once; on_ready possibly before claw_pool_lease returns. */
     void (*on_ready)(struct claw_lease *l, struct claw_client *c);
     void (*on_error)(struct claw_lease *l, int code, const char *text);

@@ -332,4 +332,5 @@ void claw_api_push_core(lua_State *L)
     lua_setfield(L, -2, "null");
     claw_document_push_functions(L);
     lua_setfield(L, -2, "doc");
+    claw_api_add_waits(L);
 }

@@ -14,6 +14,7 @@
 
 #include "proxy/pipeline.h"
 #include "script/document.h"
+#include "script/task.h"
 
 /* The request's table: integer keys. */
 enum claw_api_slot {
@@ -32,6 +33,7 @@ struct claw_api_handle {
     bool estimated;
     int64_t tokens;
     struct claw_buf out;           /* what a response hook made of it */
+    struct claw_family family;     /* its tasks that wait */
 };
 
 /* Make the metatables. Once a VM. */
@@ -60,7 +62,12 @@ void claw_api_push_header(lua_State *L, const struct claw_req *r, struct claw_st
  * counts as a picture does. */
 int64_t claw_api_estimate(struct claw_str body, bool json);
 
-/* The request is over: whatever Lua still holds of it says so. Never raises. */
+/* The functions of core that wait, or start what does, into the table on top (api_wait.c). */
+void claw_api_add_waits(lua_State *L);
+/* One of them: an HTTP exchange (api_fetch.c). */
+int claw_api_fetch(lua_State *L);
+
+/* The request is over: its tasks are dropped, and whatever Lua still holds of it says so. Never raises. */
 void claw_api_release(struct claw_req *r);
 
 #endif

@@ -70,6 +70,8 @@ struct claw_api_handle *claw_api_handle_of(lua_State *L, struct claw_req *r)
     h->life = &root->life;
     h->life->alive = true;
     h->life->body = &r->body;
+    h->family.vm = h->vm;
+    h->family.req = r;
     r->handle = h;
     return h;
 }
@@ -79,6 +81,7 @@ void claw_api_release(struct claw_req *r)
     struct claw_api_handle *h = r->handle;
     if (!h) return;
     struct view *root = (struct view *)((char *)h->life - offsetof(struct view, life));
+    claw_task_drop_all(&h->family);
     root->life.alive = false;
     root->r = NULL;
     luaL_unref(h->vm->L, LUA_REGISTRYINDEX, h->ref);

@@ -83,8 +83,16 @@ static int run(struct call *c, claw_task_fn fn, const char *hook, struct claw_po
     struct claw_task_error e;
     CLAW_ASSERT(c->p->magic == CLAW_POLICY_MAGIC);
     if (__builtin_expect(claw_task_call(c->p->vm, fn, c, &c->r->arena, &e) == CLAW_OK, 1)) return c->rc;
+    if (c->r->waiting) claw_task_drop(c->r); /* what it waited for could not be given to it */
     int rc = claw_policy_failed(c->p, c->r, &e, hook, err);
     return c->rc != CLAW_OK ? c->rc : rc;
+}
+
+/* Run the hook whose function and arguments were pushed, or go on with the one that waited; true: it waits (again). */
+static bool waits(lua_State *L, struct call *c, const char *hook, int nargs, int nresults)
+{
+    c->rc = c->r->waiting ? claw_task_continue(L, c->r, nresults) : claw_task_run(L, c->r, hook, nargs, nresults);
+    return c->rc != CLAW_OK;
 }
 
 int claw_policy_failed(struct claw_policy_vm *p, struct claw_req *r, const struct claw_task_error *e, const char *hook,
@@ -106,10 +114,11 @@ int claw_policy_failed(struct claw_policy_vm *p, struct claw_req *r, const struc
 static void admit_in(lua_State *L, void *arg)
 {
     struct call *c = arg;
-    claw_policy_push_fn(L, c->p, CLAW_ENGINE_ADMIT);
-    lua_pushlightuserdata(L, c->r);
-    claw_task_run(L, c->r, "admit", 1, 3);
-    if (lua_isnil(L, 1)) return;
+    if (!c->r->waiting) {
+        claw_policy_push_fn(L, c->p, CLAW_ENGINE_ADMIT);
+        lua_pushlightuserdata(L, c->r);
+    }
+    if (waits(L, c, "admit", 1, 3) || lua_isnil(L, 1)) return;
     if (!is_whole(L, 1, 400, 599)) claw_task_raise(L, "admit", "deny: %s is no status from 400 to 599", show(L, 1));
     struct claw_str code = lua_type(L, 2) == LUA_TSTRING ? text_at(L, 2) : CLAW_STR("denied");
     struct claw_str text = lua_type(L, 3) == LUA_TSTRING ? text_at(L, 3) : claw_str_of(claw_err_text(CLAW_EDENIED));
@@ -275,12 +284,27 @@ static void trace_in(lua_State *L, void *arg)
     if (lua_type(L, 1) == LUA_TSTRING) claw_log_event(CLAW_LOG_DEBUG, "routes", "id", c->r->id, "routes", lua_tostring(L, 1), NULL);
 }
 
+/* The route and the candidates lie on the stack, behind true: a route whose hooks may wait. */
+static bool decide_waits(lua_State *L, struct call *c)
+{
+    if (!c->r->waiting) {
+        claw_policy_push_fn(L, c->p, CLAW_ENGINE_DECIDE);
+        lua_replace(L, 1);
+        lua_settop(L, 3);
+        push_question(L, c->r);
+    }
+    return waits(L, c, "route", 7, 4);
+}
+
 static void route_in(lua_State *L, void *arg)
 {
     struct call *c = arg;
-    claw_policy_push_fn(L, c->p, CLAW_ENGINE_ROUTE);
-    push_question(L, c->r);
-    lua_call(L, 5, 4);
+    if (!c->r->waiting) {
+        claw_policy_push_fn(L, c->p, CLAW_ENGINE_ROUTE);
+        push_question(L, c->r);
+        lua_call(L, 5, 4);
+    }
+    if ((c->r->waiting || (lua_isboolean(L, 1) && lua_toboolean(L, 1))) && decide_waits(L, c)) return;
     switch (lua_type(L, 1)) {
     case LUA_TNUMBER: read_decision(L, c); return;
     case LUA_TNIL: read_refusal(L, c); return;
@@ -299,7 +323,7 @@ static void route_in(lua_State *L, void *arg)
 static int route(void *vm, struct claw_req *r, struct claw_str *answer, int *status, struct claw_policy_error *err)
 {
     struct call c = {.p = vm, .r = r};
-    if (claw_log_on(CLAW_LOG_DEBUG) && run(&c, trace_in, "route", err) != CLAW_OK) return CLAW_EPOLICY;
+    if (!r->waiting && claw_log_on(CLAW_LOG_DEBUG) && run(&c, trace_in, "route", err) != CLAW_OK) return CLAW_EPOLICY;
     int rc = run(&c, route_in, "route", err);
     if (rc == CLAW_OK && c.answer.ptr) {
         *answer = c.answer;
@@ -354,15 +378,17 @@ static void request_in(lua_State *L, void *arg)
 {
     struct call *c = arg;
     struct claw_req *r = c->r;
-    claw_api_begin_attempt(L, r);
-    r->out_headers_n = 0;
-    r->out_path = CLAW_STR("");
-    r->out_body_set = false;
-    claw_policy_push_fn(L, c->p, CLAW_ENGINE_REQUEST);
-    lua_pushlightuserdata(L, r);
-    push_candidate(L, r);
-    push_str_or_nil(L, claw_req_sent_model(r));
-    claw_task_run(L, r, "request", 3, 1);
+    if (!r->waiting) {
+        claw_api_begin_attempt(L, r);
+        r->out_headers_n = 0;
+        r->out_path = CLAW_STR("");
+        r->out_body_set = false;
+        claw_policy_push_fn(L, c->p, CLAW_ENGINE_REQUEST);
+        lua_pushlightuserdata(L, r);
+        push_candidate(L, r);
+        push_str_or_nil(L, claw_req_sent_model(r));
+    }
+    if (waits(L, c, "request", 3, 1)) return;
     const struct claw_api_handle *h = r->handle;
     if (lua_isnil(L, 1)) {
         if (!h->attempt || !claw_json_doc_changed(h->attempt)) return;
@@ -423,12 +449,14 @@ static void retry_in(lua_State *L, void *arg)
         {"stop", CLAW_RETRY_STOP}, {"next", CLAW_RETRY_NEXT}, {"same", CLAW_RETRY_SAME},
     };
     struct call *c = arg;
-    claw_policy_push_fn(L, c->p, CLAW_ENGINE_RETRY);
-    lua_pushlightuserdata(L, c->r);
-    push_failure(L, c->r, c->failure);
-    if (c->r->decision) lua_pushinteger(L, c->r->decision);
-    else lua_pushnil(L);
-    claw_task_run(L, c->r, "retry", 3, 2);
+    if (!c->r->waiting) {
+        claw_policy_push_fn(L, c->p, CLAW_ENGINE_RETRY);
+        lua_pushlightuserdata(L, c->r);
+        push_failure(L, c->r, c->failure);
+        if (c->r->decision) lua_pushinteger(L, c->r->decision);
+        else lua_pushnil(L);
+    }
+    if (waits(L, c, "retry", 3, 2)) return;
     size_t i = 0, n = sizeof actions / sizeof *actions;
     if (lua_type(L, 1) != LUA_TSTRING) claw_task_raise(L, "retry", "the action is a %s", luaL_typename(L, 1));
     while (i < n && !claw_str_eqz(text_at(L, 1), actions[i].name)) i++;
@@ -454,12 +482,14 @@ static int retry(void *vm, struct claw_req *r, const struct claw_failure *f, enu
 static void response_in(lua_State *L, void *arg)
 {
     struct call *c = arg;
-    claw_api_begin_answer(L, c->r, c->in);
+    if (!c->r->waiting) {
+        claw_api_begin_answer(L, c->r, c->in);
+        claw_policy_push_fn(L, c->p, CLAW_ENGINE_RESPONSE);
+        lua_pushlightuserdata(L, c->r);
+        push_candidate(L, c->r);
+    }
+    if (waits(L, c, "response", 2, 1)) return;
     struct claw_api_handle *h = c->r->handle;
-    claw_policy_push_fn(L, c->p, CLAW_ENGINE_RESPONSE);
-    lua_pushlightuserdata(L, c->r);
-    push_candidate(L, c->r);
-    claw_task_run(L, c->r, "response", 2, 1);
     if (lua_isnil(L, 1)) {
         if (!h->answer_doc || !claw_json_doc_changed(h->answer_doc)) return;
         write_doc(L, h->answer_doc, &h->out);
@@ -475,7 +505,7 @@ static int response(void *vm, struct claw_req *r, struct claw_str body, struct c
 {
     struct call c = {.p = vm, .r = r, .in = body};
     int rc = run(&c, response_in, "response", err);
-    if (rc != CLAW_OK) claw_api_end_answer(r);
+    if (rc != CLAW_OK && rc != CLAW_EAGAIN) claw_api_end_answer(r);
     *out = rc == CLAW_OK ? c.answer : (struct claw_str){NULL, 0};
     return rc;
 }

@@ -386,11 +386,12 @@ void claw_policy_vm_free(struct claw_policy_vm *p)
     claw_generation_unref(gen);
 }
 
-void claw_policy_vm_attach(struct claw_policy_vm *p, struct claw_worker_ctx *ctx)
+void claw_policy_vm_attach(struct claw_policy_vm *p, struct claw_worker_ctx *ctx, struct claw_generation_local *local)
 {
     CLAW_ASSERT(p->magic == CLAW_POLICY_MAGIC);
     p->ctx = ctx;
     p->vm->ctx = ctx;
+    p->vm->local = local;
 }
 
 size_t claw_policy_vm_bytes(const struct claw_policy_vm *p) { return p->vm->bytes; }

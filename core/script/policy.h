@@ -28,8 +28,9 @@ int claw_policy_prove(struct claw_generation *gen, struct claw_conf_problems *pr
 /* A VM for one worker. CLAW_EINVAL and *why (malloc'ed, may be NULL) on failure. */
 int claw_policy_vm_new(struct claw_generation *gen, struct claw_policy_vm **out, char **why) CLAW_MUSTCHECK;
 void claw_policy_vm_free(struct claw_policy_vm *vm);
-/* The thread that uses the VM from here on, and what policies log and count with. */
-void claw_policy_vm_attach(struct claw_policy_vm *vm, struct claw_worker_ctx *ctx);
+/* The thread that uses the VM from here on, and what policies log, count and wait with; `local` is whose VM it is (NULL:
+ * no background tasks, no fetches). */
+void claw_policy_vm_attach(struct claw_policy_vm *vm, struct claw_worker_ctx *ctx, struct claw_generation_local *local);
 /* Bytes the VM holds now. */
 size_t claw_policy_vm_bytes(const struct claw_policy_vm *vm);
 

@@ -1,14 +1,40 @@
 #include "script/task.h"
 
+#include "script/api.h"
+
 #include <lauxlib.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* The main state's stack between calls. */
 enum { SLOT_ON_ERROR = 1, SLOT_ENTER, SLOTS = SLOT_ENTER };
 
 #define RESULTS_MAX 8
 #define TEXT_MAX (8u << 10) /* of an error's fields: a log line holds them all */
+#define ERROR_BYTES (64u << 10)
+
+enum state { FRESH, RUNS, WAITS, OVER };
+
+struct claw_task {
+    struct claw_task *prev, *next; /* the family's */
+    struct claw_vm *vm;
+    struct claw_family *family;    /* NULL: a hook's that never waited */
+    struct claw_req *req;
+    lua_State *co;
+    int ref;                       /* of co, in the registry */
+    const char *hook;
+    double id;
+    uint8_t state;                 /* OVER: dropped, its memory goes when the wake under way arrives */
+    bool own;                      /* runs a hook: claw_pipeline_resume goes on with it */
+    bool listed, ready, joins;
+    int nargs;                     /* FRESH: on co, behind the function */
+    const struct claw_wait *wait;  /* NULL: nothing but the timer */
+    void *op;
+    void (*over)(struct claw_family *f);
+    struct claw_timer timer;
+    struct claw_deferred wake;
+};
 
 struct entry {
     claw_task_fn fn;
@@ -122,7 +148,7 @@ static void make_room(struct claw_vm *vm)
 int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_arena *a, struct claw_task_error *err)
 {
     lua_State *L = vm->L;
-    CLAW_ASSERT(lua_gettop(L) == SLOTS); /* calls do not nest */
+    CLAW_ASSERT(lua_gettop(L) == SLOTS && !vm->task); /* calls do not nest */
     if (__builtin_expect(vm->armed || vm->bytes > vm->cap - vm->cap / 4, 0)) make_room(vm);
     struct entry e = {fn, arg};
     lua_pushvalue(L, SLOT_ENTER);
@@ -149,56 +175,297 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
 
 /* ---- coroutines --------------------------------------------------------------------------------------------- */
 
-static void take_thread(lua_State *L, struct claw_vm *vm, struct claw_task *t)
-{
-    if (vm->threads_n > 0) {
-        vm->threads_n--;
-        t->co = vm->threads[vm->threads_n].co;
-        t->ref = vm->threads[vm->threads_n].ref;
-        return;
-    }
-    t->co = lua_newthread(L);
-    t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
-}
+static struct claw_loop *loop_of(const struct claw_task *t) { return t->vm->ctx ? t->vm->ctx->loop : NULL; }
 
-/* A thread that ended by an error or waits in a yield cannot be used again: it is left to the collector. */
-static void give_thread(lua_State *L, struct claw_vm *vm, struct claw_task *t, bool clean)
-{
-    if (clean && vm->threads_n < CLAW_VM_THREADS) {
-        lua_settop(t->co, 0);
-        vm->threads[vm->threads_n].co = t->co;
-        vm->threads[vm->threads_n].ref = t->ref;
-        vm->threads_n++;
-        return;
-    }
-    luaL_unref(L, LUA_REGISTRYINDEX, t->ref);
-}
+static void on_timer(struct claw_timer *timer) { claw_task_wake(timer->arg); }
 
-void claw_task_run(lua_State *L, struct claw_req *r, const char *hook, int nargs, int nresults)
+/* A task with a coroutine, used again or new. May raise. */
+static struct claw_task *task_new(lua_State *L, struct claw_req *r, const char *hook)
 {
-    CLAW_ASSERT(nresults <= RESULTS_MAX);
     struct claw_vm *vm = claw_vm_of(L);
-    struct claw_task t = {.req = r, .hook = hook};
-    take_thread(L, vm, &t);
-    /* Arguments are made on L, which is protected; moving them cannot fail. */
-    lua_xmove(L, t.co, nargs + 1);
-    int rc = lua_resume(t.co, nargs);
-    if (rc == 0) {
-        lua_settop(t.co, nresults);
-        lua_xmove(t.co, L, nresults);
-        give_thread(L, vm, &t, true);
-        if (vm->stress) lua_gc(L, LUA_GCCOLLECT, 0);
+    struct claw_task *t;
+    lua_State *co;
+    int ref;
+    if (vm->threads_n > 0) {
+        t = vm->threads[--vm->threads_n];
+        co = t->co;
+        ref = t->ref;
+    } else {
+        co = lua_newthread(L);
+        ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        t = malloc(sizeof *t);
+        if (!t) {
+            luaL_unref(L, LUA_REGISTRYINDEX, ref);
+            luaL_error(L, "%s", claw_err_text(CLAW_ENOMEM));
+        }
+    }
+    *t = (struct claw_task){.vm = vm, .req = r, .co = co, .ref = ref, .hook = hook};
+    claw_timer_init(&t->timer, on_timer, t);
+    return t;
+}
+
+static void list(struct claw_task *t)
+{
+    struct claw_family *f = t->family;
+    if (t->listed) return;
+    t->listed = true;
+    t->prev = NULL;
+    t->next = f->tasks;
+    if (f->tasks) f->tasks->prev = t;
+    f->tasks = t;
+    f->tasks_n++;
+}
+
+static void unlist(struct claw_task *t)
+{
+    struct claw_family *f = t->family;
+    if (!t->listed) return;
+    t->listed = false;
+    if (t->prev) t->prev->next = t->next;
+    else f->tasks = t->next;
+    if (t->next) t->next->prev = t->prev;
+    f->tasks_n--;
+}
+
+static void end_wait(struct claw_task *t)
+{
+    const struct claw_wait *wait = t->wait;
+    t->wait = NULL;
+    t->joins = t->ready = false;
+    if (loop_of(t)) claw_timer_stop(loop_of(t), &t->timer);
+    if (wait && wait->end) wait->end(t->op);
+    t->op = NULL;
+}
+
+/* The task is over. A coroutine that ended by an error or waits in a yield cannot be used again: it is left to the
+ * collector. Never raises. */
+static void task_end(struct claw_task *t, bool clean)
+{
+    struct claw_vm *vm = t->vm;
+    end_wait(t);
+    unlist(t);
+    if (clean && vm->threads_n < CLAW_VM_THREADS && !t->wake.pending) {
+        lua_settop(t->co, 0);
+        vm->threads[vm->threads_n++] = t;
         return;
     }
-    lua_pushthread(t.co);
-    lua_xmove(t.co, L, 1); /* keeps the thread alive while its stack is told */
-    give_thread(L, vm, &t, false);
+    luaL_unref(vm->L, LUA_REGISTRYINDEX, t->ref);
+    t->co = NULL;
+    t->state = OVER;
+    if (!t->wake.pending) free(t);
+}
+
+static int resume(struct claw_task *t, int nargs)
+{
+    struct claw_task *outer = t->vm->task;
+    t->vm->task = t;
+    t->state = RUNS;
+    int rc = lua_resume(t->co, nargs);
+    t->vm->task = outer;
+    return rc;
+}
+
+/* What it waited for becomes arguments on its coroutine; how many. Raises before anything is given up. */
+static int take_results(lua_State *L, struct claw_task *t)
+{
+    int n = t->wait && t->wait->push ? t->wait->push(L, t->op) : 0;
+    end_wait(t);
+    if (!lua_checkstack(t->co, n)) luaL_error(L, "%s", claw_err_text(CLAW_ENOMEM));
+    lua_xmove(L, t->co, n);
+    return n;
+}
+
+/* ---- a hook's own task -------------------------------------------------------------------------------------- */
+
+void claw_task_drop(struct claw_req *r)
+{
+    struct claw_task *t = r->waiting;
+    r->waiting = NULL;
+    r->wait_cancel = NULL;
+    if (t) task_end(t, false);
+}
+
+static int run_own(lua_State *L, struct claw_task *t, int nargs, int nresults)
+{
+    struct claw_vm *vm = t->vm;
+    struct claw_req *r = t->req;
+    const char *hook = t->hook;
+    int rc = resume(t, nargs);
+    if (rc == LUA_YIELD && t->state == WAITS) {
+        r->waiting = t;
+        r->wait_cancel = claw_task_drop;
+        return CLAW_EAGAIN;
+    }
+    if (r) r->waiting = NULL;
+    if (rc == 0) {
+        lua_settop(t->co, nresults);
+        lua_xmove(t->co, L, nresults);
+        task_end(t, true);
+        if (vm->stress) lua_gc(L, LUA_GCCOLLECT, 0);
+        return CLAW_OK;
+    }
+    lua_State *co = t->co;
+    lua_pushthread(co);
+    lua_xmove(co, L, 1); /* keeps the thread alive while its stack is told */
+    task_end(t, false);
     if (rc == LUA_YIELD) {
         lua_pushfstring(L, "%s: this hook may not wait here", hook);
     } else {
-        lua_pushvalue(t.co, -1);
-        lua_xmove(t.co, L, 1);
+        lua_pushvalue(co, -1);
+        lua_xmove(co, L, 1);
     }
-    complete_error(L, t.co, 0, hook);
-    lua_error(L);
+    complete_error(L, co, 0, hook);
+    return lua_error(L);
+}
+
+int claw_task_run(lua_State *L, struct claw_req *r, const char *hook, int nargs, int nresults)
+{
+    CLAW_ASSERT(nresults <= RESULTS_MAX);
+    struct claw_task *t = task_new(L, r, hook);
+    t->own = true;
+    /* Arguments are made on L, which is protected; moving them cannot fail. */
+    lua_xmove(L, t->co, nargs + 1);
+    return run_own(L, t, nargs, nresults);
+}
+
+int claw_task_continue(lua_State *L, struct claw_req *r, int nresults)
+{
+    struct claw_task *t = r->waiting;
+    return run_own(L, t, take_results(L, t), nresults);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------------------ */
+
+struct claw_task *claw_task_current(lua_State *L, const char *what)
+{
+    struct claw_vm *vm = claw_vm_of(L);
+    struct claw_task *t = vm->task;
+    if (!t) luaL_error(L, "%s: nothing can wait here", what);
+    if (t->co != L) luaL_error(L, "%s: a coroutine of the policy's own cannot wait", what);
+    if (!loop_of(t) || (!t->family && !t->req)) luaL_error(L, "%s: there is nothing that could end the wait", what);
+    if (!t->family) t->family = &claw_api_handle_of(L, t->req)->family;
+    return t;
+}
+
+struct claw_family *claw_task_family(struct claw_task *t) { return t->family; }
+
+double claw_task_id(const struct claw_task *t) { return t->id; }
+
+int claw_task_suspend(lua_State *L, struct claw_task *t, const struct claw_wait *wait, void *op)
+{
+    CLAW_ASSERT(t->vm->task == t && t->co == L && t->state == RUNS);
+    t->wait = wait;
+    t->op = op;
+    t->state = WAITS;
+    list(t);
+    return lua_yield(L, 0);
+}
+
+int claw_task_sleep(lua_State *L, struct claw_task *t, unsigned ms, bool joins)
+{
+    t->joins = joins;
+    claw_timer_start(loop_of(t), &t->timer, ms);
+    return claw_task_suspend(L, t, NULL, NULL);
+}
+
+static void run_spawned(struct claw_task *t);
+
+static void on_wake(struct claw_deferred *d)
+{
+    struct claw_task *t = (struct claw_task *)((char *)d - offsetof(struct claw_task, wake));
+    if (t->state == OVER) free(t);
+    else if (t->own) claw_pipeline_resume(t->req);
+    else run_spawned(t);
+}
+
+void claw_task_wake(struct claw_task *t)
+{
+    if (t->ready) return;
+    t->ready = true;
+    claw_loop_defer(loop_of(t), &t->wake, on_wake);
+}
+
+/* ---- spawned tasks ------------------------------------------------------------------------------------------ */
+
+static void log_failure(const struct claw_task *t, const char *message)
+{
+    claw_log_event(CLAW_LOG_ERROR, "a policy's task failed", "request_id", t->req ? t->req->id : "", "hook", t->hook, "error",
+                   message, NULL);
+}
+
+/* What became of a run. The functions of spawned tasks catch what policies raise (lua/claw): an error here is the VM's. */
+static void settle(struct claw_task *t, int rc)
+{
+    struct claw_family *f = t->family;
+    void (*over)(struct claw_family *) = t->over;
+    if (rc == LUA_YIELD && t->state == WAITS) return;
+    if (rc != 0) log_failure(t, rc != LUA_YIELD && lua_type(t->co, -1) == LUA_TSTRING ? lua_tostring(t->co, -1) : "it ended without a word");
+    task_end(t, rc == 0);
+    for (struct claw_task *w = f->tasks; w; w = w->next)
+        if (w->joins) claw_task_wake(w);
+    if (over) over(f);
+}
+
+struct spawned {
+    struct claw_task *t;
+    bool ran; /* t is no longer ours to look at */
+};
+
+static void spawned_in(lua_State *L, void *arg)
+{
+    struct spawned *s = arg;
+    int n = s->t->state == FRESH ? s->t->nargs : take_results(L, s->t);
+    s->ran = true;
+    s->t->ready = false;
+    settle(s->t, resume(s->t, n));
+}
+
+static void run_spawned(struct claw_task *t)
+{
+    struct spawned s = {t, false};
+    struct claw_task_error err;
+    struct claw_arena arena;
+    claw_arena_init(&arena, NULL, 0, ERROR_BYTES);
+    if (claw_task_call(t->vm, spawned_in, &s, &arena, &err) != CLAW_OK && !s.ran) {
+        struct claw_family *f = t->family;
+        void (*over)(struct claw_family *) = t->over;
+        log_failure(t, err.message.ptr);
+        task_end(t, false);
+        for (struct claw_task *w = f->tasks; w; w = w->next)
+            if (w->joins) claw_task_wake(w);
+        if (over) over(f);
+    }
+    claw_arena_reset(&arena);
+}
+
+double claw_task_spawn(lua_State *L, struct claw_family *f, const char *hook, bool later, void (*over)(struct claw_family *f))
+{
+    int n = lua_gettop(L);
+    if (f->tasks_n >= CLAW_TASKS_MAX) return 0;
+    struct claw_task *t = task_new(L, f->req, hook);
+    if (!lua_checkstack(t->co, n + 1)) {
+        task_end(t, false);
+        luaL_error(L, "%s", claw_err_text(CLAW_ENOMEM));
+    }
+    double id = t->id = ++f->last_id;
+    t->family = f;
+    t->over = over;
+    list(t);
+    lua_xmove(L, t->co, n);
+    t->nargs = n - 1;
+    if (later) claw_task_wake(t);
+    else settle(t, resume(t, t->nargs));
+    return id;
+}
+
+bool claw_task_alive(const struct claw_family *f, double id)
+{
+    for (const struct claw_task *t = f->tasks; t; t = t->next)
+        if (t->id == id) return true;
+    return false;
+}
+
+void claw_task_drop_all(struct claw_family *f)
+{
+    while (f->tasks) task_end(f->tasks, false);
 }

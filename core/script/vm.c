@@ -230,6 +230,7 @@ void claw_vm_free(struct claw_vm *vm)
     CLAW_ASSERT(vm->magic == MAGIC);
     if (vm->L) lua_close(vm->L);
     CLAW_ASSERT(vm->bytes == 0);
+    for (unsigned i = 0; i < vm->threads_n; i++) free(vm->threads[i]);
     claw_arena_reset(&vm->scratch);
     claw_buf_fini(&vm->text);
     vm->magic = 0;

@@ -41,6 +41,8 @@ struct claw_vm_name {
 #define CLAW_VM_THREADS 16 /* coroutines kept for the next task */
 
 struct claw_generation;
+struct claw_generation_local;
+struct claw_task;
 struct claw_worker_ctx;
 
 struct claw_vm {
@@ -54,11 +56,13 @@ struct claw_vm {
     uint64_t random[2];         /* xorshift128+ */
     struct claw_arena scratch;  /* decoded texts between a C function's two calls into Lua; reset before each use */
     struct claw_buf text;       /* a text under construction, which an error must not leak */
-    struct { lua_State *co; int ref; } threads[CLAW_VM_THREADS];
+    struct claw_task *task;     /* whose coroutine runs now; NULL: the main state */
+    struct claw_task *threads[CLAW_VM_THREADS]; /* with their coroutines, for the next task */
     unsigned threads_n;
     struct claw_vm_name names[CLAW_VM_NAMES]; /* fields of req (api_req.c) */
     struct claw_generation *gen; /* lent by the owner: what the C functions look at; may be NULL */
     struct claw_worker_ctx *ctx;
+    struct claw_generation_local *local; /* whose VM this is; NULL: nobody's yet */
 };
 
 /* CLAW_ENOMEM: the cap is too small for the libraries, or this LuaJIT has no GC64 and so no own allocator. */

@@ -5,14 +5,18 @@
 --   admit(r)                                               nil | status, code, message
 --   route(r, method, path, model, stream)                  route index, candidates, mask [, number] | false, status,
 --                                                          body | nil, code, message. With a number the same three
---                                                          come with it for ever, and finish is not called
+--                                                          come with it for ever, and finish is not called. Or true,
+--                                                          route, eligible: its hooks may wait, decide is to be called
+--   decide(route, eligible, r, method, path, model, stream)     as route, without a number
 --   request(r, index, model), response(r, index)           nil | body
 --   event(r, index, type, data)                            nil | false | { { type, data }, … }
 --   retry(r, attempt, number)                              "next" | "same" | "stop", after_ms
 --   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
 --   explain(r, method, path, model, stream)                a text: the same, and what follows from it
--- r is C's handle of a request. Between route and finish the router remembers the list r was given.
+-- admit, decide, request, retry and response run on a coroutine that may be suspended in a hook: what they hold across
+-- a hook is their own. r is C's handle of a request. Between route and finish the router remembers the list r was
+-- given.
 
 local claw = require("claw")
 local cost = require("claw.cost")
@@ -76,7 +80,7 @@ local function build(spec, problems)
     local env = { core = core, conf = conf, routes = spec.routes, problems = problems, prices = prices_of(conf) }
     env.upstreams, env.by_name, env.upstream_names, env.heads = upstreams_of(spec, problems)
     env.known = models.known(env.upstreams)
-    env.policies = policies.load(spec, claw.services(core, links), strategies.strategies, problems)
+    env.policies = policies.load(spec, claw.services(core, links, env.by_name), strategies.strategies, problems)
     env.transformations = transform.compile(conf.transformations, core, env.policies.by_name, env.policies.names,
         problems)
     env.routes = routes.compile(env)
@@ -293,7 +297,7 @@ function M.new(spec)
     local env = build(spec, problems)
     if not env then return nil, problems end
     local decide = router.new(env)
-    local engine = { upstreams = env.heads, route = decide.route }
+    local engine = { upstreams = env.heads, route = decide.route, decide = decide.decide }
     with_hooks(engine, env, decide.state)
     with_outcomes(engine, env, decide.state, decide.quiet)
     function engine.trace(r, method, path, model, stream)

@@ -87,6 +87,7 @@ function M.report(env, router, r, q)
         q.stream and ", streaming" or "") }
     local chosen = routes(out, router, r, q)
     local first, list, third = router.route(r, q.method, q.path, q.model, q.stream)
+    if first == true then first, list, third = router.decide(list, third, r, q.method, q.path, q.model, q.stream) end
     if first == nil then
         out[#out + 1] = ("decision: refused, %s: %s"):format(list, third)
     elseif first == false then

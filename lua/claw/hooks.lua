@@ -36,8 +36,10 @@ end
 -- entry: { policy, fn }. Returns the hook's answer, nil when it failed and is to be skipped.
 -- check(v, extra): nil, or what was expected; by default the phase's own.
 function M.call(core, entry, hook, check, a, b, c)
-    local policy = entry.policy
+    local policy, outer = entry.policy, phases.now
+    phases.now = hook
     local ok, answer = xpcall(entry.fn, on_error, a, b, c)
+    phases.now = outer
     if not ok then
         answer.policy, answer.hook = policy.name, hook
         return M.fail(core, policy, answer)

@@ -5,6 +5,7 @@ local cost = require("claw.cost")
 local facts = require("claw.facts")
 local json = require("claw.json")
 local route = require("claw.route")
+local waiting = require("claw.waiting")
 
 local M = { VERSION = "1" }
 
@@ -55,16 +56,20 @@ local function charge(candidate, usage)
     return cost.charge(candidate.price, usage.input, usage.cached, usage.output)
 end
 
--- A maker of `claw` tables, one for each policy, so that none can change another's. links: req -> { r, model, stream }.
-function M.services(core, links)
+-- A maker of `claw` tables, one for each policy, so that none can change another's. links: req -> { r, model, stream };
+-- upstreams: name -> { index }.
+function M.services(core, links, upstreams)
     return function(policy)
         local states = setmetatable({}, { __mode = "k" })
+        local waits = waiting.services(core, policy, upstreams or {})
         return {
             version = M.VERSION,
             log = log_for(core, policy),
             json = { encode = json.encode, decode = json.decode, null = json.null, array = json.array },
             base64 = { encode = base64.encode, decode = base64.decode },
-            time = { now_ms = core.now_ms, now = os.time },
+            time = { now_ms = core.now_ms, now = os.time, sleep = waits.sleep },
+            http = { fetch = waits.fetch },
+            task = { spawn = waits.spawn, wait = waits.wait, background = waits.background },
             hash = core.hash,
             doc = copy(core.doc),
             route = routes_for(core, links),

@@ -1,5 +1,5 @@
--- phases: the hooks a policy may have. Names, order, arguments and verdicts are written here and nowhere else;
--- the loader, the runner and the specs read this table.
+-- phases: the hooks a policy may have, and where each service may be called. Names, order, arguments and verdicts are
+-- written here and nowhere else; the loader, the runner and the specs read these tables.
 
 local M = {}
 
@@ -88,5 +88,52 @@ end
 
 -- The mask of a route with a cost or log hook.
 M.ACCOUNT_BIT = 16
+
+-- ---- services
+
+-- What runs beside the hooks: a function given to claw.task.background. Whatever may wait may wait there.
+M.BACKGROUND = "background"
+
+local REQUEST_HOOKS = { "admit", "route", "request", "retry", "event", "response", "cost", "log" }
+local waits = {}
+for _, phase in ipairs(M.list) do
+    if phase.waits then waits[#waits + 1] = phase.hook end
+end
+
+-- hooks: where it may be called; none: everywhere, also while a file is loaded. waits: the call may suspend the hook.
+M.services = {
+    { name = "claw.log" }, { name = "claw.state" }, { name = "claw.hash" }, { name = "claw.cost" },
+    { name = "claw.json.encode" }, { name = "claw.json.decode" }, { name = "claw.json.array" },
+    { name = "claw.base64.encode" }, { name = "claw.base64.decode" },
+    { name = "claw.time.now_ms" }, { name = "claw.time.now" },
+    { name = "claw.time.sleep", waits = true, hooks = waits },
+    { name = "claw.http.fetch", waits = true, hooks = waits },
+    { name = "claw.task.spawn", waits = true, hooks = waits },
+    { name = "claw.task.wait", waits = true, hooks = waits },
+    { name = "claw.task.background", hooks = REQUEST_HOOKS },
+}
+
+M.service_by_name = {}
+for _, service in ipairs(M.services) do
+    M.service_by_name[service.name] = service
+    if service.hooks then
+        service.allowed = { [M.BACKGROUND] = true }
+        for _, hook in ipairs(service.hooks) do service.allowed[hook] = true end
+    end
+end
+
+-- The hook that runs now; nil: none (a file is being loaded). Who calls a hook sets it, and sets it back; a service
+-- that waited sets it again, for others ran meanwhile.
+M.now = nil
+
+-- Raise unless the service may be called now; else the hook that calls. `level` is error's.
+function M.check(name, level)
+    local service, now = M.service_by_name[name], M.now
+    if not service.allowed[now] then
+        error(("%s may not be called %s (allowed in: %s)"):format(name, now and "in " .. now or "outside of hooks",
+            table.concat(service.hooks, ", ")), level + 1)
+    end
+    return now
+end
 
 return M

@@ -91,7 +91,9 @@ function M.start(policy, conf, prove, problems)
     for _, name in ipairs({ "init", "selftest" }) do
         local hook = policy.hooks[name]
         if hook and (name == "init" or prove) then
+            phases.now = name
             local ok, failure = xpcall(hook, traceback, name == "init" and conf or nil)
+            phases.now = nil
             if not ok then
                 local p = M.problem(policy.file, failure.err)
                 p.message = name .. ": " .. p.message

@@ -173,6 +173,7 @@ local function choose(self, route, list)
 end
 
 local function reordered(self, route, list, r, model, stream)
+    list = { unpack(list) }
     for _, entry in ipairs(route.reorder) do
         local answer = hooks.call(self.core, entry, "route", nil, self.request_of(r, model, stream), copies(list))
         if answer ~= nil then
@@ -222,6 +223,8 @@ local function finished(list, plan)
     return out
 end
 
+-- Hooks may wait in here while other requests are routed: what is shared (facts, the strategies' lists) is bound and
+-- used between two hooks, and copied before the next one.
 local function slow(self, route, eligible, r, method, path, model, stream)
     local ok, status, code, message = admitted(self, route, r)
     if not ok then return false, status, envelope.body(path, status, code, message) end
@@ -229,7 +232,7 @@ local function slow(self, route, eligible, r, method, path, model, stream)
     self.bind(r, model, stream)
     if route.filters.dynamic then list, reasons = candidates.now(eligible, route.filters, self.facts) end
     if #list > 0 then list = choose(self, route, list) end
-    if #list > 0 then list = reordered(self, route, list, r, model, stream) end
+    if #list > 0 and route.waits then list = reordered(self, route, list, r, model, stream) end
     if #list == 0 then
         local none = candidates.reasons_text(reasons)
         return nil, "no_upstream", #reasons > 0 and none or none .. ": nobody was chosen"
@@ -311,6 +314,7 @@ function M.new(env)
         if model then eligible = route.eligible[model] end
         eligible = eligible or eligible_for(self, route, model)
         if eligible.code then return nil, eligible.code, eligible.message end
+        if route.waits then return true, route, eligible end
         if not route.simple then return slow(self, route, eligible, r, method, path, model, stream) end
 
         bind(r, model, stream)
@@ -323,6 +327,10 @@ function M.new(env)
         list.plan = route.plan
         state[r] = list
         return route.index, list, route.plan.mask
+    end
+
+    function self.decide(route, eligible, r, method, path, model, stream)
+        return slow(self, route, eligible, r, method, path, model, stream)
     end
     return self
 end

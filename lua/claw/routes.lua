@@ -123,9 +123,9 @@ local function compile(env, given, index)
     route.retry = retry.compile(env.conf.retry, node.retry, seconds * 1000, where, env.problems)
     route.plan, route.plans, route.plan_count = plans.new(route, {}), {}, 0
     route.eligible, route.eligible_count = {}, 0
+    route.waits = #route.admit > 0 or #route.reorder > 0 -- has hooks that may
     -- Nothing is decided per request but the order: the router's short way.
-    route.simple = route.choose ~= nil and not route.filters.dynamic and not dynamic and #route.admit == 0
-        and #route.reorder == 0
+    route.simple = route.choose ~= nil and not route.filters.dynamic and not dynamic and not route.waits
     return route
 end
 

@@ -43,6 +43,17 @@ function M.spec(opts)
     return spec
 end
 
+-- Make route decide at once, the way C goes on with a route whose hooks may wait.
+local function decided(made)
+    local route = made.route
+    function made.route(...)
+        local first, second, third = route(...)
+        if first == true then return made.decide(second, third, ...) end
+        return first, second, third
+    end
+    return made
+end
+
 -- The engine and its core; problems are an error.
 function M.engine(opts)
     local spec = M.spec(opts)
@@ -52,7 +63,7 @@ function M.engine(opts)
         for i, p in ipairs(problems) do lines[i] = (p.path or p.file) .. ": " .. p.message end
         error(table.concat(lines, "\n"), 2)
     end
-    return made, spec.core
+    return decided(made), spec.core
 end
 
 -- The problems of a configuration as "where: message" lines.

@@ -86,6 +86,23 @@ function M.new(overrides)
     function core.log(level, message, fields)
         core.logged[#core.logged + 1] = { level = level, message = message, fields = fields }
     end
+    -- What waits is a yield: the spec resumes. Spawned functions run at once, to their first wait.
+    core.tasks = {}
+    function core.sleep(ms) coroutine.yield("sleep", ms) end
+    function core.join(ms) coroutine.yield("join", ms) end
+    function core.fetch(...) return coroutine.yield("fetch", ...) end
+    function core.spawn(fn, ...)
+        local task = coroutine.create(fn)
+        core.tasks[#core.tasks + 1] = task
+        local id = #core.tasks
+        assert(coroutine.resume(task, ...))
+        return id
+    end
+    function core.alive(id)
+        local task = core.tasks[id]
+        return task ~= nil and coroutine.status(task) ~= "dead", task == coroutine.running()
+    end
+    function core.background(fn, ...) return core.spawn(fn, ...) ~= nil end
     function core.load(source, chunkname) return loadstring(source, chunkname) end
     for name, fn in pairs(overrides or {}) do core[name] = fn end
     return core

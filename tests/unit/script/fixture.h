@@ -119,7 +119,7 @@ FIXTURE_USED static void fixture_vm(struct fixture *f, const char *engine)
     assert_non_null(f->ctx.metrics);
     assert_int_equal(claw_pool_new(&f->loop, f->ctx.metrics, &f->ctx.pool), 0);
     assert_int_equal(claw_generation_local_new(f->gen, &f->loop, f->ctx.pool, &claw_policy_ops_lua, f->p, &f->ctx.current), 0);
-    claw_policy_vm_attach(f->p, &f->ctx);
+    claw_policy_vm_attach(f->p, &f->ctx, f->ctx.current);
 }
 
 FIXTURE_USED static struct claw_str fixture_copy(struct claw_req *r, const char *z)

@@ -24,7 +24,7 @@ static int teardown(void **state)
 
 static const char frame[] =
     "return { new = function(spec) S = spec core = spec.core "
-    "local function no() end local e = { admit = no, route = no, request = no, retry = no, response = no, event = no, finish = no, explain = no, trace = no } "
+    "local function no() end local e = { admit = no, route = no, decide = no, request = no, retry = no, response = no, event = no, finish = no, explain = no, trace = no } "
     "e.hooks = { admit = true } %s return e end }";
 
 /* A generation with two upstreams and an engine whose functions `code` sets on `e`. */
@@ -78,7 +78,7 @@ static void wrong_routes_are_refused(void **state)
 {
     static const struct { const char *verdict, *says; } cases[] = {
         {"return 0, {{index=1}}", "route index 0"}, {"return 2, {{index=1}}", "route index 2"}, {"return 1.5, {{index=1}}", "route index 1.5"},
-        {"return 'x', {}", "the route is \"x\""}, {"return true", "the route is true"}, {"return {}", "the route is table"}, {"return 1", "candidates are a nil"},
+        {"return 'x', {}", "the route is \"x\""}, {"return true", "no decision and an unknown code nil"}, {"return {}", "the route is table"}, {"return 1", "candidates are a nil"},
         {"return 0/0, {}", "route index"}, {"return 1, 'x'", "candidates are a string"}, {"return 1, {}", "0 candidates"},
         {"local t = {} for i = 1, 17 do t[i] = {index=1} end return 1, t", "17 candidates"},
         {"return 1, {1}", "a candidate is a number"}, {"return 1, {{}}", "candidate index nil"}, {"return 1, {{index=0}}", "candidate index 0"},
