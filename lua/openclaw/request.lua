@@ -175,7 +175,8 @@ function M.new(given)
     if given.model then r.model = given.model end
     if given.stream ~= nil then r.stream = given.stream end
     local client = given.client or {}
-    r.client, r.client_view = view(r, "req.client"), { ip = client.ip or "127.0.0.1", name = client.name, tier = client.tier }
+    r.client = view(r, "req.client")
+    r.client_view = { ip = client.ip or "127.0.0.1", name = client.name, tier = client.tier }
     r.client_view.headers = view(r, "req.client.headers")
     r.client_view.header = function(a, b) return r.client_view.headers[type(a) == "userdata" and b or a] end
     r.upstream, r.upstream_view = given.upstream, view(r, "req.upstream")

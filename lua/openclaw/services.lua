@@ -39,7 +39,9 @@ local function fetch_options(given, opts)
         out[key] = value
     end
     if type(given) == "string" then out.url = given end
-    if (out.url == nil) == (out.upstream == nil) then error("claw.http.fetch: wants url or upstream, one of them", 3) end
+    if (out.url == nil) == (out.upstream == nil) then
+        error("claw.http.fetch: wants url or upstream, one of them", 3)
+    end
     if out.body ~= nil and type(out.body) ~= "string" then out.body = document.encode(out.body) end
     out.method = out.method or (out.body and "POST" or "GET")
     out.headers, out.timeout_ms = out.headers or {}, out.timeout_ms or 5000

@@ -191,7 +191,8 @@ function M.scalar(raw, exact)
     if kind == "boolean" then return raw == "true" end
     local n = tonumber(raw)
     local whole = not raw:find("[.eE]")
-    local loses = math.abs(n) == math.huge or whole and math.abs(n) >= EXACT and raw:gsub("^%-", "") ~= "9007199254740992"
+    local loses = math.abs(n) == math.huge
+        or whole and math.abs(n) >= EXACT and raw:gsub("^%-", "") ~= "9007199254740992"
     if exact and loses then return raw end
     return n
 end

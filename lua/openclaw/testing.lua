@@ -171,11 +171,13 @@ function run.choose(self, entry, given, told, rng)
     return ordered(self, entry, "choose", answer, list)
 end
 
-local function body_result(made, given, json_only, fail)
+local function body_result(made, given, json_only)
     local text = made == nil and given or made
     local out = { changed = made ~= nil, body = text ~= nil and tostring(text) or nil }
     local doc, message, offset = document.parse(out.body or "null")
-    if json_only and not doc then fail(("the returned text is no valid JSON: %s at byte %d"):format(message, offset)) end
+    if json_only and not doc then
+        error(("request: the returned text is no valid JSON: %s at byte %d"):format(message, offset), 0)
+    end
     if out.body and doc then out.json = document.functions.table(doc) end
     return out
 end
@@ -192,7 +194,7 @@ function run.request(self, entry, req, given)
     local body = self.core.body(r)
     local made = steps.transformed(env_of(self), steps.check_body(self.core), r, { entry }, "request", body)
     if made == nil and body and document.changed(body) then made = body end
-    local out = body_result(made, body or r.body, r.has_json, function(message) error("request: " .. message, 0) end)
+    local out = body_result(made, body or r.body, r.has_json)
     out.upstream = { path = r.out.path, headers = r.out.headers }
     return out
 end
@@ -219,8 +221,8 @@ function run.retry(self, entry, req, attempt)
     local r = note(self, req)
     local a = { kind = "http_500", status = 500, n = 1, left = 1, index = 1, upstream = "mock", elapsed_ms = 0 }
     for key, value in pairs(attempt or {}) do a[key] = value end
-    local action, after = engine.steps.overridden(env_of(self), r, { entry }, a, {}, a.action or "next", a.after_ms or 0,
-        a.kind)
+    local action, after = engine.steps.overridden(env_of(self), r, { entry }, a, {}, a.action or "next",
+        a.after_ms or 0, a.kind)
     return { action = action, after_ms = after }
 end
 
