@@ -238,7 +238,8 @@ describe("openclaw.testing", function()
             for _, call in ipairs({ "time.sleep(1)", "http.fetch('http://x')", "task.spawn(print)", "task.wait()" }) do
                 local p = load("function P.event() claw." .. call .. " end")
                 assert.equal(("policies/x.lua:2: claw.%s may not be called in event "
-                    .. "(allowed in: admit, route, request, retry, response)"):format(call:match("^[%w.]+")), message_of(p.stream, p, testing.request(), { "data: x" }))
+                    .. "(allowed in: admit, route, request, retry, response)"):format(call:match("^[%w.]+")),
+                    message_of(p.stream, p, testing.request(), { "data: x" }))
             end
         end)
 
