@@ -1,10 +1,9 @@
 -- pii_redaction: e-mail addresses, phone and card numbers do not leave for a provider.
 --
--- Requests go out with <email_1>, <phone_1>, <card_1> in their place; where the answer, whole or streamed, speaks of
--- these, the client reads its own values again. For OpenAI's chat dialect. In openclaw.yaml:
+-- Requests go out with <email_1>, <phone_1>, <card_1> in their place (one for each value); where the answer, whole or
+-- streamed, speaks of these, the client reads its own values again. For OpenAI's chat dialect. In openclaw.yaml:
 --
---     policies:
---       always: [pii_redaction]
+--     policies: { always: [pii_redaction] }
 local P = { name = "pii_redaction", api = 1 }
 
 local function is_card(digits) -- Luhn's sum
@@ -16,7 +15,6 @@ local function is_card(digits) -- Luhn's sum
     return #digits >= 13 and #digits <= 19 and sum % 10 == 0
 end
 
--- The same value has the same placeholder in all of a request. state: { values = {}, names = {}, counts = {} }
 local function placeholder(state, kind, value)
     if not state.names[value] then
         state.counts[kind] = (state.counts[kind] or 0) + 1
@@ -30,9 +28,8 @@ local function redact(state, text)
     text = text:gsub("[%w._%%+-]+@[%w-]+%.[%w.-]*%w", function(found) return placeholder(state, "email", found) end)
     return (text:gsub("%+?%(?%d[%d ().-]+%d", function(found)
         local digits = found:gsub("%D", "")
-        if is_card(digits) then return placeholder(state, "card", found) end
-        if #digits < 9 or #digits > 15 or found:find("^%d%d%d%d%-%d%d%-%d%d") then return nil end -- short, or a date
-        return placeholder(state, "phone", found)
+        local phone = #digits >= 9 and #digits <= 15 and not found:find("^%d%d%d%d%-%d%d%-%d%d") -- no date
+        return is_card(digits) and placeholder(state, "card", found) or phone and placeholder(state, "phone", found)
     end))
 end
 
@@ -72,7 +69,7 @@ function P.event(req, ev)
     for _, choice in ipairs(chunk.choices) do
         local delta, held = choice.delta or {}, state.held[choice.index] or ""
         local text = restore(state.values, held .. (type(delta.content) == "string" and delta.content or ""))
-        local last = choice.finish_reason ~= nil and choice.finish_reason ~= claw.json.null
+        local last = (choice.finish_reason or claw.json.null) ~= claw.json.null
         local from = not last and text:find("<%l*_?%d*$") -- may go on in the next event
         state.held[choice.index] = from and text:sub(from) or nil
         if text ~= "" then delta.content = from and text:sub(1, from - 1) or text end
