@@ -14,6 +14,7 @@ describe("the installed rock", function()
                 if body.max_tokens == nil then body.max_tokens = 500 end
             end
             return P]] })
-        assert.equal('{"messages":[],"max_tokens":500}', p:run("request", testing.request({ body = '{"messages":[]}' })).body)
+        local result = p:run("request", testing.request({ body = '{"messages":[]}' }))
+        assert.equal('{"messages":[],"max_tokens":500}', result.body)
     end)
 end)
