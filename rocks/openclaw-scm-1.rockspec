@@ -82,6 +82,7 @@ build = {
         ["openclaw.core"] = "lua/openclaw/core.lua",
         ["openclaw.document"] = "lua/openclaw/document.lua",
         ["openclaw.facts"] = "lua/openclaw/facts.lua",
+        ["openclaw.outside"] = "lua/openclaw/outside.lua",
         ["openclaw.reference"] = "lua/openclaw/reference.lua",
         ["openclaw.request"] = "lua/openclaw/request.lua",
         ["openclaw.services"] = "lua/openclaw/services.lua",

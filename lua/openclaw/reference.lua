@@ -98,12 +98,14 @@ local function rows(out, fields)
     end
 end
 
-local function waiting()
-    local names = {}
+-- Where a function may be called: by the table of services, where there is one, else by its line "Waits.".
+local function allowed(name, waits)
+    local service, names = (phases.service_by_name or {})[name], {}
     for _, phase in ipairs(phases.list) do
-        if phase.waits then names[#names + 1] = "`" .. phase.hook .. "`" end
+        if waits and phase.waits then names[#names + 1] = phase.hook end
     end
-    return table.concat(names, ", ")
+    if service then names = service.hooks or {} end
+    return #names > 0 and "`" .. table.concat(names, "`, `") .. "`" or "all"
 end
 
 local function hooks(out, policy)
@@ -144,7 +146,7 @@ local function one_function(out, f, there)
     end
     out[#out + 1] = "- Returns: " .. (#values > 0 and table.concat(values, ", ") or "nothing")
     for _, tag in ipairs(tags) do out[#out + 1] = tag end
-    out[#out + 1] = "- Hooks: " .. (waits and "those that may wait: " .. waiting() or "all")
+    out[#out + 1] = "- Hooks: " .. allowed(f.name, waits) .. (waits and "; waits" or "")
     if not there[f.name] then
         out[#out + 1] = "- **Not in this version of the proxy**: in `openclaw.testing` only."
     end

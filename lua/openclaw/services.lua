@@ -1,8 +1,5 @@
--- services: the parts of `claw` that reach outside of a policy, without an outside.
---
--- Nothing waits here: claw.time.sleep moves openclaw.clock, claw.task.spawn runs its function to the end at once,
--- claw.task.background runs its behind the hook, and claw.http.fetch asks a function of the test. Where a hook may not
--- wait they say so as the proxy does.
+-- services: claw.time.sleep, claw.task and claw.http where the proxy has none of its own yet, over the core of
+-- openclaw.outside; and claw.store.
 
 local clock = require("openclaw.clock")
 local document = require("openclaw.document")
@@ -25,122 +22,103 @@ end
 -- Raise unless the hook that runs may wait. A policy's background work may always.
 local function check_waits(ctx, name)
     local phase = phases.by_name[ctx.hook or ""]
-    if ctx.in_background or phase and phase.waits then return end
-    error(("%s may not be called in %s (allowed in: %s)"):format(name, ctx.hook or "the file's own lines",
-        waiting_hooks()), 3)
+    if ctx.hook == "background" or phase and phase.waits then return end
+    error(("%s may not be called %s (allowed in: %s)"):format(name,
+        ctx.hook and "in " .. ctx.hook or "outside of hooks", waiting_hooks()), 3)
 end
 
 -- ---- claw.http
 
-local function fetch_options(given, opts)
+local function options(given, opts)
     local out = {}
     for key, value in pairs(type(given) == "table" and given or opts or {}) do
-        if not FETCH[key] then error(("claw.http.fetch: unknown option %s"):format(tostring(key)), 3) end
+        if not FETCH[key] then error(("claw.http.fetch: there is no option %s"):format(tostring(key)), 3) end
         out[key] = value
     end
     if type(given) == "string" then out.url = given end
-    if (out.url == nil) == (out.upstream == nil) then
-        error("claw.http.fetch: wants url or upstream, one of them", 3)
-    end
-    if out.body ~= nil and type(out.body) ~= "string" then out.body = document.encode(out.body) end
-    out.method = out.method or (out.body and "POST" or "GET")
-    out.headers, out.timeout_ms = out.headers or {}, out.timeout_ms or 5000
+    if (out.url == nil) == (out.upstream == nil) then error("claw.http.fetch: wants a url or an upstream", 3) end
     return out
 end
 
--- A table of answers: by url, or by the upstream's name and path.
-local function from_table(answers)
-    return function(request)
-        return answers[request.url or request.upstream .. (request.path or "")]
-    end
-end
-
-local function answered(handler, request)
-    local answer, message, code = handler(request)
-    if answer == nil then
-        if message then return nil, message, code or "ECONNECT" end
-        error(("the test has no answer for claw.http.fetch of %s"):format(request.url or request.upstream
-            .. (request.path or "")), 0)
-    end
-    if type(answer) == "string" then answer = { body = answer } end
-    local body = answer.body or ""
-    return { status = answer.status or 200, headers = answer.headers or {},
-        body = type(body) == "string" and body or document.encode(body) }
-end
-
-local function http(ctx)
-    return { fetch = function(given, opts)
+local function fetch_for(core, ctx)
+    return function(given, opts)
         check_waits(ctx, "claw.http.fetch")
-        local request = fetch_options(given, opts)
-        local handler = ctx.fetch()
-        if type(handler) == "table" then handler = from_table(handler) end
-        ctx.calls[#ctx.calls + 1] = request
-        return answered(handler or function() return nil end, request)
-    end }
+        local o, headers, body = options(given, opts), {}, nil
+        for name, value in pairs(o.headers or {}) do
+            headers[#headers + 1], headers[#headers + 2] = name, tostring(value)
+        end
+        if o.body ~= nil then
+            body = type(o.body) == "string" and o.body or document.encode(o.body)
+            if type(o.body) ~= "string" and not (o.headers or {})["content-type"] then
+                headers[#headers + 1], headers[#headers + 2] = "content-type", "application/json"
+            end
+        end
+        return core.fetch(o.url, o.upstream, o.path or "", o.method or (body and "POST" or "GET"), headers, body,
+            o.timeout_ms or 5000, (o.max_body_kb or 1024) * 1024)
+    end
 end
 
 -- ---- claw.task
 
 local handles = setmetatable({}, { __mode = "k" })
 
-local function run(fn, ...)
-    local results = { pcall(fn, ...) }
-    if results[1] then return { unpack(results, 2, table.maxn(results)) } end
-    return { nil, tostring(results[2]), "EPOLICY" }
+-- fn, protected, in a hook's name; its results are left in `results`, a failure is logged.
+local function protected(core, ctx, hook, fn, results)
+    return function(...)
+        local outer = ctx.hook
+        ctx.hook = hook
+        local all = { pcall(fn, ...) }
+        ctx.hook = outer
+        if all[1] then
+            for i = 2, table.maxn(all) do results[i - 1] = all[i] end
+            return
+        end
+        results[2], results[3] = tostring(all[2]), "EPOLICY"
+        core.log("error", "a task of a policy failed", { policy = ctx.policy, hook = hook, message = tostring(all[2]) })
+    end
 end
 
-local function task(ctx)
+local function task(core, ctx)
     local T = {}
     function T.spawn(fn, ...)
         check_waits(ctx, "claw.task.spawn")
-        if type(fn) ~= "function" then error("claw.task.spawn: wants a function", 2) end
+        if type(fn) ~= "function" then error("claw.task.spawn: wants a function and its arguments", 2) end
         local handle = newproxy(false)
-        handles[handle] = run(fn, ...)
+        handles[handle] = {}
+        core.spawn(protected(core, ctx, ctx.hook, fn, handles[handle]), ...)
         return handle
     end
     function T.wait(...)
         check_waits(ctx, "claw.task.wait")
         local n = select("#", ...)
-        for i = 1, n do
+        for i = 1, math.max(n, 1) do
             if not handles[select(i, ...)] then error("claw.task.wait: wants handles of claw.task.spawn", 2) end
         end
-        if n == 1 then
-            local results = handles[...]
-            return unpack(results, 1, table.maxn(results))
-        end
+        if n == 1 then return unpack(handles[...], 1, table.maxn(handles[...])) end
         local out = {}
         for i = 1, n do out[i] = handles[select(i, ...)][1] end
         return unpack(out, 1, n)
     end
     function T.background(fn, ...)
-        if type(fn) ~= "function" then error("claw.task.background: wants a function", 2) end
-        ctx.queue[#ctx.queue + 1] = { fn, ... }
-        return true
+        if type(fn) ~= "function" then error("claw.task.background: wants a function and its arguments", 2) end
+        return core.background(protected(core, ctx, "background", fn, {}), ...)
     end
     return T
 end
 
--- Run what a hook left to be done behind it; a failure is logged.
-function M.run_background(ctx)
-    while ctx.queue[1] do
-        local work = table.remove(ctx.queue, 1)
-        ctx.in_background = true
-        local ok, message = pcall(unpack(work, 1, table.maxn(work)))
-        ctx.in_background = false
-        if not ok then
-            ctx.core.log("error", "a background task failed", { policy = ctx.policy, message = tostring(message) })
-        end
-    end
-end
-
--- Put the fakes into a policy's `claw`. ctx: { core, policy, store, fetch() -> handler, calls, queue, hook }.
-function M.install(claw, ctx)
-    claw.http, claw.task, claw.store = http(ctx), task(ctx), store.functions(ctx.store, ctx.policy)
-    claw.time = { now_ms = clock.now_ms, now = clock.now, sleep = function(ms)
+-- Complete a policy's `claw`. ctx: { policy, store, hook } and what openclaw.outside wants of it.
+function M.install(claw, core, ctx)
+    claw.http = claw.http or { fetch = fetch_for(core, ctx) }
+    claw.task = claw.task or task(core, ctx)
+    claw.time.sleep = claw.time.sleep or function(ms)
         check_waits(ctx, "claw.time.sleep")
-        if type(ms) ~= "number" or ms < 0 then error("claw.time.sleep: wants milliseconds", 2) end
-        clock:advance(ms)
-    end }
+        if type(ms) ~= "number" or not (ms >= 0 and ms <= 600000) then
+            error("claw.time.sleep: wants milliseconds from 0 to 600000", 2)
+        end
+        core.sleep(ms)
+    end
+    claw.time.now = clock.now
+    claw.store = store.functions(ctx.store, ctx.policy)
     return claw
 end
 

@@ -16,6 +16,7 @@ local engine = require("claw.engine")
 local facts = require("openclaw.facts")
 local hooks = require("claw.hooks")
 local json = require("claw.json")
+local outside = require("openclaw.outside")
 local phases = require("claw.phases")
 local policy = require("claw.policy")
 local request = require("openclaw.request")
@@ -26,6 +27,8 @@ local store = require("openclaw.store")
 local M = { clock = clock, facts = facts, rng = core_of.random, store = store.new, request = request.new,
     document = document.new, array = json.array, null = json.null }
 
+-- Every name is an upstream's, and its own index.
+local upstreams = setmetatable({}, { __index = function(_, name) return { index = name } end })
 local handler -- of claw.http.fetch, for every policy that has none of its own
 
 -- What answers claw.http.fetch from now on: a function of the request { url or upstream, path, method, headers, body }
@@ -92,10 +95,11 @@ function M.load(path, opts)
     local name = path:match("([^/]+)%.lua$") or path
     self.core, self.links = core_of.new(opts.seed), setmetatable({}, { __mode = "k" })
     self.logs = self.core.logged
-    self.ctx = { core = self.core, policy = name, store = opts.store or store.new(), calls = self.calls, queue = {},
+    self.ctx = { policy = name, store = opts.store or store.new(), calls = self.calls, queue = {},
         fetch = function() return opts.fetch or handler end }
     self.store = self.ctx.store
-    self.claw = services.install(claw.services(self.core, self.links)(name), self.ctx)
+    outside.add(self.core, self.ctx)
+    self.claw = services.install(claw.services(self.core, self.links, upstreams)(name), self.core, self.ctx)
     local problems = {}
     local source = { name = name, file = path, source = opts.source or read(path), origin = "dir" }
     self.policy = policy.load(source, self.core, self.claw, problems)
@@ -248,8 +252,8 @@ function Policy:run(hook, ...)
     local entry = entry_of(self, hook)
     self.ctx.hook = hook
     local ok, result = pcall(run[hook], self, entry, ...)
-    services.run_background(self.ctx)
     self.ctx.hook = nil
+    outside.run_background(self.ctx)
     if not ok then error(type(result) == "table" and result.message or result, 0) end
     result.hook, result.logs, result.calls = hook, self.logs, self.calls
     return result

@@ -86,11 +86,23 @@ describe("openclaw.reference", function()
         assert.is_true(text == read("docs/policy-reference.md"), "docs/policy-reference.md is old: run make docs")
     end)
 
+    it("agrees with the table of services on what waits", function()
+        for _, service in ipairs(phases.services or {}) do
+            local found
+            for _, f in ipairs(declared.functions) do
+                if f.name == service.name then found = f end
+            end
+            assert.is_not_nil(found, service.name)
+            local waits = table.concat(found.doc, "\n"):find("%f[%w]Waits%.") ~= nil
+            assert.equal(service.waits or false, waits, service.name)
+        end
+    end)
+
     it("says where a function may be called, and what the proxy has not yet", function()
         local text = reference.text("---Does.\n---Waits.\n---@param a string what\n---@return integer? n how many\nfunction claw.x.y(a) end\n"
             .. "---@class c\n---@field a fun(x: string, y: { z: integer }): string|nil, number tells\nlocal c\n", {})
         assert.truthy(text:find("### claw.x.y(a)\n\nDoes.\n\n- `a` `string`: what\n- Returns: `n` `integer?` (how many)\n"
-            .. "- Hooks: those that may wait: `admit`, `route`, `request`, `retry`, `response`\n- **Not in this version", 1, true), text)
+            .. "- Hooks: `admit`, `route`, `request`, `retry`, `response`; waits\n- **Not in this version", 1, true), text)
         assert.truthy(text:find("| `a` | `fun(x: string, y: { z: integer }): string\\|nil, number` | tells |", 1, true), text)
     end)
 end)
