@@ -177,8 +177,9 @@ rock: ## install the rock that tests policies into build/rock, and prove that it
 	@rm -rf $(ROCK)
 	@luarocks --lua-version 5.1 make --tree $(ROCK) --deps-mode none rocks/openclaw-scm-1.rockspec >build/rock.log 2>&1 || { cat build/rock.log; exit 1; }
 	@cd $(ROCK) && LUA_PATH="$$PWD/share/lua/5.1/?.lua;$$PWD/share/lua/5.1/?/init.lua;;" busted --lua=luajit $(CURDIR)/rocks/try_spec.lua
-docs: ## write docs/policy-reference.md from the library's own tables and annotations
+docs: ## write docs/policy-reference.md from the library's own tables and annotations, and the rock's list of modules
 	@luajit lua/openclaw/reference.lua docs/policy-reference.md
+	@luajit rocks/modules.lua
 fmt: ## put C sources into the house's form
 	$(call install,clang-format)
 	@clang-format -i $$(find core tests -name '*.[ch]')

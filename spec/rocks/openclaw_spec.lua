@@ -19,7 +19,7 @@ describe("the rock", function()
         local found, pipe = 0, assert(io.popen(("cd '%s' && find lua -name '*.lua'"):format(ROOT)))
         for file in pipe:lines() do
             if not file:find("%.d%.lua$") then -- annotations are for editors
-                assert.is_true(by_file[file], file .. " is not listed")
+                assert.is_true(by_file[file], file .. " is not listed: run make docs")
                 found = found + 1
             end
         end
