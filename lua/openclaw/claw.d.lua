@@ -211,8 +211,8 @@ function claw.time.sleep(ms) end
 claw.http = {}
 
 ---Ask somebody. With `upstream` the request goes behind that upstream's base_url, with its key: the policy never sees
----it. Options: url or upstream, path, method (POST with a body, else GET), headers, body (text, table or document),
----timeout_ms (5000), max_body_kb (1024).
+---it. Options: url or upstream, path, method (POST with a body, else GET), headers, body (text, or a table
+---or document: JSON), timeout_ms (5000), max_body_kb (1024).
 ---Waits.
 ---Errors: ETIMEOUT, ECONNECT, EDENIED (a private address), ETOO_LARGE and others.
 ---Raises: an unknown option, neither or both of url and upstream.
@@ -223,19 +223,24 @@ claw.http = {}
 ---@return string? code
 function claw.http.fetch(request, options) end
 
+---A handle of claw.task.spawn, for claw.task.wait only.
+---@class claw.Task
+
 claw.task = {}
 
 ---Run a function beside this one. It ends with the hook at the latest.
 ---Waits.
 ---@param fn function
 ---@param ... any its arguments
----@return userdata handle
+---@return claw.Task? handle nil when there are too many
+---@return string? message
+---@return string? code
 function claw.task.spawn(fn, ...) end
 
 ---Wait for tasks. Of one: its results; of several: the first result of each.
 ---Waits.
 ---Errors: of one task that failed: nil, message, code.
----@param ... userdata handles of claw.task.spawn
+---@param ... claw.Task
 ---@return any ...
 function claw.task.wait(...) end
 

@@ -137,4 +137,51 @@ describe("openclaw.document", function()
         assert.equal(2, parse('{"a":{"model":1,"model":2}}').a.model)
         assert.is_not_nil(document.parse(("["):rep(512) .. ("]"):rep(512)))
     end)
+
+    -- Edits by chance, of a document and of the table it was made from: both say the same in the end, and what was not
+    -- touched keeps its bytes.
+    it("does with any edits what a table does", function()
+        local random = core_of.random(7)
+        local function pick(n) return math.floor(random() * n) + 1 end
+        local function value(depth)
+            local kind = pick(depth > 0 and 6 or 4)
+            if kind == 1 then return pick(1000) elseif kind == 2 then return "t" .. pick(9) .. "\n\"" end
+            if kind == 3 then return random() < 0.5 elseif kind == 4 then return json.null end
+            local out = kind == 5 and json.array() or {}
+            for i = 1, pick(4) do out[kind == 5 and i or "k" .. pick(5)] = value(depth - 1) end
+            return out
+        end
+        local function edit(doc, t)
+            local is_list = document.functions.type(doc) == "array"
+            local key = is_list and pick(#t + 1) or "k" .. pick(5)
+            if type(t[key]) == "table" and random() < 0.7 then return edit(doc[key], t[key]) end
+            local what = pick(3)
+            if what == 1 and is_list and t[key] ~= nil then
+                doc:remove(key)
+                table.remove(t, key)
+            elseif what == 2 and is_list then
+                local v = value(1)
+                doc:insert(key, v)
+                table.insert(t, key, v)
+            elseif what == 1 and not is_list then
+                doc[key], t[key] = nil, nil
+            else
+                local v = value(2)
+                doc[key], t[key] = v, json.decode(json.encode(v))
+            end
+        end
+        for _ = 1, 200 do
+            local t = {}
+            for i = 1, 5 do t["k" .. i] = value(3) end
+            local text = json.encode(t):gsub("}$", ',"kept": [ 1.0e0 , "\\u0041" ]}')
+            local doc = parse(text)
+            local plain = document.functions.table(doc)
+            for _ = 1, pick(12) do edit(doc, plain) end
+            plain.kept = nil
+            local out = tostring(doc)
+            assert.truthy(out:find('"kept":[ 1.0e0 , "\\u0041" ]', 1, true) or not document.changed(doc) and out == text)
+            doc.kept = nil
+            assert.equal(json.encode(plain), json.encode(document.functions.table(doc)))
+        end
+    end)
 end)
