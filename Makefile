@@ -14,6 +14,7 @@ JOBS := $(shell nproc 2>/dev/null || echo 2)
 DEPS_RUN := gcc libc6-dev make pkg-config luajit libluajit-5.1-dev libuv1-dev libyaml-dev libmbedtls-dev lua-cjson ca-certificates curl
 DEPS_TEST := libcmocka-dev lua-busted lua-check python3 python3-venv binutils openssl
 DEPS_BENCH := nginx-light wrk strace valgrind python3
+DEPS_ROCK := luarocks lua-busted lua-cjson luajit
 DEPS_FUZZ := clang libclang-rt-14-dev
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Install what is missing of the packages named, and nothing when all are there.
@@ -51,7 +52,7 @@ UNIT := $(sort $(wildcard tests/unit/*/*_test.c))
 UNITBIN := $(UNIT:%.c=$(B)/%)
 
 # ---- building ---------------------------------------------------------------------------------------------------------------------
-.PHONY: help deps build run test unit spec system examples bench lint fmt asan tsan valgrind fuzz gcstress slowio cover clean
+.PHONY: help deps build run test unit spec system examples bench lint fmt asan tsan valgrind fuzz gcstress slowio cover rock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -168,6 +169,17 @@ bench: build build/bench/nginx-lua/ok ## CPU, requests a second, time to first b
 	@python3 tests/bench/bench.py
 cover: testdeps ## line coverage of the C unit tests
 	@bash tests/run.sh cover
+# Installed beside, never into, the system; then a spec runs with nothing of this tree on its path.
+ROCK := build/rock
+rock: ## install the rock that tests policies into build/rock, and prove that it works there
+	@mkdir -p build
+	$(call install,$(DEPS_ROCK))
+	@rm -rf $(ROCK)
+	@luarocks --lua-version 5.1 make --tree $(ROCK) --deps-mode none rocks/openclaw-scm-1.rockspec >build/rock.log 2>&1 || { cat build/rock.log; exit 1; }
+	@cd $(ROCK) && LUA_PATH="$$PWD/share/lua/5.1/?.lua;$$PWD/share/lua/5.1/?/init.lua;;" busted --lua=luajit $(CURDIR)/rocks/try_spec.lua
+docs: ## write docs/policy-reference.md from the library's own tables and annotations, and the rock's list of modules
+	@luajit lua/openclaw/reference.lua docs/policy-reference.md
+	@luajit rocks/modules.lua
 fmt: ## put C sources into the house's form
 	$(call install,clang-format)
 	@clang-format -i $$(find core tests -name '*.[ch]')

@@ -1,6 +1,6 @@
 local claw = require("claw")
 local fake_core = require("support.fake_core")
-local fake_facts = require("support.fake_facts")
+local fake_facts = require("openclaw.facts")
 
 describe("claw", function()
     local core, links = fake_core.new(), {}

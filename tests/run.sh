@@ -27,7 +27,7 @@ one() { # one NAME COMMAND...: a check that passes or fails as a whole
 
 lint() {
   for f in tests/lint/*.lua; do one "lint $(basename "$f" .lua)" luajit "$f"; done
-  one "lint luacheck" luacheck -q lua policies spec examples
+  one "lint luacheck" luacheck -q lua policies spec examples rocks
 }
 
 unit() { # unit [MODE [WRAPPER [NAME...]]]: all of them, or those named

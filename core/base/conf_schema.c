@@ -347,9 +347,15 @@ static const struct claw_conf_rule logging_rules[] = {
     {0}};
 GROUP(logging, "One line a request.");
 
+static const struct claw_conf_rule metadata_rules[] = {{"*", CLAW_CONF_IS_ANY,
+     .doc = "Anything; policies see it."}, {0}};
+GROUP(metadata, "Free data.");
+
 static const struct claw_conf_rule policies_rules[] = {
     {"dir", STR, CLAW_CONF_NOT_EMPTY, .fallback = "policies", .doc = "Folder of policies, relative to this file."},
     {"always", LIST, .each = &name_rule, .doc = "Policies that run on every request, in this order."},
+    {"settings", MAP, .group = &metadata_group,
+     .doc = "Settings of policies: a map under each policy's name. init finds it as conf.policies.settings.NAME."},
     WHOLE("budget_ms", "ms", "10", 1, 60000, "CPU time one call of a policy may take."),
     WHOLE("memory_mb", "MB", "32", 1, 4096, "Memory for Lua in each worker."),
     {"allow_private", LIST, .each = &place_rule,
@@ -370,10 +376,6 @@ static const struct claw_conf_rule budget_rules[] = {
      .doc = "End a running stream that reaches the budget with a valid length finish."},
     {0}};
 GROUP(budget, "Spending of one client.");
-
-static const struct claw_conf_rule metadata_rules[] = {{"*", CLAW_CONF_IS_ANY,
-     .doc = "Anything; policies see it."}, {0}};
-GROUP(metadata, "Free data.");
 
 static const struct claw_conf_rule client_rules[] = {
     {"name", STR, NEED, CLAW_CONF_NAME, .doc = "Unique name."},

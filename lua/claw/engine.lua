@@ -222,6 +222,9 @@ local function account(env, r, plan, micros, usage)
     return micros, fields
 end
 
+-- The steps that a policy's hooks are run by, for openclaw.testing.
+M.steps = { check_body = check_body, transformed = transformed, event = event, overridden = overridden }
+
 -- ---- the engine
 
 local function with_hooks(engine, env, state)

@@ -149,6 +149,9 @@ local function resolve(answer, list)
     return out
 end
 
+-- For openclaw.testing too.
+M.copies, M.resolve = copies, resolve
+
 local function admitted(self, route, r)
     for _, entry in ipairs(route.admit) do
         local verdict = hooks.call(self.core, entry, "admit", nil, self.request_of(r))

@@ -1,28 +1,17 @@
-local cjson = require("cjson")
-local claw = require("claw")
-local fake_core = require("support.fake_core")
-local fake_doc = require("support.fake_doc")
 local json = require("claw.json")
-local policy = require("claw.policy")
+local testing = require("openclaw.testing")
 
 local NAME = "convert_openai_to_anthropic"
+local p = testing.load("policies/" .. NAME .. ".lua")
 
-local function load_policy()
-    local file = assert(io.open((os.getenv("CLAW_ROOT") or ".") .. "/policies/" .. NAME .. ".lua"))
-    local source = file:read("*a")
-    file:close()
-    local core, problems = fake_core.new(), {}
-    local made = policy.load({ name = NAME, file = NAME .. ".lua", source = source, origin = "builtin" }, core,
-        claw.services(core, {})(NAME), problems)
-    assert.same({}, problems)
-    return made.hooks
+local function new_request()
+    return testing.request({ upstream = { name = "anthropic" } })
 end
 
-local hooks = load_policy()
-
+-- What goes out, nil when it is what came; the path it goes to.
 local function request(body, req)
-    req = req or { upstream = {} }
-    return hooks.request(req, fake_doc.new(body)), req
+    local result = p:run("request", req or new_request(), body)
+    return result.changed and result.json or nil, result.upstream.path
 end
 
 local function user(content)
@@ -32,7 +21,7 @@ end
 describe("policies/" .. NAME, function()
     describe("request", function()
         it("joins system turns and fills max_tokens", function()
-            local out, req = request({ model = "claude", messages = {
+            local out, path = request({ model = "claude", messages = {
                 { role = "system", content = "a" }, user("hi"),
                 { role = "developer", content = { { type = "text", text = "b" } } },
             } })
@@ -40,7 +29,7 @@ describe("policies/" .. NAME, function()
             assert.equal(4096, out.max_tokens)
             assert.equal("claude", out.model)
             assert.same({ { role = "user", content = { { type = "text", text = "hi" } } } }, out.messages)
-            assert.equal("/messages", req.upstream.path)
+            assert.equal("/messages", path)
             assert.is_nil(out.stream)
         end)
 
@@ -113,16 +102,17 @@ describe("policies/" .. NAME, function()
         end)
 
         it("leaves alone what is no chat", function()
-            local out, req = request({ model = "m", input = "x" })
+            local out, path = request({ model = "m", input = "x" })
             assert.is_nil(out)
-            assert.is_nil(req.upstream.path)
-            assert.is_nil(hooks.request({ upstream = {} }, nil))
+            assert.is_nil(path)
+            assert.is_nil((request(nil)))
         end)
     end)
 
     describe("response", function()
         local function response(answer)
-            return hooks.response({}, fake_doc.new(answer))
+            local result = p:run("response", new_request(), answer)
+            return result.changed and result.json or nil
         end
 
         it("comes back as a completion", function()
@@ -160,21 +150,20 @@ describe("policies/" .. NAME, function()
             assert.same({ error = { type = "overloaded_error", message = "Overloaded" } },
                 response({ type = "error", error = { type = "overloaded_error", message = "Overloaded" } }))
             assert.is_nil(response({ id = "x" }))
-            assert.is_nil(hooks.response({}, "<html>"))
+            assert.is_nil(response("<html>"))
         end)
     end)
 
     describe("events", function()
         -- Run a stream through the policy; the decoded chunks, "[DONE]" as itself.
         local function stream(events, include_usage)
-            local req, out = { upstream = {} }, {}
+            local req, out = new_request(), {}
             request({ messages = { user("x") }, stream = true,
                 stream_options = include_usage and { include_usage = true } or nil }, req)
             for _, e in ipairs(events) do
-                local answer = hooks.event(req, { type = e.type, data = json.encode(e) })
-                for _, ev in ipairs(answer and (answer.data and { answer } or answer) or {}) do
+                for _, ev in ipairs(p:stream(req, { { type = e.type, data = e } })) do
                     assert.is_nil(ev.type)
-                    out[#out + 1] = ev.data == "[DONE]" and ev.data or cjson.decode(ev.data)
+                    out[#out + 1] = ev.data == "[DONE]" and ev.data or json.decode(ev.data)
                 end
             end
             return out
@@ -245,8 +234,7 @@ describe("policies/" .. NAME, function()
         end)
 
         it("drop what is no event of Anthropic's", function()
-            assert.is_false(hooks.event({ upstream = {} }, { data = "not json" }))
-            assert.is_false(hooks.event({ upstream = {} }, { data = '{"type":"new_thing"}' }))
+            assert.same({}, p:stream(new_request(), { "data: not json", 'data: {"type":"new_thing"}' }))
         end)
     end)
 end)

@@ -1,6 +1,6 @@
 local canary = require("claw.route.canary")
 local candidates = require("support.candidates")
-local fake_facts = require("support.fake_facts")
+local fake_facts = require("openclaw.facts")
 
 local facts = fake_facts()
 

@@ -1,5 +1,5 @@
 local candidates = require("support.candidates")
-local fake_facts = require("support.fake_facts")
+local fake_facts = require("openclaw.facts")
 local least_busy = require("claw.route.least_busy")
 
 describe("claw.route.least_busy", function()

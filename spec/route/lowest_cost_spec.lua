@@ -1,5 +1,5 @@
 local candidates = require("support.candidates")
-local fake_facts = require("support.fake_facts")
+local fake_facts = require("openclaw.facts")
 local choose = require("claw.route.lowest_cost")()
 
 describe("claw.route.lowest_cost", function()

@@ -1,6 +1,6 @@
 local candidates = require("support.candidates")
 local fake_core = require("support.fake_core")
-local fake_facts = require("support.fake_facts")
+local fake_facts = require("openclaw.facts")
 local lowest_latency = require("claw.route.lowest_latency")
 
 describe("claw.route.lowest_latency", function()

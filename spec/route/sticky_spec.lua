@@ -1,5 +1,5 @@
 local candidates = require("support.candidates")
-local fake_facts = require("support.fake_facts")
+local fake_facts = require("openclaw.facts")
 local sticky = require("claw.route.sticky")
 
 local function first(choose, list, key)

@@ -1,7 +1,9 @@
 """Every example folder is started with the real binary and driven by the commands of its own README.
 
-A README's fenced blocks that begin with `curl ` are run (the ports are the file's own, moved to free ones); the answer
-must be a 200. An example that needs something else has a `drive.py` with a function `drive(port, admin_port)`.
+A README's fenced blocks that begin with `curl ` are run (the ports are the file's own, moved to free ones). A fenced
+block directly behind one says what comes back: its lines, and what stands between the "…" of a line, are found in the
+answer in this order. The answer is a 200 unless that block begins with another status line. An example that needs
+something else has a `drive.py` with a function `drive(port, admin_port)`. What an example has in spec/ is run by busted.
 """
 import importlib.util
 import os
@@ -59,8 +61,18 @@ def example(request, tmp_path):
 
 
 def commands(readme, port, admin):
-    for block in re.findall(r"```[a-z]*\n(curl .*?)```", readme, re.S):
-        yield block.replace(":8080", f":{port}").replace(":9090", f":{admin}")
+    """Each command of a README and what it says will come back."""
+    block = r"```[a-z]*\n(curl .*?)```(?:\n```\n(.*?)```)?"
+    for command, expected in re.findall(block, readme, re.S):
+        yield command.replace(":8080", f":{port}").replace(":9090", f":{admin}"), expected
+
+
+def check_found(answer, expected):
+    at = 0
+    for part in filter(None, re.split(r"…|\n", expected)):
+        found = answer.find(part, at)
+        assert found >= 0, f"{part!r} is not in the answer, or not there:\n{answer}"
+        at = found + len(part)
 
 
 def test_example(example):
@@ -73,9 +85,17 @@ def test_example(example):
         module.drive(port, admin)
         return
     ran = 0
-    for command in commands((case / "README.md").read_text(), port, admin):
+    for command, expected in commands((case / "README.md").read_text(), port, admin):
         words = shlex.split(command.replace("\\\n", " "))
         out = subprocess.run(words + ["-s", "-m", "20", "-w", "\n%{http_code}"], capture_output=True, text=True, check=True).stdout
-        assert out.rsplit("\n", 1)[1] == "200", out
+        answer, status = out.replace("\r\n", "\n").rsplit("\n", 1)
+        told = re.match(r"HTTP/1\.1 (\d+)", expected)
+        assert status == (told.group(1) if told else "200"), answer
+        check_found(answer, expected)
         ran += 1
     assert ran > 0, "the README has no curl command"
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if (c / "spec").is_dir()], ids=lambda p: p.name)
+def test_spec(case):
+    subprocess.run(["busted", str((case / "spec").relative_to(ROOT))], cwd=ROOT, check=True, timeout=60)

@@ -247,7 +247,7 @@ static const char every_key[] =
     "state: {backend: redis, url: 'redis://u:pw12345@h/0'}\n"
     "metrics: {max_series: 500}\ntracing: {endpoint: 'http://o:4318', sample_ratio: 0.5}\n"
     "prices: {gpt-4*: {cost_per_million_input_tokens: 1}}\n"
-    "policies: {dir: /p, always: [a], budget_ms: 5, memory_mb: 64}\n"
+    "policies: {dir: /p, always: [a], budget_ms: 5, memory_mb: 64, settings: {a: {words: [x, 1], deep: {b: ~}}}}\n"
     "retry: {attempts: 4, total_timeout_seconds: 1.5, jitter: 0, budget: 1}\n"
     "transformations: [{match: {model: m}, response: {script: s.lua}}]\n"
     "logging: {output: file, path: l.log, level: debug, format: text, bodies: true}\n"
@@ -310,6 +310,7 @@ static void everything(void **state)
     assert_int_equal(claw_conf_at(c, "routes[0].match.json_body.stop")->type, CLAW_CONF_NULL);
     assert_str(claw_conf_at(c, "routes[0].match.json_body.messages[-1].content.contains[1]")->text, "invoice");
     assert_string_equal(c->policies.dir, "/p");
+    assert_str(claw_conf_at(c, "policies.settings.a.words[0]")->text, "x");
     assert_int_equal(c->retry_attempts, 4);
     assert_int_equal(c->retry_total_timeout_ms, 1500);
     assert_int_equal(c->logging.to, 0);
@@ -425,6 +426,7 @@ static void wrong_types(void **state)
     expect_part("security: {ip_blacklist: 10.0.0.1}",
                 "openclaw.yaml:8:26: security.ip_blacklist: must be a list, not a string (put [ ] around it)");
     expect_part("logging: {format: true}", "openclaw.yaml:8:19: logging.format: must be a string, not a boolean");
+    expect_part("policies: {settings: [a]}", "openclaw.yaml:8:12: policies.settings: must be a map, not a list");
     expect_part("policies: {always: [a, ~]}", "openclaw.yaml:8:24: policies.always[1]: an empty element");
     expect("- a\n", "openclaw.yaml:1:1: the file must be a map of sections such as server and upstreams");
     expect("just text", "openclaw.yaml:1:1: the file must be a map of sections such as server and upstreams");

@@ -1,12 +1,12 @@
--- Facts for strategies: live values by candidate name, keys by kind.
+-- facts: what a strategy is told, written by hand: live values by candidate name, keys by kind.
 
-local fake_core = require("support.fake_core")
+local core = require("openclaw.core")
 local mix = require("claw.mix")
 
--- live: name -> { outstanding, ms, age, cost }
+-- live: name -> { outstanding, ms, age, cost }; keys: kind -> text.
 return function(live, keys)
     return {
-        hash = function(text) return mix(fake_core.hash(text)) end,
+        hash = function(text) return mix(core.hash(text)) end,
         outstanding = function(c) return live and live[c.name] and live[c.name].outstanding or 0 end,
         latency_ms = function(c)
             local l = live and live[c.name] or {}
@@ -14,5 +14,7 @@ return function(live, keys)
         end,
         cost_micros = function(c) return live and live[c.name] and live[c.name].cost end,
         key = function(kind) return keys and keys[kind] end,
+        input_tokens = function() return keys and keys.input_tokens or 10 end,
+        max_tokens = function() return keys and keys.max_tokens end,
     }
 end
