@@ -78,6 +78,7 @@ build = {
         ["claw.suggest"] = "lua/claw/suggest.lua",
         ["claw.transform"] = "lua/claw/transform.lua",
         ["claw.value"] = "lua/claw/value.lua",
+        ["claw.waiting"] = "lua/claw/waiting.lua",
         ["openclaw.clock"] = "lua/openclaw/clock.lua",
         ["openclaw.core"] = "lua/openclaw/core.lua",
         ["openclaw.document"] = "lua/openclaw/document.lua",

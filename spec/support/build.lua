@@ -47,9 +47,9 @@ end
 local function decided(made)
     local route = made.route
     function made.route(...)
-        local first, second, third = route(...)
+        local first, second, third, fourth = route(...)
         if first == true then return made.decide(second, third, ...) end
-        return first, second, third
+        return first, second, third, fourth
     end
     return made
 end
