@@ -325,6 +325,7 @@ int claw_loop_init(struct claw_loop *l)
         goto no_loop;
     }
     uv_poll_start(&p->wake, UV_READABLE, on_wake);
+    claw_lanes_init(l);
     uv_timer_init(&l->uv, &p->tick);
     uv_prepare_init(&l->uv, &p->turn_end);
     uv_prepare_start(&p->turn_end, on_turn_end);
@@ -366,6 +367,7 @@ void claw_loop_turn(struct claw_loop *l, bool wait)
 }
 
 struct census {
+    struct claw_loop *l;
     struct claw_loop_private *p;
     int open, closing;
     bool say;
@@ -375,7 +377,8 @@ static void count_handle(uv_handle_t *h, void *arg)
 {
     struct census *c = arg;
 
-    if (h == (uv_handle_t *)&c->p->tick || h == (uv_handle_t *)&c->p->turn_end || h == (uv_handle_t *)&c->p->polled || h == (uv_handle_t *)&c->p->wake)
+    if (h == (uv_handle_t *)&c->p->tick || h == (uv_handle_t *)&c->p->turn_end || h == (uv_handle_t *)&c->p->polled || h == (uv_handle_t *)&c->p->wake ||
+        h == (uv_handle_t *)&c->l->lanes.idle)
         return;
     if (uv_is_closing(h)) {
         c->closing++;
@@ -387,7 +390,7 @@ static void count_handle(uv_handle_t *h, void *arg)
 
 static struct census take_census(struct claw_loop *l, bool say)
 {
-    struct census c = {.p = l->priv, .say = say};
+    struct census c = {.l = l, .p = l->priv, .say = say};
 
     uv_walk(&l->uv, count_handle, &c);
     return c;
@@ -401,6 +404,7 @@ int claw_loop_fini(struct claw_loop *l, bool say)
     while (atomic_load_explicit(&p->posting, memory_order_acquire) > 0) sched_yield();
     read_mail(l);
     run_deferred(p);
+    claw_lanes_empty(l);
     uv_unref((uv_handle_t *)&p->tick);
     uv_unref((uv_handle_t *)&p->wake);
     uv_unref((uv_handle_t *)&p->turn_end);
@@ -411,6 +415,7 @@ int claw_loop_fini(struct claw_loop *l, bool say)
         if (l->offloaded) uv_ref((uv_handle_t *)&p->wake);
         else uv_unref((uv_handle_t *)&p->wake);
         claw_loop_turn(l, c.open == 0 || l->offloaded);
+        claw_lanes_empty(l);
         c = take_census(l, false);
     }
     c = take_census(l, say);
@@ -419,6 +424,7 @@ int claw_loop_fini(struct claw_loop *l, bool say)
     uv_close((uv_handle_t *)&p->turn_end, NULL);
     uv_close((uv_handle_t *)&p->polled, NULL);
     uv_close((uv_handle_t *)&p->wake, NULL);
+    claw_lanes_fini(l);
     uv_run(&l->uv, UV_RUN_NOWAIT);
     close(p->wake_fd);
     if (c.open == 0) {

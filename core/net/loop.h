@@ -10,6 +10,7 @@
 #define CLAW_NET_LOOP_H
 
 #include "base/err.h"
+#include "net/lane.h"
 
 #include <uv.h>
 
@@ -42,6 +43,8 @@ struct claw_loop {
     unsigned offloaded; /* pieces of work that other threads have (offload.c) */
     uint64_t turn;  /* counts the turns */
     bool polling;   /* what runs now was called for what the sockets had to say in this turn */
+    struct claw_lanes lanes;
+    struct claw_lane handshakes, closes; /* the lanes of all streams (stream.c) */
     void *arg; /* the owner's (the worker) */
     size_t slow; /* 0, or the most bytes a read or write moves at once: OPENCLAW_SLOWIO, for tests */
     char *read_buf; /* CLAW_LOOP_READ_BYTES */

@@ -88,7 +88,7 @@ static void on_wire(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
 void claw_stream_set_reading(struct claw_stream *s)
 {
     bool want = !s->ended && ((s->state == CLAW_STREAM_OPEN && !s->paused) ||
-                              (s->state == CLAW_STREAM_HANDSHAKING && !claw_stream_tls_busy(s)));
+                              (s->state == CLAW_STREAM_HANDSHAKING && !claw_stream_tls_waits(s)));
 
     if (s->state >= CLAW_STREAM_CLOSING) return;
     if (want)
@@ -383,13 +383,23 @@ static void on_closed(uv_handle_t *h)
     claw_stream_finish(s);
 }
 
+static void on_closing(struct claw_lane_ticket *t)
+{
+    struct claw_stream *s = (struct claw_stream *)((char *)t - offsetof(struct claw_stream, closing));
+
+    uv_close((uv_handle_t *)&s->tcp, on_closed);
+}
+
 void claw_stream_close(struct claw_stream *s)
 {
     CLAW_ASSERT(s->magic == MAGIC);
     if (s->state >= CLAW_STREAM_CLOSING) return;
     s->state = CLAW_STREAM_CLOSING;
     claw_stream_tls_cancel(s);
-    uv_close((uv_handle_t *)&s->tcp, on_closed);
+    if (claw_lane_wait(s->loop, &s->loop->closes, &s->closing, on_closing))
+        uv_read_stop((uv_stream_t *)&s->tcp);
+    else
+        uv_close((uv_handle_t *)&s->tcp, on_closed);
 }
 
 /* Not uv_tcp_close_reset: it refuses while a shutdown is under way. */

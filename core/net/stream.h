@@ -7,7 +7,8 @@
  * Writing: what the kernel takes at once is never copied (uv_try_write, one system call); the rest is copied
  * into the stream's queue and sent when the socket drains. A user that respects CLAW_EAGAIN and waits for
  * on_drain keeps at most one call's bytes queued. TCP_NODELAY is always on.
- * Full TLS handshakes run on other threads, at a lower scheduling priority than the workers (offload.h).
+ * Full TLS handshakes run on other threads, at a lower scheduling priority than the workers (offload.h). Their cheap steps
+ * and the closes are done on the loop, a bounded number a turn (lane.h).
  * Calling claw_stream_close inside any callback is legal; no callback but on_close comes after it.
  */
 #ifndef CLAW_NET_STREAM_H
@@ -20,7 +21,7 @@ struct claw_stream;
 
 struct claw_stream_events {
     /* connect/accept finished (plain accept: called before claw_stream_accept returns; TLS: after the handshake).
-     * code 0, CLAW_ECONNECT, CLAW_ETLS, CLAW_ETLS_VERIFY; claw_stream_error(s) has the text. After an error the
+     * code 0, CLAW_ECONNECT, CLAW_ETLS, CLAW_ETLS_VERIFY, CLAW_ENOMEM; claw_stream_error(s) has the text. After an error the
      * user closes. */
     void (*on_open)(struct claw_stream *s, int code);
     void (*on_read)(struct claw_stream *s, const char *data, size_t n);
@@ -50,6 +51,7 @@ struct claw_stream {
     struct claw_stream_write *queue; /* what waits to be written; NULL: nothing */
     size_t queued;
     struct claw_deferred later;
+    struct claw_lane_ticket closing; /* waits for its turn to be closed */
     const char *error; /* text of the last failure, constant or owned by the stream until close */
 };
 

@@ -32,6 +32,8 @@ int claw_stream_tls_new(struct claw_stream *s, struct claw_tls_server *server, s
                         struct claw_str server_name) CLAW_MUSTCHECK;
 void claw_stream_tls_free(struct claw_stream *s);
 bool claw_stream_tls_busy(const struct claw_stream *s);
+/* Is the handshake to go on by itself: is the engine the pool's, or does it wait for its turn? */
+bool claw_stream_tls_waits(const struct claw_stream *s);
 /* Go on with the handshake as far as it goes. */
 void claw_stream_tls_drive(struct claw_stream *s);
 /* Bytes came from the wire. */
@@ -40,7 +42,7 @@ void claw_stream_tls_feed(struct claw_stream *s, const char *data, size_t n);
 void claw_stream_tls_pump(struct claw_stream *s);
 int claw_stream_tls_write(struct claw_stream *s, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
 void claw_stream_tls_shutdown(struct claw_stream *s);
-/* The user closes: a handshake still waiting for the pool need not run. */
+/* The user closes: a handshake still waiting for the pool, or for its turn, need not run. */
 void claw_stream_tls_cancel(struct claw_stream *s);
 bool claw_stream_tls_resumed(const struct claw_stream *s);
 

@@ -13,6 +13,7 @@ struct claw_stream_tls {
     struct claw_tls *engine;
     struct claw_stream *stream;
     struct claw_offload work;
+    struct claw_lane_ticket turn;
     int rc;
     bool busy;
     atomic_bool given_up; /* closed meanwhile */
@@ -50,6 +51,8 @@ void claw_stream_tls_free(struct claw_stream *s)
 }
 
 bool claw_stream_tls_busy(const struct claw_stream *s) { return s->tls && s->tls->busy; }
+
+bool claw_stream_tls_waits(const struct claw_stream *s) { return s->tls && (s->tls->busy || s->tls->turn.lane); }
 
 bool claw_stream_tls_resumed(const struct claw_stream *s)
 {
@@ -107,22 +110,33 @@ static void on_worked(struct claw_offload *work)
         after_handshake(s, t->rc);
 }
 
+static void on_turn(struct claw_lane_ticket *ticket)
+{
+    struct claw_stream_tls *t = (struct claw_stream_tls *)((char *)ticket - offsetof(struct claw_stream_tls, turn));
+
+    if (t->stream->state == CLAW_STREAM_HANDSHAKING) after_handshake(t->stream, claw_tls_handshake(t->engine));
+}
+
 void claw_stream_tls_drive(struct claw_stream *s)
 {
     struct claw_stream_tls *t = s->tls;
 
-    CLAW_ASSERT(!t->busy);
+    CLAW_ASSERT(!t->busy && !t->turn.lane);
     if (claw_tls_heavy(t->engine) && claw_offload_start(s->loop, &t->work) == 0) {
         t->busy = true;
         claw_stream_set_reading(s);
-        return;
+    } else if (claw_lane_wait(s->loop, &s->loop->handshakes, &t->turn, on_turn)) {
+        claw_stream_set_reading(s);
+    } else {
+        after_handshake(s, claw_tls_handshake(t->engine));
     }
-    after_handshake(s, claw_tls_handshake(t->engine));
 }
 
 void claw_stream_tls_cancel(struct claw_stream *s)
 {
-    if (claw_stream_tls_busy(s)) atomic_store_explicit(&s->tls->given_up, true, memory_order_relaxed);
+    if (!s->tls) return;
+    if (s->tls->busy) atomic_store_explicit(&s->tls->given_up, true, memory_order_relaxed);
+    claw_lane_leave(s->loop, &s->tls->turn);
 }
 
 void claw_stream_tls_feed(struct claw_stream *s, const char *data, size_t n)

@@ -31,7 +31,7 @@ struct claw_tls {
     struct claw_tls_name name;
     struct claw_buf in, out;
     struct scan from_peer, to_peer;
-    bool offered, done, closed;
+    bool started, offered, done, closed;
     int failed; /* CLAW_E*, 0 */
     char error[320];
 };
@@ -121,8 +121,14 @@ static void release_in(struct claw_tls *t)
 
 /* ---- a connection ----------------------------------------------------------------------------------------- */
 
-static int client_start(struct claw_tls *t)
+/* The engine's buffers (twice 16 KB) and its keys are made with the first step of the handshake: a connection that never
+ * comes up, or a client that says nothing, costs none of it. */
+static int start(struct claw_tls *t)
 {
+    t->started = true;
+    if (mbedtls_ssl_setup(&t->ssl, t->server ? &t->server->conf : &t->client->conf) != 0) return CLAW_ENOMEM;
+    mbedtls_ssl_set_bio(&t->ssl, t, on_send, on_recv, NULL);
+    if (!t->client) return 0;
     /* Called in every case: from 3.6.3 on forgetting it is an error, NULL says that it was not forgotten. */
     bool sni = t->name.text[0] && t->name.ip_len == 0;
     if (mbedtls_ssl_set_hostname(&t->ssl, sni ? t->name.text : NULL) != 0) return CLAW_ENOMEM;
@@ -148,13 +154,6 @@ int claw_tls_new(struct claw_tls_server *server, struct claw_tls_client *client,
     claw_buf_init(&t->in, IN_MAX);
     claw_buf_init(&t->out, 0);
     mbedtls_ssl_init(&t->ssl);
-    rc = mbedtls_ssl_setup(&t->ssl, server ? &server->conf : &client->conf) == 0 ? 0 : CLAW_ENOMEM;
-    if (rc == 0 && client) rc = client_start(t);
-    if (rc != 0) {
-        claw_tls_free(t);
-        return rc;
-    }
-    mbedtls_ssl_set_bio(&t->ssl, t, on_send, on_recv, NULL);
     *out = t;
     return 0;
 }
@@ -227,6 +226,10 @@ int claw_tls_handshake(struct claw_tls *t)
 {
     if (t->done) return 0;
     if (t->failed) return t->failed;
+    if (!t->started && start(t) != 0) {
+        snprintf(t->error, sizeof t->error, "%s", claw_err_text(CLAW_ENOMEM));
+        return t->failed = CLAW_ENOMEM;
+    }
     t->from_peer.whole = false;
     int rc = go_on(t);
     release_in(t);

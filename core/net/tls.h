@@ -32,7 +32,8 @@ void claw_tls_client_unref(struct claw_tls_client *c);
 void claw_tls_client_counts(const struct claw_tls_client *c, uint64_t *handshakes, uint64_t *resumed);
 
 /* One connection's engine; exactly one of the contexts is given and referenced. `server_name` (client side): SNI
- * and the name to verify; an IP address is verified as one and not sent as SNI. */
+ * and the name to verify; an IP address is verified as one and not sent as SNI. Cheap: what costs is made by the first
+ * claw_tls_handshake. CLAW_EINVAL: no name to verify, or none that can be one. CLAW_ENOMEM. */
 int claw_tls_new(struct claw_tls_server *server, struct claw_tls_client *client, struct claw_str server_name,
                  struct claw_tls **out) CLAW_MUSTCHECK;
 void claw_tls_free(struct claw_tls *t);
@@ -41,8 +42,8 @@ void claw_tls_free(struct claw_tls *t);
 int claw_tls_feed(struct claw_tls *t, const char *data, size_t n) CLAW_MUSTCHECK;
 struct claw_buf *claw_tls_out(struct claw_tls *t);
 
-/* Go on with the handshake. 0: done. CLAW_EAGAIN: needs bytes (or out must be sent). CLAW_ETLS, CLAW_ETLS_VERIFY:
- * failed, claw_tls_error says why. May run on a pool thread as long as nobody else touches t. */
+/* Go on with the handshake. 0: done. CLAW_EAGAIN: needs bytes (or out must be sent). CLAW_ETLS, CLAW_ETLS_VERIFY,
+ * CLAW_ENOMEM (at the first call): failed, claw_tls_error says why. May run on a pool thread as long as nobody else touches t. */
 int claw_tls_handshake(struct claw_tls *t) CLAW_MUSTCHECK;
 /* Would going on cost public-key work? False while a resumption is still possible or only bytes are missing, so
  * that a resumed handshake stays on the loop. A server engine cannot know before the ClientHello was read: it

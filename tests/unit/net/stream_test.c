@@ -731,6 +731,89 @@ static int stop_group(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
+/* ---- many at once ----------------------------------------------------------------------------------------- */
+
+#define MANY (5 * CLAW_LANE_A_TURN + 8)
+
+/* A listener of which nobody but the kernel takes: connects succeed, and what was said can be looked at. */
+static int silent_listener(void)
+{
+    socklen_t n = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &n), 0);
+    assert_int_equal(listen(fd, MANY + 8), 0);
+    return fd;
+}
+
+/* How many of the connections have their ClientHello sent. */
+static unsigned spoken(const int *fds)
+{
+    unsigned n = 0;
+    char byte;
+
+    for (unsigned i = 0; i < MANY; i++) n += recv(fds[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+    return n;
+}
+
+static void many_take_turns(void **state)
+{
+    struct claw_tls_client *c = client_new();
+    static struct end e[MANY];
+    int silent = silent_listener(), fds[MANY];
+    unsigned closed = 0;
+
+    memset(e, 0, sizeof e);
+    for (unsigned i = 0; i < MANY; i++) connect_end(&e[i], c, "api.example.com");
+    for (unsigned i = 0; i < MANY; i++) fds[i] = accept(silent, NULL, NULL); /* all of them are up: the loop sees it at once */
+    for (uint64_t start = loop.turn; spoken(fds) < MANY;) {
+        claw_loop_turn(&loop, true);
+        assert_true(spoken(fds) <= CLAW_LANE_A_TURN * (loop.turn - start + 1));
+    }
+    for (unsigned i = 0; i < MANY; i++) claw_stream_close(&e[i].s);
+    for (unsigned last = 0; closed < MANY; last = closed) {
+        claw_loop_turn(&loop, true);
+        closed = 0;
+        for (unsigned i = 0; i < MANY; i++) closed += (unsigned)e[i].closes;
+        assert_true(closed - last <= 2 * CLAW_LANE_A_TURN); /* what was closed at once, and a turn's */
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(e[i].opens, 0);
+        end_close(&e[i]);
+        close(fds[i]);
+    }
+    close(silent);
+    claw_tls_client_unref(c);
+}
+
+static void who_waits_for_its_turn_may_be_closed(void **state)
+{
+    struct claw_tls_client *c = client_new();
+    static struct end e[MANY];
+    int silent = silent_listener(), fds[MANY];
+
+    memset(e, 0, sizeof e);
+    for (unsigned i = 0; i < MANY; i++) connect_end(&e[i], c, "api.example.com");
+    for (unsigned i = 0; i < MANY; i++) fds[i] = accept(silent, NULL, NULL);
+    while (spoken(fds) == 0) claw_loop_turn(&loop, true);
+    assert_true(spoken(fds) < MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        if (i % 2) claw_stream_abort(&e[i].s);
+        else claw_stream_close(&e[i].s);
+        claw_stream_close(&e[i].s);
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        UNTIL(e[i].closes);
+        assert_int_equal(e[i].opens, 0);
+        end_close(&e[i]);
+        close(fds[i]);
+    }
+    close(silent);
+    claw_tls_client_unref(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -755,6 +838,8 @@ int main(void)
         TEST(close_at_every_turn),
         TEST(one_byte_at_a_time),
         TEST(fin_without_close_notify),
+        TEST(many_take_turns),
+        TEST(who_waits_for_its_turn_may_be_closed),
     };
 
     alarm(300);

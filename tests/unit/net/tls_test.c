@@ -2,6 +2,8 @@
 
 #include "unit/net/certs.h"
 
+#include <dlfcn.h>
+#include <mbedtls/ssl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -384,6 +386,42 @@ static void bad_files_are_named(void **state)
     assert_int_equal(strlen(tiny), 7);
 }
 
+/* Stands before the library's own. */
+static _Atomic int setups;
+static int setups_that_work = INT32_MAX;
+int mbedtls_ssl_setup(mbedtls_ssl_context *ssl, const mbedtls_ssl_config *conf)
+{
+    int (*real)(mbedtls_ssl_context *, const mbedtls_ssl_config *) = (int (*)(mbedtls_ssl_context *, const mbedtls_ssl_config *))dlsym(RTLD_NEXT, "mbedtls_ssl_setup");
+    if (setups++ >= setups_that_work) return MBEDTLS_ERR_SSL_ALLOC_FAILED;
+    return real(ssl, conf);
+}
+
+static void the_engine_is_made_by_the_first_step(void **state)
+{
+    struct claw_tls_server *s = server_of("good");
+    struct claw_tls_client *c = client_of(true);
+
+    setups = 0;
+    struct pair p = pair_of(s, c, "api.example.com");
+    assert_int_equal(setups, 0);
+    pair_free(&p);
+    p = pair_of(s, c, "api.example.com");
+    setups_that_work = 1;
+    assert_int_equal(claw_tls_handshake(p.client), CLAW_EAGAIN);
+    assert_int_equal(setups, 1);
+    carry(p.client, p.server, 0);
+    assert_true(claw_tls_heavy(p.server));
+    assert_int_equal(claw_tls_handshake(p.server), CLAW_ENOMEM);
+    assert_string_equal(claw_tls_error(p.server), claw_err_text(CLAW_ENOMEM));
+    assert_int_equal(claw_tls_handshake(p.server), CLAW_ENOMEM); /* and so it stays */
+    assert_int_equal(setups, 2);
+    assert_false(claw_tls_heavy(p.server));
+    setups_that_work = INT32_MAX;
+    pair_free(&p);
+    claw_tls_server_unref(s);
+    claw_tls_client_unref(c);
+}
+
 static void bad_names_are_refused(void **state)
 {
     struct claw_tls_client *c = client_of(true);
@@ -502,6 +540,7 @@ int main(void)
         cmocka_unit_test(the_peers_alert_is_named),
         cmocka_unit_test(client_certificates_are_required),
         cmocka_unit_test(bad_files_are_named),
+        cmocka_unit_test(the_engine_is_made_by_the_first_step),
         cmocka_unit_test(bad_names_are_refused),
         cmocka_unit_test(garbage_is_refused),
         cmocka_unit_test(contexts_are_shared_by_threads),

@@ -1,0 +1,54 @@
+/* lane: work that costs several times what a request does (taking or opening a connection, a step of a handshake, a
+ * close), a bounded number of pieces a turn, so that hundreds at once hold up nobody else's request for long.
+ *
+ * Whoever has such work stands in a lane of its own kind: an endpoint's connects, a listener's accepts. While a turn has
+ * room and nobody waits in the lane, the work is done at once. What waits is taken up in the turns that follow: the lanes
+ * alternate, within a lane the order is kept. While somebody waits the loop does not sleep.
+ * Bounded by what stands in it: a ticket is embedded in its owner, and leaving is legal at every point.
+ * Thread: the loop's.
+ */
+#ifndef CLAW_NET_LANE_H
+#define CLAW_NET_LANE_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#define CLAW_LANE_A_TURN 16u /* pieces of work in a turn, all lanes together: half a millisecond to a whole one */
+
+struct claw_loop;
+
+struct claw_lane_ticket {
+    struct claw_lane_ticket *prev, *next;
+    struct claw_lane *lane; /* NULL: does not wait */
+    void (*run)(struct claw_lane_ticket *t); /* may free its owner */
+};
+
+/* All zero is an empty lane. It may be freed when nobody waits in it. */
+struct claw_lane {
+    struct claw_lane *prev, *next; /* of those where somebody waits */
+    struct claw_lane_ticket *first, *last;
+};
+
+/* A loop's. */
+struct claw_lanes {
+    uv_idle_t idle;         /* runs while somebody waits */
+    struct claw_lane *next; /* a circle; whose turn it is */
+    uint64_t turn;          /* the one `taken` is of */
+    unsigned taken;
+};
+
+/* False: go on with the work now, this turn has room (it is counted). True: t->run will be called on the loop in one of the
+ * turns that follow. t must not wait already; all zero before the first use. */
+bool claw_lane_wait(struct claw_loop *l, struct claw_lane *lane, struct claw_lane_ticket *t, void (*run)(struct claw_lane_ticket *t)) CLAW_MUSTCHECK;
+/* Stop waiting; nothing when t does not wait. */
+void claw_lane_leave(struct claw_loop *l, struct claw_lane_ticket *t);
+
+/* For loop.c: begin, run whatever waits without a bound, end. */
+void claw_lanes_init(struct claw_loop *l);
+void claw_lanes_empty(struct claw_loop *l);
+void claw_lanes_fini(struct claw_loop *l);
+
+#endif
