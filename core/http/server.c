@@ -466,7 +466,7 @@ static void accept_waiting(struct claw_server *s)
     }
     s->starved = false;
     struct claw_conn *c = calloc(1, sizeof *c);
-    if (!c) { /* libuv tells of no other connection until this one is taken */
+    if (!c) {
         s->starved = true;
         claw_timer_start(s->loop, &s->starving, STARVING_MS);
         return;
@@ -495,11 +495,17 @@ static void accept_waiting(struct claw_server *s)
     if (s->tls) arm(c, s->limits.header_timeout_ms);
 }
 
+static void on_accepts(struct claw_lane_ticket *t)
+{
+    accept_waiting((struct claw_server *)((char *)t - offsetof(struct claw_server, accepting)));
+}
+
+/* libuv tells of no other connection until this one is taken. */
 static void on_connection(uv_stream_t *h, int status)
 {
     struct claw_server *s = h->data;
     CLAW_ASSERT(s->magic == SERVER_MAGIC);
-    if (status == 0) accept_waiting(s);
+    if (status == 0 && !s->accepting.lane && !claw_lane_wait(s->loop, &s->accepts, &s->accepting, on_accepts)) accept_waiting(s);
 }
 
 static void on_starving_due(struct claw_timer *t)
@@ -549,6 +555,8 @@ int claw_server_listen(struct claw_server *s, struct claw_loop *l, const char *a
     s->listening = s->draining = s->starved = false;
     s->on_empty = NULL;
     claw_timer_init(&s->starving, on_starving_due, s);
+    s->accepts = (struct claw_lane){0};
+    s->accepting = (struct claw_lane_ticket){0};
     int rc = bind_socket(s, address, port);
     if (rc == 0) return 0;
     *why = uv_strerror(rc);
@@ -577,6 +585,7 @@ void claw_server_drain(struct claw_server *s, void (*on_empty)(struct claw_serve
     s->draining = true;
     s->on_empty = on_empty;
     claw_timer_stop(s->loop, &s->starving);
+    claw_lane_leave(s->loop, &s->accepting);
     for (struct claw_conn *c = s->conns, *next; c; c = next) {
         next = c->next;
         c->close_after = true;

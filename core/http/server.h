@@ -58,6 +58,8 @@ struct claw_server {
     /* Optional: where the rest of a request's body (at most *n bytes) is to be read to; *n becomes how much fits there.
      * on_body then gets those very bytes in their place. NULL: no matter. */
     char *(*on_room)(struct claw_conn *c, size_t *n);
+    struct claw_lane accepts;
+    struct claw_lane_ticket accepting; /* a connection waits for its turn to be taken; those behind it wait in the kernel */
     struct claw_timer starving;   /* connections of other workers close without a word to this one */
     bool listening, draining, starved;
     void (*on_empty)(struct claw_server *s); /* draining, and the last connection closed */

@@ -12,6 +12,7 @@ struct claw_endpoint {
     struct claw_client *oldest;
     size_t idle_n;
     struct claw_lease *leases; /* waiting */
+    struct claw_lane connects; /* of them, those whose turn to connect is to come */
     struct claw_timer sweep;
     struct claw_tls_client *tls;
     struct claw_str host, server_name, ca, name;
@@ -153,6 +154,7 @@ static void lease_end(struct claw_lease *l)
 {
     struct claw_endpoint *e = l->endpoint;
     claw_timer_stop(e->pool->loop, &l->timer);
+    claw_lane_leave(e->pool->loop, &l->turn);
     if (l->prev) l->prev->next = l->next;
     else e->leases = l->next;
     if (l->next) l->next->prev = l->prev;
@@ -187,12 +189,18 @@ static void on_open(struct claw_client *c, int code, const char *text)
     l->on_ready(l, c);
 }
 
+static bool may_try(const struct claw_lease *l, int code)
+{
+    return l->tried < l->addresses->n && claw_loop_now_ms(l->endpoint->pool->loop) < l->deadline_ms && code != CLAW_ETLS_VERIFY;
+}
+
 /* The next address gets its share of the time that is left, so that one black hole does not eat it all. */
-static void connect_next(struct claw_lease *l, int code, const char *text)
+static void connect_now(struct claw_lease *l, int code, const char *text)
 {
     struct claw_endpoint *e = l->endpoint;
     uint64_t now = claw_loop_now_ms(e->pool->loop);
-    while (l->tried < l->addresses->n && now < l->deadline_ms && code != CLAW_ETLS_VERIFY) {
+    claw_timer_stop(e->pool->loop, &l->timer);
+    while (may_try(l, code)) {
         unsigned share = (unsigned)((l->deadline_ms - now) / (l->addresses->n - l->tried));
         const struct sockaddr *to = (const struct sockaddr *)&l->addresses->at[l->tried++];
         if (l->may && !l->may(l, to)) {
@@ -227,10 +235,24 @@ static void connect_next(struct claw_lease *l, int code, const char *text)
     lease_fail(l, code, copy);
 }
 
+static void on_turn(struct claw_lane_ticket *t)
+{
+    struct claw_lease *l = (struct claw_lease *)((char *)t - offsetof(struct claw_lease, turn));
+    connect_now(l, CLAW_ECONNECT_TIMEOUT, claw_err_text(CLAW_ECONNECT_TIMEOUT));
+}
+
+/* Connecting costs much more than a request does, and a burst of requests may need many: in turn, with the lease's time
+ * running on. */
+static void connect_next(struct claw_lease *l, int code, const char *text)
+{
+    struct claw_loop *loop = l->endpoint->pool->loop;
+    if (!may_try(l, code) || !claw_lane_wait(loop, &l->endpoint->connects, &l->turn, on_turn)) connect_now(l, code, text);
+    else if (!claw_timer_running(&l->timer)) claw_timer_start(loop, &l->timer, (unsigned)(l->deadline_ms - claw_loop_now_ms(loop)));
+}
+
 static void on_resolved(struct claw_resolve *q, int code, const struct claw_addresses *list, const char *why)
 {
     struct claw_lease *l = q->arg;
-    claw_timer_stop(l->endpoint->pool->loop, &l->timer);
     if (code != 0) {
         lease_fail(l, code, why);
         return;
@@ -247,6 +269,10 @@ static void on_resolved(struct claw_resolve *q, int code, const struct claw_addr
 static void on_lease_due(struct claw_timer *t)
 {
     struct claw_lease *l = t->arg;
+    if (l->addresses) {
+        lease_fail(l, CLAW_ECONNECT_TIMEOUT, claw_err_text(CLAW_ECONNECT_TIMEOUT));
+        return;
+    }
     claw_resolve_cancel(&l->question);
     lease_fail(l, CLAW_EDNS, "the name did not resolve in time");
 }
@@ -275,6 +301,7 @@ void claw_pool_lease(struct claw_endpoint *e, struct claw_lease *l, unsigned con
     }
     l->endpoint = e;
     l->addresses = NULL;
+    l->turn = (struct claw_lane_ticket){0};
     l->tried = 0;
     l->prev = NULL;
     l->next = e->leases;

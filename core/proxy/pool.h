@@ -6,6 +6,9 @@
  *
  *   lease: idle connection? --yes--> on_ready at once
  *          no --> resolve --> connect (TLS) to each address in turn --> on_ready, or on_error with the last reason
+ *
+ * Many that connect at once do it a bounded number a turn of the loop, in the order they came, endpoints alternating
+ * (lane.h); those that wait are the leases that are out.
  */
 #ifndef CLAW_PROXY_POOL_H
 #define CLAW_PROXY_POOL_H
@@ -29,7 +32,8 @@ struct claw_lease {
     struct claw_addresses *addresses; /* while connecting */
     unsigned tried, connect_ms;
     uint64_t deadline_ms;
-    struct claw_timer timer;        /* the resolver's part of connect_ms */
+    struct claw_lane_ticket turn;   /* to connect */
+    struct claw_timer timer;        /* connect_ms, until connecting has begun: then the connection has one */
     /* May this address be connected to? NULL: any. Asked of each address that is tried, and of a kept connection's, so
      * that what a name resolves to now does not matter. When none may: CLAW_EDENIED. */
     bool (*may)(const struct claw_lease *l, const struct sockaddr *to);

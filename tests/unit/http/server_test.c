@@ -590,6 +590,48 @@ static void empty_is_told_once_and_last(void **state)
     peer_fini(&p, &loop);
 }
 
+#define MANY (5 * CLAW_LANE_A_TURN + 8)
+
+/* By sockets that do not need the loop: the kernel has them all before the server sees one. */
+static void dial_many(int *fds)
+{
+    struct sockaddr_in to;
+    assert_int_equal(uv_ip4_addr("127.0.0.1", port, &to), 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fds[i], (struct sockaddr *)&to, sizeof to), 0);
+    }
+}
+
+static void many_are_taken_in_turns(void **state)
+{
+    int fds[MANY];
+    dial_many(fds);
+    uint64_t start = loop.turn;
+    while (server->open < MANY) {
+        claw_loop_turn(&loop, true);
+        assert_true(server->open <= CLAW_LANE_A_TURN * (loop.turn - start + 1));
+    }
+    for (unsigned i = 0; i < MANY; i++) assert_int_equal(send(fds[i], GET, strlen(GET), 0), strlen(GET));
+    app.on_done = say_ok;
+    UNTIL(&loop, app.begun == MANY);
+    for (unsigned i = 0; i < MANY; i++) close(fds[i]);
+    UNTIL(&loop, server->open == 0);
+}
+
+static void draining_while_some_wait_to_be_taken(void **state)
+{
+    int fds[MANY];
+    dial_many(fds);
+    UNTIL(&loop, server->open > 0);
+    assert_non_null(server->accepting.lane);
+    claw_server_drain(server, on_empty);
+    assert_null(server->accepting.lane);
+    UNTIL(&loop, app.empties);
+    assert_int_equal(app.empties, 1);
+    for (unsigned i = 0; i < MANY; i++) close(fds[i]);
+}
+
 static void two_may_share_a_port(void **state)
 {
     struct claw_server *other = calloc(1, sizeof *other);
@@ -629,6 +671,8 @@ int main(void)
         TEST(draining_without_connections_ends_too),
         TEST(empty_is_told_once_and_last),
         TEST(two_may_share_a_port),
+        TEST(many_are_taken_in_turns),
+        TEST(draining_while_some_wait_to_be_taken),
     };
     return cmocka_run_group_tests_name("http/server", tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@ static struct claw_loop loop;
 static struct claw_pool *pool;
 static uv_tcp_t listener;
 static bool closed;
-static struct peer peers[8]; /* what the upstream took, in order */
+static struct peer peers[64]; /* what the upstream took, in order */
 static unsigned taken;
 static struct claw_conf_upstream upstream;
 
@@ -40,7 +40,7 @@ static int open_pool(void **state)
     taken = 0;
     upstream = (struct claw_conf_upstream){.name = CLAW_STR("u"), .url = {.host = CLAW_STR("127.0.0.1"), .port = ntohs(a.sin_port)}};
     if (claw_pool_new(&loop, NULL, &pool) != 0) return -1;
-    return uv_listen((uv_stream_t *)&listener, 16, on_connection);
+    return uv_listen((uv_stream_t *)&listener, 128, on_connection);
 }
 
 /* Whatever a test left, nothing is open and nothing leaks in the end. */
@@ -280,6 +280,116 @@ static void names_that_do_not_resolve(void **state)
     claw_endpoint_unref(e);
 }
 
+/* ---- many at once --------------------------------------------------------------------------------------------------- */
+
+#define MANY 40u
+static struct asker many[MANY];
+
+static void ask_many(struct claw_endpoint *e)
+{
+    for (unsigned i = 0; i < MANY; i++) ask(&many[i], e, false);
+}
+
+/* How many have begun to connect; they are the first ones. */
+static unsigned begun(void)
+{
+    unsigned n = 0;
+    while (n < MANY && (many[n].told || many[n].lease.client)) n++;
+    for (unsigned i = n; i < MANY; i++) assert_false(many[i].told || many[i].lease.client);
+    return n;
+}
+
+static void many_connects_are_spread_over_turns(void **state)
+{
+    struct claw_endpoint *e = endpoint();
+    ask_many(e);
+    assert_int_equal(begun(), CLAW_LANE_A_TURN);
+    for (uint64_t start = loop.turn; begun() < MANY;) {
+        claw_loop_turn(&loop, false);
+        assert_true(begun() <= CLAW_LANE_A_TURN * (loop.turn - start + 1));
+        assert_true(loop.turn - start < 10);
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        UNTIL(&loop, many[i].told);
+        assert_int_equal(many[i].code, 0);
+        claw_pool_release(many[i].client);
+    }
+    ask(&many[0], e, false);
+    assert_true(many[0].told); /* a kept one never waits */
+    claw_pool_release(many[0].client);
+    claw_endpoint_unref(e);
+}
+
+static void who_waits_for_its_turn_may_be_cancelled(void **state)
+{
+    struct claw_endpoint *e = endpoint();
+    ask_many(e);
+    static const unsigned off[] = {CLAW_LANE_A_TURN, CLAW_LANE_A_TURN + 3, MANY - 1, 0}; /* the last of them connects already */
+    for (unsigned i = 0; i < 4; i++) claw_pool_cancel(&many[off[i]].lease);
+    for (unsigned i = 0; i < MANY; i++) {
+        bool is_off = false;
+        for (unsigned k = 0; k < 4; k++) is_off |= off[k] == i;
+        if (is_off) continue;
+        UNTIL(&loop, many[i].told);
+        assert_int_equal(many[i].code, 0);
+        claw_pool_release(many[i].client);
+    }
+    settle();
+    for (unsigned k = 0; k < 4; k++) assert_false(many[off[k]].told);
+    claw_endpoint_unref(e);
+}
+
+static void an_endpoint_may_go_while_its_leases_wait(void **state)
+{
+    struct claw_endpoint *e = endpoint();
+    ask_many(e);
+    claw_endpoint_unref(e); /* it lives as long as its leases */
+    for (unsigned i = MANY; i-- > 0;) claw_pool_cancel(&many[i].lease); /* the last one takes it along */
+    settle();
+    for (unsigned i = 0; i < MANY; i++) assert_false(many[i].told);
+    e = endpoint();
+    ask_many(e);
+    claw_endpoint_unref(e);
+    for (unsigned i = 0; i < MANY; i++) {
+        UNTIL(&loop, many[i].told);
+        claw_pool_release(many[i].client); /* to nobody */
+    }
+    assert_int_equal(claw_pool_idle(pool), 0);
+}
+
+static void time_runs_while_a_lease_waits_for_its_turn(void **state)
+{
+    struct claw_endpoint *e = endpoint();
+    ask_many(e);
+    assert_int_equal(begun(), CLAW_LANE_A_TURN);
+    claw_loop_advance(&loop, 5000 + CLAW_LOOP_TICK_MS);
+    for (unsigned i = 0; i < MANY; i++) assert_true(many[i].told && many[i].code == CLAW_ECONNECT_TIMEOUT);
+    claw_endpoint_unref(e);
+    settle();
+}
+
+static void endpoints_take_turns(void **state)
+{
+    struct claw_endpoint *e = endpoint();
+    upstream.name = CLAW_STR("v");
+    struct claw_endpoint *other = endpoint();
+    struct asker one;
+    ask_many(e);
+    ask(&one, other, false);
+    assert_null(one.lease.client); /* this turn has no room */
+    for (int i = 0; i < 2; i++) claw_loop_turn(&loop, false);
+    assert_true(one.told || one.lease.client);
+    assert_true(begun() < MANY);
+    claw_pool_cancel(&one.lease);
+    if (one.told) claw_pool_release(one.client);
+    for (unsigned i = 0; i < MANY; i++) {
+        UNTIL(&loop, many[i].told);
+        claw_pool_release(many[i].client);
+    }
+    claw_endpoint_unref(other);
+    claw_endpoint_unref(e);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_pool, close_pool)
 
 int main(void)
@@ -295,6 +405,11 @@ int main(void)
         TEST(leases_may_be_cancelled),
         TEST(nobody_there),
         TEST(names_that_do_not_resolve),
+        TEST(many_connects_are_spread_over_turns),
+        TEST(who_waits_for_its_turn_may_be_cancelled),
+        TEST(an_endpoint_may_go_while_its_leases_wait),
+        TEST(time_runs_while_a_lease_waits_for_its_turn),
+        TEST(endpoints_take_turns),
     };
     return cmocka_run_group_tests_name("proxy/pool", tests, NULL, NULL);
 }
