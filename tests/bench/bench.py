@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """OpenClaw beside nginx on the same machine, at the same upstream, in the same minutes.
 
-    bench.py [--seconds 3] [--rounds 5] [--only small,large,stream,latency,memory,calls,instructions]
+    bench.py [--seconds 3] [--rounds 5] [--only small,large,stream,latency,memory,calls,instructions,cold]
 
 One worker against one nginx worker. OpenClaw does its whole work (route decided in Lua, key set, usage read, log line
 written, metrics counted); nginx passes bytes (`proxy_pass`, `proxy_buffering off`), and as a third target does an
@@ -9,6 +9,10 @@ LLM proxy's work in its Lua module. Runs are interleaved A B B A, medians of the
 rounds' ratios are printed. Times mean something only as ratios of one run; counts (calls, instructions) also alone.
 
 Needs cc and wrk; nginx for ratios; strace and valgrind for counts. Installs nothing; says what is missing.
+`cold` is about OpenClaw alone: 200 requests at once that each need a new TLS connection to an upstream, and what a small
+request beside them feels of it. Its second figure, the CPU time of the event loop's longest turns, does not depend on
+what else the machine does. It needs nginx (the upstream) and openssl.
+
 CLAW_BINARY names the binary (default build/release/openclaw-proxy). Results also go to build/bench/results.json.
 """
 import argparse
@@ -38,7 +42,8 @@ SMALL = json.dumps({"model": "gpt-4", "temperature": 0.7, "messages": [
 LARGE = json.dumps({"model": "gpt-4", "messages": [
     {"role": "user" if i % 2 else "assistant", "content": "The quick \"brown\" fox jumps over the lazy dog.\n" * 20} for i in range(100)]})
 
-ALL = ["small", "large", "stream", "latency", "memory", "calls", "instructions"]
+ALL = ["small", "large", "stream", "latency", "memory", "calls", "instructions", "cold"]
+COLD_REQUESTS, COLD_BURSTS, COLD_BOUND_MS = 200, 5, 5.0
 # workload -> (what is compared, the bound on our ratio to nginx); the issue's bounds
 BOUNDS = {"small": 1.1, "large": 1.1, "stream": 1.1, "calls": 1.0, "instructions": 1.0}
 
@@ -216,6 +221,63 @@ def openclaw(mock_port, wrapper=(), policies=None):
     return Server([BINARY, "-config", str(path)], port, 1, "openclaw", wrapper)
 
 
+COLD = """
+daemon off; master_process off; worker_processes 1; worker_rlimit_nofile 20000;
+pid %(work)s/cold.pid; error_log %(work)s/cold.err warn;
+events { worker_connections 4096; }
+http {
+    access_log off; keepalive_timeout 0;
+    client_body_temp_path %(work)s/t1; proxy_temp_path %(work)s/t2; fastcgi_temp_path %(work)s/t3; uwsgi_temp_path %(work)s/t4; scgi_temp_path %(work)s/t5;
+    server {
+        listen 127.0.0.1:%(port)d ssl backlog=4096;
+        ssl_certificate %(work)s/cold.crt; ssl_certificate_key %(work)s/cold.key;
+        ssl_session_cache off; ssl_session_tickets off;
+        location / { default_type application/json; return 200 '{"choices":[{"message":{"content":"hello"}}]}'; }
+    }
+}
+"""
+
+
+def cold_upstream():
+    """A TLS server that resumes nothing and keeps no connection open, of lower priority than the proxy."""
+    port = free_port()
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(WORK / "cold.key"), "-out", str(WORK / "cold.crt"), "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+    (WORK / "cold.conf").write_text(COLD % {"work": WORK, "port": port})
+    return Server(["nginx", "-p", str(WORK), "-c", str(WORK / "cold.conf"), "-e", str(WORK / "cold.err")], port, 0, "cold", wrapper=["nice", "-n", "15"])
+
+
+def cold(mock_port, rounds):
+    """Each round: a new proxy, COLD_BURSTS bursts. -> a dict a round: the client's figures, and the longest turns."""
+    upstream, out = cold_upstream(), []
+    try:
+        for _ in range(rounds):
+            port, admin = free_port(), free_port()
+            (WORK / "cold.yaml").write_text(json.dumps({
+                "server": {"listen_address": "127.0.0.1", "listen_port": port, "workers": 1, "max_connections": 20000, "drain_seconds": 1},
+                "admin": {"listen_port": admin},
+                "upstreams": {"tls": {"type": "openai", "api_key": "sk-bench-key", "base_url": f"https://127.0.0.1:{upstream.port}/v1", "models": ["cold"],
+                                      "connect_timeout_seconds": 60, "tls": {"ca": str(WORK / "cold.crt")}},
+                              "plain": {"type": "openai", "base_url": f"http://127.0.0.1:{mock_port}/v1", "models": ["ping"]}},
+                "routes": [{"id": "cold", "match": {"json_body": {"model": "cold"}}, "strategy": {"type": "failover", "upstreams": ["tls"]}},
+                           {"id": "ping", "strategy": {"type": "failover", "upstreams": ["plain"]}}],
+                "logging": {"output": "file", "path": str(WORK / "cold.log")}}))
+            server = Server([BINARY, "-config", str(WORK / "cold.yaml")], port, 1, "cold-proxy",
+                            wrapper=["env", f"LD_PRELOAD={WORK / 'turns.so'}", f"TURNS_FILE={WORK / 'turns'}"])
+            done = subprocess.run(pinned(0, [str(WORK / "cold"), "-p", str(port), "-c", str(COLD_REQUESTS), "-n", str(COLD_BURSTS)]), capture_output=True, text=True)
+            server.stop()
+            if done.returncode:
+                sys.exit(f"cold: {done.stdout}{done.stderr}")
+            got = json.loads(done.stdout)
+            if got["errors"]:
+                sys.exit(f"cold: {got}")
+            got["turns_ms"] = [int(us) / 1000 for us in (WORK / "turns").read_text().split()]
+            out.append(dict(got, delay=got["worst"] - got["calm_p50"], turn=got["turns_ms"][0]))
+    finally:
+        upstream.stop(hard=True)
+    return out
+
+
 def targets(mock_port):
     made = {}
     if shutil.which("nginx"):
@@ -370,16 +432,20 @@ def instructions(start, workload):
 
 def build():
     WORK.mkdir(parents=True, exist_ok=True)
-    for name in ("mock", "load"):
-        source, binary = HERE / f"{name}.c", WORK / name
+    for name, built, how in (("mock", "mock", []), ("load", "load", []), ("cold", "cold", []), ("turns", "turns.so", ["-shared", "-fPIC", "-ldl"])):
+        source, binary = HERE / f"{name}.c", WORK / built
         if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run([os.environ.get("CC", "cc"), "-O2", "-D_GNU_SOURCE", "-o", str(binary), str(source)], check=True)
+            subprocess.run([os.environ.get("CC", "cc"), "-O2", "-D_GNU_SOURCE", "-o", str(binary), str(source), *how], check=True)
     for name, body in (("small", SMALL), ("large", LARGE)):
         (WORK / f"{name}.lua").write_text('wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [==[' + body + "]==]\n")
 
 
+LEFT_OUT = {"strace": "calls", "valgrind": "instructions", "nginx": "cold", "openssl": "cold"}
+
+
 def check_tools(only):
-    missing = [t for t, for_what in (("wrk", ("small", "large", "latency", "memory", "calls", "instructions")), ("strace", ("calls",)), ("valgrind", ("instructions",)))
+    missing = [t for t, for_what in (("wrk", ("small", "large", "latency", "memory", "calls", "instructions")), ("strace", ("calls",)), ("valgrind", ("instructions",)),
+                                        ("nginx", ("cold",)), ("openssl", ("cold",)))
                if not shutil.which(t) and set(for_what) & set(only)]
     if "wrk" in missing or not os.access(BINARY, os.X_OK):
         sys.exit("bench: missing " + ("wrk" if "wrk" in missing else BINARY))
@@ -388,8 +454,8 @@ def check_tools(only):
     elif not all(os.path.exists(m) for m in LUA_MODULES):
         say("bench: nginx's Lua module is missing (`make bench` fetches it): no comparison with nginx + Lua")
     for tool in missing:
-        say(f"bench: {tool} is missing: {'calls' if tool == 'strace' else 'instructions'} are left out")
-    return [w for w in only if not (w == "calls" and "strace" in missing) and not (w == "instructions" and "valgrind" in missing)]
+        say(f"bench: {tool} is missing: {LEFT_OUT[tool]} is left out")
+    return [w for w in only if w not in [LEFT_OUT[tool] for tool in missing]]
 
 
 TITLES = {"small": f"plain, {len(SMALL)} B body, 64 connections", "large": f"plain, {len(LARGE) // 1000} KB body, 64 connections",
@@ -455,6 +521,13 @@ def main():
             table("1,000 streams of 20 events, 250 ms apart",
                   {name: [f"{v['idle_kb']:,}" if "idle_kb" in v else "-", f"{v['per_stream_kb']:.1f}" if "idle_kb" in v else "-", f"{v['event_p50'] / 1000:.1f}", f"{v['event_p99'] / 1000:.1f}"] for name, v in got.items()},
                   ["RSS idle, KB", "KB a stream", "event p50, ms", "event p99, ms"])
+        if "cold" in only:
+            runs = results["cold"] = cold(mock_port, args.rounds)
+            table(f"{COLD_REQUESTS} cold TLS connections at once, {COLD_BURSTS} times: a plain request beside them, and the loop's longest turn, ms",
+                  {f"round {i + 1}": [f"{r['calm_p50']:.2f}", f"{r['calm_worst']:.2f}", f"{r['p50']:.2f}", f"{r['p99']:.2f}", f"{r['worst']:.2f}", f"{r['delay']:.2f}", f"{r['turn']:.2f}"]
+                   for i, r in enumerate(runs)}, ["calm p50", "calm worst", "p50", "p99", "worst", "worst delay", "longest turn, CPU"])
+            mid = medians([{"delay": r["delay"], "turn": r["turn"]} for r in runs])
+            say(f"  medians: worst delay {mid['delay']:.2f} ms (bound {COLD_BOUND_MS:g}), longest turn {mid['turn']:.2f} ms of CPU")
     finally:
         mock.stop(hard=True)
         (WORK / "results.json").write_text(json.dumps(results, indent=1))

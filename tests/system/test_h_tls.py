@@ -1,15 +1,18 @@
 """H: TLS to clients and to upstreams."""
+import os
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 
 import pytest
 
 from certs import Authority, server_context
-from client import Raw, ask, chat, client_tls, eventually, in_parallel, request
-from proxy import Proxy
-from upstream import Upstream, default_script, stream_events
+from client import Raw, ask, chat, client_tls, eventually, request
+from proxy import INSTRUMENTED, ROOT, Proxy
+from upstream import Upstream, stream_events
 from wire import Cut
 
 
@@ -235,21 +238,40 @@ def test_resumption(start, ca, upstreams, version):
     p.wait_metric("openclaw_pool_tls_resumed_total", lambda v: v >= 39)
 
 
-@pytest.mark.timeout(90)
-def test_cold_connections_do_not_delay_others(start, ca, upstreams):
-    """200 handshakes at once; a small plain-text request beside them is delayed little, because they run off the loop.
+@pytest.fixture(scope="module")
+def turns(tmp_path_factory):
+    """The library that notes what CPU a turn of an event loop takes (tests/bench/turns.c). None where it would measure a sanitizer."""
+    cc = shutil.which(os.environ.get("CC", "cc"))
+    if INSTRUMENTED or not cc:
+        return None
+    library = tmp_path_factory.mktemp("turns") / "turns.so"
+    subprocess.run([cc, "-O2", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", str(library), str(ROOT / "tests/bench/turns.c"), "-ldl"], check=True)
+    return library
 
-    The machine also runs the 200 servers' halves and this client, so the bound here is loose; the bench measures it."""
-    import os
+
+@pytest.mark.timeout(90)
+def test_cold_connections_do_not_delay_others(ca, upstreams, turns, tmp_path):
+    """200 requests in one burst that each need a full handshake: a small plain-text request beside them is delayed little. The
+    handshakes run off the loop, and what is left of a connection is done a bounded number a turn.
+
+    The machine also runs the 200 servers' halves, this client and its neighbours: the bound on the slowest ping is loose. The
+    CPU of the loop's longest turn is what the loop itself adds to it, whoever else runs; `bench.py --only cold` shows both."""
     context = server_context(ca.issue("cold"))
     context.options |= ssl.OP_NO_TICKET
-    tls_up, plain = upstreams(tls=context, handshake_seconds=60), upstreams()
-    plain.default = default_script
-    p = start({"server": {"workers": 1},
+    all_asked = threading.Barrier(200)
+
+    def hold(conn):     # no server says anything before all 200 clients did: none of them has a session to resume
+        conn.sock.settimeout(60)
+        conn.sock.recv(1, socket.MSG_PEEK)
+        all_asked.wait(60)
+    tls_up, noted = upstreams(tls=context, handshake_seconds=60, accept=hold), tmp_path / "turns"
+    tls_up.default = lambda ex: (ex.reply(headers=[("connection", "close")]), ex.close())
+    p = Proxy({"server": {"workers": 1},
                "upstreams": {"cold": {"type": "openai", "base_url": f"https://localhost:{tls_up.port}/v1", "tls": {"ca": str(ca.path)}, "connect_timeout_seconds": 60},
                              "plain": {"type": "mock", "models": ["ping"]}},
                "routes": [{"id": "cold", "match": {"headers": {"x-route": "cold"}}, "strategy": {"type": "failover", "upstreams": ["cold"]}},
-                          {"id": "ping", "strategy": {"type": "failover", "upstreams": ["plain"]}}]})
+                          {"id": "ping", "strategy": {"type": "failover", "upstreams": ["plain"]}}]},
+              env={"LD_PRELOAD": str(turns), "TURNS_FILE": str(noted)} if turns else None)
     took, done = [], threading.Event()
 
     def pings():
@@ -258,18 +280,29 @@ def test_cold_connections_do_not_delay_others(start, ca, upstreams):
                 started = time.monotonic()
                 assert c.send(request(body=chat("ping"))).response().status == 200
                 took.append(time.monotonic() - started)
-                done.wait(0.005)
+                done.wait(0.002)
     t = threading.Thread(target=pings)
-    t.start()
-    assert eventually(lambda: len(took) > 20)
-    calm = sorted(took)[len(took) // 2]
-    answers = in_parallel(200, lambda i: ask(p, chat(f"cold-{i}"), headers=[("x-route", "cold")], timeout=60))
-    done.set()
-    t.join()
-    assert all(a.status == 200 for a in answers)
-    worst = sorted(took)[int(len(took) * 0.99)]
-    lag = {s.labels["le"]: s.value for s in p.metrics() if s.name == "openclaw_loop_lag_seconds_bucket"}
-    print(f"ping: calm median {calm * 1000:.2f} ms, p99 during 200 cold handshakes {worst * 1000:.2f} ms of {len(took)}; loop lag {lag}")
+    try:
+        t.start()
+        assert eventually(lambda: len(took) > 20)
+        calm = sorted(took)[len(took) // 2]
+        waiting = [Raw(p.port, timeout=60) for _ in range(200)]
+        for i, c in enumerate(waiting):
+            c.send(request(body=chat(f"cold-{i}"), headers=[("x-route", "cold")]))
+        assert [c.response().status for c in waiting] == [200] * 200
+        for c in waiting:
+            c.close()
+    finally:
+        done.set()
+        t.join()
+        p.stop()
+    assert len(tls_up.handshakes) == 200 and not any(tls_up.handshakes)
+    print(f"ping: calm median {calm * 1000:.2f} ms, worst during 200 cold handshakes {max(took) * 1000:.2f} ms of {len(took)}")
     assert len(took) > 30
     # a handshake of mbedTLS takes 5-8 ms: 200 of them on the loop would hold a ping for more than a second
-    assert max(took) < 0.6 * p.slow * max(1, 4 / (os.cpu_count() or 1))
+    assert max(took) < 0.3 * p.slow * max(1, 4 / (os.cpu_count() or 1))
+    if turns:
+        longest = [int(us) / 1000 for us in noted.read_text().split()]
+        print(f"the loop's longest turns, ms of CPU: {longest[:5]}")
+        assert longest[0] < 6
+
