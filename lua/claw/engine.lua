@@ -85,15 +85,11 @@ local function build(spec, problems)
         problems)
     env.routes = routes.compile(env)
     env.facts, env.bind = facts.new(core)
-    -- The policies' handle of a request; what claw.route needs to know about it is noted beside it.
+    -- The policies' handle of a request. For a route hook what claw.route needs to know is noted beside it (stream is
+    -- given): not for every request, since the note is one more object.
     function env.request_of(r, model, stream)
         local req = core.request(r)
-        local link = links[req]
-        if not link then
-            link = { r = r }
-            links[req] = link
-        end
-        if model then link.model, link.stream = model, stream end
+        if stream ~= nil then links[req] = { r = r, model = model, stream = stream } end
         return req
     end
     if #problems > 0 then return nil end
