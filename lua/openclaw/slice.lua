@@ -11,6 +11,7 @@ M.DEPTH = 512
 
 local EXACT = 2 ^ 53
 local ESCAPES = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", ['"'] = '"', ["\\"] = "\\", ["/"] = "/" }
+local WORDS = { t = "true", f = "false", n = "null" }
 local TYPES = { ["{"] = "object", ["["] = "array", ['"'] = "string", t = "boolean", f = "boolean", n = "null" }
 
 -- The type of a value by its first byte.
@@ -71,16 +72,16 @@ local function skip_number(text, at)
     if text:sub(stop, stop) == "." then
         stop = text:match("^%.%d+()", stop) or fail(stop + 1, nil, text)
     end
-    if text:find("^[eE]", stop) then
-        stop = text:match("^[eE][+-]?%d+()", stop) or fail(stop + 1, nil, text)
-    end
+    local exponent = text:match("^[eE][+-]?()", stop)
+    if exponent then stop = text:match("^%d+()", exponent) or fail(exponent, nil, text) end
     return stop
 end
 
 local skip_value
 
--- Behind the array or object that begins at `at`; each(key or false, from, behind) is told of its children.
-local function walk(text, at, depth, each)
+-- Behind the array or object that begins at `at`; each(key or false, from, behind) is told of its children, begun(key,
+-- at) of each key before its value is looked at.
+local function walk(text, at, depth, each, begun)
     if depth > M.DEPTH then fail(at, "nested too deeply") end
     local object = text:sub(at, at) == "{"
     local close = object and "}" or "]"
@@ -91,9 +92,11 @@ local function walk(text, at, depth, each)
         if object then
             if text:sub(at, at) ~= '"' then fail(at, nil, text) end
             local stop = skip_string(text, at)
+            local key_at = at
             key, at = text:sub(at, stop - 1), skip(text, stop)
             if text:sub(at, at) ~= ":" then fail(at, nil, text) end
             at = skip(text, at + 1)
+            if begun and at <= #text then begun(key, key_at) end
         end
         local behind = skip_value(text, at, depth)
         if each then each(key, at, behind) end
@@ -109,10 +112,12 @@ function skip_value(text, at, depth)
     local c = text:sub(at, at)
     if c == "{" or c == "[" then return walk(text, at, depth + 1) end
     if c == '"' then return skip_string(text, at) end
-    for _, word in ipairs({ "true", "false", "null" }) do
-        if text:sub(at, at + #word - 1) == word then return at + #word end
+    local word = WORDS[c]
+    if not word then return skip_number(text, at) end
+    for i = 1, #word do -- a failure is at the first letter that is another
+        if text:byte(at + i - 1) ~= word:byte(i) then fail(at + i - 1, nil, text) end
     end
-    return skip_number(text, at)
+    return at + #word
 end
 
 local function check(text)
@@ -126,7 +131,7 @@ local function check(text)
         if (key == "model" or key == "stream") and seen[key] then fail(at, ('duplicate key "%s"'):format(key)) end
         seen[key] = true
     end
-    local behind = once and walk(text, from, 1, once) or skip_value(text, from, 0)
+    local behind = once and walk(text, from, 1, nil, once) or skip_value(text, from, 0)
     local rest = skip(text, behind)
     if rest <= #text then fail(rest, "more text after the value") end
     return text:sub(from, behind - 1)

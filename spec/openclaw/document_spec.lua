@@ -116,7 +116,7 @@ describe("openclaw.document", function()
         { '{"a" 1}', "unexpected character", 5 }, { "[1] 2", "more text after the value", 4 }, { "\239\187\191{}", "byte order mark", 0 },
         { '"\\x"', "bad escape", 1 }, { '"a\nb"', "control character in a string", 2 }, { '"\255"', "not valid UTF-8", 1 },
         { '"\237\160\128"', "not valid UTF-8", 1 }, { "01", "more text after the value", 1 }, { "1.", "unexpected end of text", 2 },
-        { "-", "unexpected end of text", 1 }, { "tru", "unexpected character", 0 }, { "nul", "unexpected character", 0 },
+        { "-", "unexpected end of text", 1 }, { "tru", "unexpected end of text", 3 }, { "nulk", "unexpected character", 3 },
         { '{"model":1,"mod\\u0065l":2}', 'duplicate key "model"' }, { ("["):rep(513), "nested too deeply" },
         { '{"stream":1,"stream":2}', 'duplicate key "stream"' }, { '"\\u12"', "bad escape", 1 }, { "[1 2]", "unexpected character", 3 },
     }

@@ -1,10 +1,12 @@
 """S: the policies that come with the binary, on a live proxy; and openclaw.testing, which must do what the proxy does."""
+import random
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from client import ask, chat, data_of
+from client import Raw, ask, chat, data_of, request
 from conftest import UPSTREAM_KEY
 from proxy import Proxy
 from upstream import Upstream, event
@@ -42,6 +44,7 @@ def shipped():
         "routes": [
             {"id": "editing", "match": {"path": "/v1/*", "headers": {"x-route": "editing"}}, "policies": ["editing"],
              "strategy": {"type": "failover", "upstreams": ["a"]}},
+            {"id": "raw", "match": {"path": "/v1/*", "headers": {"x-route": "raw"}}, "strategy": {"type": "failover", "upstreams": ["a"]}},
             {"id": "all", "match": {"path": "/v1/*"}, "policies": SHIPPED, "strategy": {"type": "failover", "upstreams": list(names)}},
         ],
         "policies": {"always": [], "settings": SETTINGS},
@@ -97,7 +100,15 @@ def test_redaction_across_events(shipped):
     assert text == "Dear ann@example.org, 1 < 2, +1 555 010 9999!"
 
 
-KIT = """
+def kit(tmp_path, script, *args, stdin=b""):
+    """What a script says that runs on the kit, without a proxy."""
+    (tmp_path / "kit.lua").write_text(script)
+    path = ";".join(f"{ROOT}/lua/{p}" for p in ("?.lua", "?/init.lua"))
+    return subprocess.run(["luajit", tmp_path / "kit.lua", *args], input=stdin, env={"LUA_PATH": path + ";;", "PATH": "/usr/bin:/bin"},
+                          capture_output=True, check=True, timeout=60).stdout
+
+
+EDIT = """
 local testing = require("openclaw.testing")
 local file = assert(io.open(arg[1]))
 local p = testing.load("policies/editing.lua", { source = file:read("*a") })
@@ -116,8 +127,47 @@ def test_the_kit_makes_the_same_bytes(shipped, tmp_path, body):
     assert ask(shipped, body.encode(), headers=[("x-route", "editing")]).status == 200
     sent = shipped.up.since(mark)[0].request.body
     (tmp_path / "editing.lua").write_text(EDITING)
-    (tmp_path / "kit.lua").write_text(KIT)
-    path = ";".join(f"{ROOT}/lua/{p}" for p in ("?.lua", "?/init.lua"))
-    made = subprocess.run(["luajit", tmp_path / "kit.lua", tmp_path / "editing.lua"], input=body.encode(), env={"LUA_PATH": path + ";;", "PATH": "/usr/bin:/bin"},
-                          capture_output=True, check=True, timeout=20).stdout
+    made = kit(tmp_path, EDIT, tmp_path / "editing.lua", stdin=body.encode())
     assert made == sent
+
+
+CHECK = """
+local slice = require("openclaw.slice")
+local text = io.read("*a")
+while text ~= "" do -- each text behind its length
+    local n, from = text:match("^(%d+) ()")
+    local raw, message, offset = slice.check(text:sub(from, from + n - 1))
+    io.write(raw and "fine" or ("%s %d"):format(message, offset), "\\n")
+    text = text:sub(from + n)
+end
+"""
+
+
+def spoilt(texts, n):
+    """n texts, each one of `texts` with a byte or a few changed, doubled or gone; the same ones in every run."""
+    chance = random.Random(5)
+    for _ in range(n):
+        text = bytearray(chance.choice(texts))
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(text) + 1)
+            change = chance.randrange(3)
+            if change == 0:
+                text[at:at + 1] = bytes([chance.choice(b'{}[]",:\\u0-9.eE+tfn \x00\x1f\x7f\x80\xc3\xed\xa0\xf4')])
+            elif change == 1:
+                del text[at:at + chance.randint(1, 4)]
+            else:
+                text[at:at] = text[at:at + chance.randint(1, 6)]
+        yield bytes(text)
+
+
+def test_the_kit_refuses_what_the_proxy_refuses(shipped, tmp_path):
+    corpus = [f.read_bytes() for f in sorted((ROOT / "tests/fuzz/corpus/json").iterdir())]
+    corpus += [b'{"model":"m","messages":[{"role":"user","content":"\\u00e9\\n"}],"n":-1.5e+3,"t":[true,false,null]}']
+    texts = [t for t in corpus + list(spoilt(corpus, 600)) if t]
+    made = kit(tmp_path, CHECK, stdin=b"".join(b"%d " % len(t) + t for t in texts)).decode(errors="replace").splitlines()
+    assert len(made) == len(texts) and 20 < made.count("fine") < len(texts) - 300
+    with Raw(shipped.port) as c:
+        for text, said_of in zip(texts, made):
+            answer = c.send(request(body=text, headers=[("x-route", "raw")])).response()
+            found = re.search(r"not valid JSON: (.*) at line .* \(byte (\d+)\)", answer.json()["error"]["message"]) if answer.status == 400 else None
+            assert said_of == (" ".join(found.groups()) if found else "fine"), text
