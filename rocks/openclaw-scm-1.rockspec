@@ -86,7 +86,6 @@ build = {
         ["openclaw.outside"] = "lua/openclaw/outside.lua",
         ["openclaw.reference"] = "lua/openclaw/reference.lua",
         ["openclaw.request"] = "lua/openclaw/request.lua",
-        ["openclaw.services"] = "lua/openclaw/services.lua",
         ["openclaw.slice"] = "lua/openclaw/slice.lua",
         ["openclaw.store"] = "lua/openclaw/store.lua",
         ["openclaw.testing"] = "lua/openclaw/testing.lua",

@@ -196,7 +196,9 @@ end
 
 -- The `claw` of a policy in the proxy, over a core that has every function asked for.
 function M.proxy_services()
-    local core = setmetatable({ doc = require("openclaw.document").functions, null = require("claw.json").null },
+    local store = require("openclaw.store")
+    local core = setmetatable({ doc = require("openclaw.document").functions, null = require("claw.json").null,
+        store = function(policy) return store.functions(store.new(), policy) end },
         { __index = function() return function() end end })
     return require("claw").services(core, {})("reference")
 end

@@ -21,7 +21,6 @@ local phases = require("claw.phases")
 local policy = require("claw.policy")
 local request = require("openclaw.request")
 local router = require("claw.router")
-local services = require("openclaw.services")
 local store = require("openclaw.store")
 
 local M = { clock = clock, facts = facts, rng = core_of.random, store = store.new, request = request.new,
@@ -95,19 +94,17 @@ function M.load(path, opts)
     local name = path:match("([^/]+)%.lua$") or path
     self.core, self.links = core_of.new(opts.seed), setmetatable({}, { __mode = "k" })
     self.logs = self.core.logged
-    self.ctx = { policy = name, store = opts.store or store.new(), calls = self.calls, queue = {},
+    self.store = opts.store or store.new()
+    self.ctx = { store = self.store, calls = self.calls, queue = {},
         fetch = function() return opts.fetch or handler end }
-    self.store = self.ctx.store
     outside.add(self.core, self.ctx)
-    self.claw = services.install(claw.services(self.core, self.links, upstreams)(name), self.core, self.ctx)
+    self.claw = claw.services(self.core, self.links, upstreams)(name)
+    self.claw.time.now = clock.now
+    self.claw.store = self.core.store(name)
     local problems = {}
     local source = { name = name, file = path, source = opts.source or read(path), origin = "dir" }
     self.policy = policy.load(source, self.core, self.claw, problems)
-    if self.policy then
-        self.ctx.hook = "init"
-        policy.start(self.policy, opts.conf or {}, true, problems)
-        self.ctx.hook = nil
-    end
+    if self.policy then policy.start(self.policy, opts.conf or {}, true, problems) end
     for i, p in ipairs(problems) do problems[i] = ("%s:%d: %s"):format(p.file, p.line, p.message) end
     if #problems > 0 then error(table.concat(problems, "\n"), 0) end
     return self
@@ -250,9 +247,7 @@ end
 -- and of each: verdict where it is plain, logs (what was logged by now), calls (what was fetched by now).
 function Policy:run(hook, ...)
     local entry = entry_of(self, hook)
-    self.ctx.hook = hook
     local ok, result = pcall(run[hook], self, entry, ...)
-    self.ctx.hook = nil
     outside.run_background(self.ctx)
     if not ok then error(type(result) == "table" and result.message or result, 0) end
     result.hook, result.logs, result.calls = hook, self.logs, self.calls

@@ -45,7 +45,7 @@ describe("openclaw.reference", function()
     it("has every function that the proxy has", function()
         local here = reference.functions_of(testing.load("policies/x.lua", { source = "return { api = 1 }" }).claw)
         for name in pairs(reference.functions_of(reference.proxy_services())) do
-            assert.is_true(here[name], name .. " is not in openclaw.services")
+            assert.is_true(here[name], name .. " is not in the kit")
         end
     end)
 

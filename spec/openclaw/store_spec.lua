@@ -34,7 +34,43 @@ describe("openclaw.store", function()
         testing.clock:advance(1)
         assert.is_nil(p:run("log", req).fields.v)
         p = load("function P.admit() claw.store.set('a', {}) end")
-        assert.equal("policies/x.lua:2: claw.store.set: a value is a string, a number or a boolean, not a table",
+        assert.equal("policies/x.lua:2: claw.store.set: the value must be a string, a number or a boolean, not a table",
             message_of(p.run, p, "admit", req))
     end)
+
+    it("keeps to its bounds", function()
+        local F = require("openclaw.store").functions(testing.store(), "x")
+        assert.equal("ETOO_LARGE", select(3, F.set(("k"):rep(257), 1)))
+        assert.is_true(F.set(("k"):rep(256), 1))
+        F.set("n", 2 ^ 53 - 2)
+        assert.equal(2 ^ 53 - 1, F.incr("n"))
+        assert.equal("ERANGE", select(3, F.incr("n")))
+        F.set("half", 0.5)
+        assert.equal("EINVAL", select(3, F.incr("half")))
+    end)
+
+    it("leaves the end as it was where cas names none", function()
+        local F = require("openclaw.store").functions(testing.store(), "x")
+        F.set("a", 1, { ttl_ms = 10 })
+        assert.is_true(F.cas("a", 1, 2))
+        testing.clock:advance(10)
+        assert.is_nil(F.get("a"))
+        assert.is_true(F.cas("a", nil, 3))
+    end)
+
+    for code, message in pairs({
+        ["get(5)"] = "claw.store.get: the key must be a string, not a number",
+        ["get('a', 5)"] = "get: the options must be a table, not a number",
+        ["set('a', 1, { ttl = 1 })"] = "set: unknown option ttl (ttl_ms, shared)",
+        ["get('a', { ttl_ms = 1 })"] = "get: unknown option ttl_ms (shared)",
+        ["add('a', 1, { ttl_ms = 0 })"] = "add: ttl_ms must be a number from 1 to 1e12",
+        ["incr('a', 1.5)"] = "incr: by must be a whole number, not 1.5",
+        ["set('a', 0/0)"] = "set: the value must not be NaN", ["cas('a', {}, 1)"] = "cas: the old value must be a string",
+        ["delete('a', { shared = 1 })"] = "delete: shared must be true or false, not a number",
+    }) do
+        it("refuses " .. code, function()
+            local p = load("function P.admit() claw.store." .. code .. " end")
+            assert.truthy(message_of(p.run, p, "admit", testing.request()):find("policies/x.lua:2: .*" .. message:gsub("%p", "%%%0")))
+        end)
+    end
 end)

@@ -17,6 +17,7 @@ SETTINGS = {
     "keyword_routing": {"rules": [{"words": ["billing"], "to": "b"}]},
     "task_type_routing": {"tasks": {"blog_post": {"to": "b", "model": "m-long"}}},
     "language_routing": {"to": {"de": "b"}},
+    "shadow_traffic": {"to": "b", "percent": 100, "model": "shadow-model"},
     "prompt_template": {"templates": {"t": [{"role": "system", "content": "You are {{who}}"}]}},
 }
 EDITING = """
@@ -43,6 +44,8 @@ def shipped():
         "upstreams": {n: {"type": "openai", "api_key": UPSTREAM_KEY, "base_url": up.url(f"/{n}/v1")} for n in names},
         "routes": [
             {"id": "editing", "match": {"path": "/v1/*", "headers": {"x-route": "editing"}}, "policies": ["editing"],
+             "strategy": {"type": "failover", "upstreams": ["a"]}},
+            {"id": "asking", "match": {"path": "/v1/*", "headers": {"x-route": "asking"}}, "policies": ["json_schema_guard", "shadow_traffic"],
              "strategy": {"type": "failover", "upstreams": ["a"]}},
             {"id": "raw", "match": {"path": "/v1/*", "headers": {"x-route": "raw"}}, "strategy": {"type": "failover", "upstreams": ["a"]}},
             {"id": "all", "match": {"path": "/v1/*"}, "policies": SHIPPED, "strategy": {"type": "failover", "upstreams": list(names)}},
@@ -98,6 +101,24 @@ def test_redaction_across_events(shipped):
     assert shipped.up.since(mark)[0].body["messages"][0]["content"] == "I am <email_1>, <phone_1>"
     text = "".join(c["choices"][0]["delta"].get("content", "") for c in data_of(answer)[:-1])
     assert text == "Dear ann@example.org, 1 < 2, +1 555 010 9999!"
+
+
+def test_a_wrong_answer_is_asked_for_again_and_copies_go_to_the_shadow(shipped):
+    def script(ex):
+        again = len(ex.body["messages"]) == 3
+        ex.reply({"choices": [{"message": {"role": "assistant", "content": '{"name":"x"}' if again else "no JSON"}}]})
+    shipped.up.on("schema", script)
+    mark = shipped.up.mark()
+    schema = {"type": "object", "required": ["name"]}
+    answer = ask(shipped, chat("schema", response_format={"type": "json_schema", "json_schema": {"schema": schema}}), headers=[("x-route", "asking")])
+    assert answer.json()["choices"][0]["message"]["content"] == '{"name":"x"}'
+    assert shipped.request_line(answer)["schema"] == "repaired"
+    line = shipped.wait_log(lambda entry: entry.get("msg") == "shadow" and entry.get("status") == 200)
+    assert line["to"] == "b"
+    sent = shipped.up.since(mark)
+    assert sorted(e.request.target for e in sent) == ["/a/v1/chat/completions"] * 2 + ["/b/v1/chat/completions"]
+    assert all(e.request.get("authorization") == f"Bearer {UPSTREAM_KEY}" for e in sent)
+    assert [e.body["model"] for e in sent if e.request.target.startswith("/b")] == ["shadow-model"]
 
 
 def kit(tmp_path, script, *args, stdin=b""):

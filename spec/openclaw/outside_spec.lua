@@ -3,7 +3,7 @@ local testing = require("openclaw.testing")
 
 local load, message_of = kit.load, kit.message_of
 
-describe("openclaw.services", function()
+describe("openclaw.outside", function()
     before_each(testing.reset)
 
     it("time passes when it is told to", function()
