@@ -8,7 +8,7 @@ import pytest
 
 from client import Raw, ask, chat, data_of, request
 from conftest import UPSTREAM_KEY
-from proxy import Proxy
+from proxy import Proxy, run
 from upstream import Upstream, event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,3 +192,61 @@ def test_the_kit_refuses_what_the_proxy_refuses(shipped, tmp_path):
             answer = c.send(request(body=text, headers=[("x-route", "raw")])).response()
             found = re.search(r"not valid JSON: (.*) at line .* \(byte (\d+)\)", answer.json()["error"]["message"]) if answer.status == 400 else None
             assert said_of == (" ".join(found.groups()) if found else "fine"), text
+
+
+@pytest.fixture(scope="module")
+def counting():
+    if "store_mb" not in run("-reference").stdout:
+        pytest.skip("this binary has no claw.store")
+    up = Upstream()
+    prices = {"cost_per_million_input_tokens": 1000, "cost_per_million_output_tokens": 1000}
+    p = Proxy({
+        "upstreams": {n: {"type": "openai", "api_key": UPSTREAM_KEY, "base_url": up.url(f"/{n}/v1"), **prices} for n in ("stable", "new")},
+        "routes": [{"id": n, "match": {"path": "/v1/*", "headers": {"x-route": n}}, "policies": [n],
+                    "strategy": {"type": "failover", "upstreams": ["stable", "new"]}} for n in ("cost_cap", "canary_rollback", "external_auth")],
+        "policies": {"always": [], "allow_private": ["127.0.0.0/8"], "settings": {
+            "cost_cap": {"usd_per_day": 0.03, "header": "x-team"},
+            "canary_rollback": {"canary": "new", "percent": 100, "min_attempts": 4, "max_error_rate": 0.5},
+            "external_auth": {"endpoint": up.url("/check")}}},
+    })
+    p.up = up
+    yield p
+    p.stop()
+    up.stop()
+
+
+def test_cost_cap(counting):
+    def spend(team):
+        return ask(counting, headers=[("x-route", "cost_cap"), ("x-team", team)])
+    first = spend("a")
+    assert first.status == 200 and float(first.get("x-openclaw-cost-usd")) > 0.01
+    counting.request_line(first)
+    counting.request_line(spend("a"))
+    refused = spend("a")
+    assert refused.status == 429 and refused.json()["error"]["code"] == "budget_exceeded"
+    assert spend("b").status == 200
+
+
+def test_canary_rollback(counting):
+    counting.up.on("canary", lambda ex: ex.reply({"error": {"message": "x"}}, 500) if ex.request.target.startswith("/new/") else ex.reply())
+    for _ in range(4):
+        answer = ask(counting, chat("canary"), headers=[("x-route", "canary_rollback")])
+        assert answer.status == 200 and answer.get("x-openclaw-attempts") == "2"
+        counting.request_line(answer)
+    counting.wait_log(lambda entry: entry.get("msg") == "canary rolled back")
+    answer = ask(counting, chat("canary"), headers=[("x-route", "canary_rollback")])
+    assert answer.get("x-openclaw-upstream") == "stable" and answer.get("x-openclaw-attempts") == "1"
+
+
+def test_external_auth(counting):
+    def knock(key):
+        return ask(counting, headers=[("x-route", "external_auth"), *([("authorization", key)] if key else [])])
+
+    def script(ex):
+        ex.reply({}, 200 if ex.request.get("authorization") == "Bearer good" else 403)
+    counting.up.on(None, script)
+    mark = counting.up.mark()
+    assert knock(None).status == 401 and knock("Bearer bad").status == 401 and knock("Bearer bad").status == 401
+    assert knock("Bearer good").status == 200 and knock("Bearer good").status == 200
+    asked = [e for e in counting.up.since(mark) if e.request.target == "/check"]
+    assert len(asked) == 2
