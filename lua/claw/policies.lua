@@ -19,6 +19,7 @@ local function without_secrets(node)
     end
     return out
 end
+M.without_secrets = without_secrets
 
 -- Names that routes, strategies and transformations use: these do not run "always" unless listed by name.
 local function named(conf, routes, built_in)

@@ -18,6 +18,7 @@ local hooks = require("claw.hooks")
 local json = require("claw.json")
 local outside = require("openclaw.outside")
 local phases = require("claw.phases")
+local policies = require("claw.policies")
 local policy = require("claw.policy")
 local request = require("openclaw.request")
 local router = require("claw.router")
@@ -104,7 +105,8 @@ function M.load(path, opts)
     local problems = {}
     local source = { name = name, file = path, source = opts.source or read(path), origin = "dir" }
     self.policy = policy.load(source, self.core, self.claw, problems)
-    if self.policy then policy.start(self.policy, opts.conf or {}, true, problems) end
+    local conf = policies.without_secrets(opts.conf or {})
+    if self.policy then policy.start(self.policy, conf, true, problems) end
     for i, p in ipairs(problems) do problems[i] = ("%s:%d: %s"):format(p.file, p.line, p.message) end
     if #problems > 0 then error(table.concat(problems, "\n"), 0) end
     return self
