@@ -253,9 +253,9 @@ function claw.task.wait(...) end
 ---@return string? code
 function claw.task.background(fn, ...) end
 
----Keys and values that all workers share. A key is the policy's own, unless the options say shared = true. Options:
----ttl_ms (1 to 1e12), shared. Values are strings, numbers (exact up to 2^53) and booleans. Nothing is kept for certain:
----when the store is full, what was not used for longest goes.
+---Keys and values that all workers share and that outlive reloads. A key (up to 256 bytes) is the policy's own, unless the
+---options say shared = true. Options: ttl_ms, shared. Values are strings, numbers (exact up to 2^53) and booleans. When
+---policies.store_mb are full, what was not used for longest goes.
 claw.store = {}
 
 ---@param key string
@@ -263,8 +263,8 @@ claw.store = {}
 ---@return string|number|boolean|nil value
 function claw.store.get(key, options) end
 
----Errors: ETOO_LARGE (a key of more than 256 bytes, a value of more than 64 KB).
----Raises: a value of another type, an unknown option.
+---Errors: ETOO_LARGE, over 64 KB.
+---Raises: a value of another type.
 ---@param key string
 ---@param value string|number|boolean
 ---@param options? { ttl_ms: integer?, shared: boolean? }
@@ -274,7 +274,7 @@ function claw.store.get(key, options) end
 function claw.store.set(key, value, options) end
 
 ---Set it only when there is none.
----Errors: ETOO_LARGE.
+---Errors: ETOO_LARGE, over 64 KB.
 ---@param key string
 ---@param value string|number|boolean
 ---@param options? { ttl_ms: integer?, shared: boolean? }
@@ -284,7 +284,7 @@ function claw.store.set(key, value, options) end
 function claw.store.add(key, value, options) end
 
 ---Count. A new counter begins at 0 and gets the ttl.
----Errors: EINVAL (what is there is no whole number), ERANGE (a sum that reaches 2^53).
+---Errors: EINVAL, where a value is no whole number; ERANGE, where the sum reaches 2^53.
 ---@param key string
 ---@param by? integer 1 when not given
 ---@param options? { ttl_ms: integer?, shared: boolean? }
@@ -293,8 +293,8 @@ function claw.store.add(key, value, options) end
 ---@return string? code
 function claw.store.incr(key, by, options) end
 
----Set it only when it still is `old` (nil: when there is none). Without ttl_ms its end stays what it was.
----Errors: ETOO_LARGE.
+---Set it only when it still is `old` (nil: when there is none).
+---Errors: ETOO_LARGE, over 64 KB.
 ---@param key string
 ---@param old string|number|boolean|nil
 ---@param new string|number|boolean
@@ -306,7 +306,7 @@ function claw.store.cas(key, old, new, options) end
 
 ---@param key string
 ---@param options? { shared: boolean? }
----@return boolean was was something there?
+---@return boolean? done whether something was there
 function claw.store.delete(key, options) end
 
 ---The methods of documents as functions, for documents whose fields have the same names.

@@ -1,5 +1,5 @@
--- outside: what lies outside of a policy, for the fake core: time to sleep through, tasks, background work, HTTP and a
--- store.
+-- outside: what lies outside of a policy, for the fake core: the store, time to sleep through, tasks, background work,
+-- HTTP.
 --
 -- Nothing waits here: sleeping moves openclaw.clock, a task runs to its end at once, background work runs behind the
 -- hook, and HTTP asks a function of the test.
@@ -31,7 +31,8 @@ local function answered(handler, request)
         body = type(body) == "string" and body or document.encode(body) }
 end
 
--- ctx: { fetch() -> who answers, calls (what was asked), queue (background work), store }. index: the upstream's name.
+-- ctx: { store, fetch() -> who answers, calls (what was asked), queue (background work) }. index is
+-- the upstream's name.
 function M.add(core, ctx)
     function core.store(policy) return store.functions(ctx.store, policy) end
     function core.sleep(ms) clock:advance(ms) end

@@ -4,7 +4,9 @@ local clock = require("openclaw.clock")
 
 local M = {}
 
-M.KEY_BYTES, M.VALUE_BYTES, M.EXACT = 256, 64 * 1024, 2 ^ 53
+M.KEY_BYTES = 256
+M.VALUE_BYTES = 64 * 1024
+M.EXACT = 2 ^ 53
 
 local TYPES = { string = true, number = true, boolean = true }
 
@@ -20,11 +22,12 @@ local function live(self, key)
     return entry
 end
 
-local function put(self, key, value, ttl)
-    if #key > M.KEY_BYTES + #key:match("^[^\n]*\n") or type(value) == "string" and #value > M.VALUE_BYTES then
-        return nil, "a key may have 256 bytes, a value 64 KB", "ETOO_LARGE"
+-- deadline: where the options name none.
+local function put(self, key, value, opts, deadline)
+    if type(value) == "string" and #value > M.VALUE_BYTES then
+        return nil, ("a value of %d bytes (%d may be)"):format(#value, M.VALUE_BYTES), "ETOO_LARGE"
     end
-    self.entries[key] = { value = value, deadline = ttl and clock.ms + ttl or nil }
+    self.entries[key] = { value = value, deadline = opts and opts.ttl_ms and clock.ms + opts.ttl_ms or deadline }
     return true
 end
 
@@ -33,43 +36,40 @@ function Store:get(key)
     return entry and entry.value
 end
 
-function Store:set(key, value, ttl)
-    return put(self, key, value, ttl)
+function Store:set(key, value, opts)
+    return put(self, key, value, opts)
 end
 
 -- Only when it is absent: was it?
-function Store:add(key, value, ttl)
+function Store:add(key, value, opts)
     if live(self, key) then return false end
-    return put(self, key, value, ttl)
+    return put(self, key, value, opts)
 end
 
 -- The ttl is given to a counter when it begins, so that a window ends though it is counted in.
-function Store:incr(key, by, ttl)
+function Store:incr(key, by, opts)
     local entry = live(self, key)
     local value = entry and entry.value or 0
     if type(value) ~= "number" or value ~= math.floor(value) then
         return nil, "what is there is no whole number", "EINVAL"
-    elseif math.abs(value + by) >= M.EXACT then
-        return nil, "the sum would not be exact: it reaches 2^53", "ERANGE"
-    elseif entry then
-        entry.value = value + by
-        return entry.value
     end
-    local done, message, code = put(self, key, by, ttl)
-    if not done then return nil, message, code end
-    return by
+    if math.abs(value) >= M.EXACT or math.abs(value + by) >= M.EXACT then
+        return nil, "the sum would not be exact: it reaches 2^53", "ERANGE"
+    end
+    if not entry then
+        put(self, key, by, opts)
+        return by
+    end
+    entry.value = entry.value + by
+    return entry.value
 end
 
--- Without a ttl the end stays what it was.
-function Store:cas(key, old, new, ttl)
-    local entry = live(self, key)
-    if (entry and entry.value) ~= old then return false end
-    local deadline = not ttl and entry and entry.deadline
-    local done, message, code = put(self, key, new, ttl)
-    if done and deadline then self.entries[key].deadline = deadline end
-    return done, message, code
+function Store:cas(key, old, new, opts)
+    if self:get(key) ~= old then return false end
+    return put(self, key, new, opts, self.entries[key] and self.entries[key].deadline)
 end
 
+-- Was something there?
 function Store:delete(key)
     local was = live(self, key) ~= nil
     self.entries[key] = nil
@@ -82,68 +82,78 @@ end
 
 -- ---- as a policy sees it
 
-local function check_value(name, value, what)
-    if value ~= value then error(("claw.store.%s: the %s must not be NaN"):format(name, what), 3) end
-    if TYPES[type(value)] then return end
-    error(("claw.store.%s: the %s must be a string, a number or a boolean, not a %s"):format(name, what,
-        type(value)), 3)
+local function check_key(name, key)
+    if type(key) ~= "string" then
+        error(("claw.store.%s: a key is a string, not a %s"):format(name, type(key)), 3)
+    end
 end
 
--- Where a key lies, and its ttl. can_end: does the function take a ttl_ms?
-local function read(policy, name, key, opts, can_end)
-    if type(key) ~= "string" then
-        error(("claw.store.%s: the key must be a string, not a %s"):format(name, type(key)), 3)
-    elseif opts ~= nil and type(opts) ~= "table" then
-        error(("claw.store.%s: the options must be a table, not a %s"):format(name, type(opts)), 3)
+local function check_value(name, value)
+    if not TYPES[type(value)] then
+        error(("claw.store.%s: a value is a string, a number or a boolean, not a %s"):format(name, type(value)), 3)
     end
-    for option, value in pairs(opts or {}) do
-        if option == "shared" then
-            if type(value) ~= "boolean" then
-                error(("claw.store.%s: shared must be true or false, not a %s"):format(name, type(value)), 3)
-            end
-        elseif option ~= "ttl_ms" or not can_end then
-            error(("claw.store.%s: unknown option %s (%s)"):format(name, tostring(option),
-                can_end and "ttl_ms, shared" or "shared"), 3)
-        elseif type(value) ~= "number" or not (value >= 1 and value <= 1e12) then
-            error(("claw.store.%s: ttl_ms must be a number from 1 to 1e12"):format(name), 3)
-        end
+end
+
+local function check_opts(name, opts)
+    if opts == nil then return end
+    if type(opts) ~= "table" then error(("claw.store.%s: options are a table"):format(name), 3) end
+    local ttl = opts.ttl_ms
+    if ttl ~= nil and (type(ttl) ~= "number" or ttl < 1 or ttl ~= math.floor(ttl)) then
+        error(("claw.store.%s: ttl_ms is a whole number of at least 1"):format(name), 3)
     end
-    return (opts and opts.shared and "" or policy) .. "\n" .. key, opts and opts.ttl_ms
 end
 
 -- The functions of one policy: its keys are its own, unless { shared = true } is given.
 function M.functions(store, policy)
+    local function place(key, opts)
+        return (opts and opts.shared and "shared" or "policy " .. policy) .. "\n" .. key
+    end
     local F = {}
     function F.get(key, opts)
-        return store:get((read(policy, "get", key, opts)))
+        check_key("get", key)
+        check_opts("get", opts)
+        return store:get(place(key, opts))
     end
     function F.set(key, value, opts)
-        local place, ttl = read(policy, "set", key, opts, true)
-        check_value("set", value, "value")
-        return store:set(place, value, ttl)
+        check_key("set", key)
+        check_value("set", value)
+        check_opts("set", opts)
+        return store:set(place(key, opts), value, opts)
     end
     function F.add(key, value, opts)
-        local place, ttl = read(policy, "add", key, opts, true)
-        check_value("add", value, "value")
-        return store:add(place, value, ttl)
+        check_key("add", key)
+        check_value("add", value)
+        check_opts("add", opts)
+        return store:add(place(key, opts), value, opts)
     end
     function F.incr(key, by, opts)
-        local place, ttl = read(policy, "incr", key, opts, true)
-        if by == nil then by = 1 end
+        check_key("incr", key)
+        by = by == nil and 1 or by
         if type(by) ~= "number" or by ~= math.floor(by) then
-            error(("claw.store.incr: by must be a whole number, not %s"):format(type(by) == "number" and tostring(by)
-                or type(by)), 2)
+            error("claw.store.incr: wants a whole number", 2)
         end
-        return store:incr(place, by, ttl)
+        check_opts("incr", opts)
+        return store:incr(place(key, opts), by, opts)
     end
     function F.cas(key, old, new, opts)
-        local place, ttl = read(policy, "cas", key, opts, true)
-        check_value("cas", new, "new value")
-        if old ~= nil then check_value("cas", old, "old value") end
-        return store:cas(place, old, new, ttl)
+        check_key("cas", key)
+        if old ~= nil then check_value("cas", old) end
+        check_value("cas", new)
+        check_opts("cas", opts)
+        return store:cas(place(key, opts), old, new, opts)
     end
     function F.delete(key, opts)
-        return store:delete((read(policy, "delete", key, opts)))
+        check_key("delete", key)
+        check_opts("delete", opts)
+        return store:delete(place(key, opts))
+    end
+    for name, fn in pairs(F) do
+        F[name] = function(key, ...)
+            if type(key) == "string" and #key > M.KEY_BYTES then
+                return nil, ("a key of %d bytes (%d may be)"):format(#key, M.KEY_BYTES), "ETOO_LARGE"
+            end
+            return fn(key, ...)
+        end
     end
     return F
 end
