@@ -3,6 +3,7 @@
 #include "app/admin.h"
 #include "app/mock.h"
 #include "app/watch.h"
+#include "proxy/store.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -180,6 +181,7 @@ enum claw_load claw_control_reload(struct claw_control *c, const char *reason)
     if (c->draining) return CLAW_LOAD_UNCHANGED;
     claw_buf_clear(&c->last_error);
     if (claw_control_build(c->path, c->mock_port, &gen, &c->last_error) != 0) return refuse(c, reason);
+    gen->store = c->store;
     if (c->current && gen->hash == c->current->hash) {
         struct claw_str result = CLAW_STR("unchanged");
         claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
@@ -201,6 +203,7 @@ enum claw_load claw_control_reload(struct claw_control *c, const char *reason)
     say_sealed(old->conf, gen->conf);
     if (claw_log_set(&gen->conf->logging) != 0) claw_log_event(CLAW_LOG_ERROR, "the log stays where it was: cannot open logging.path", NULL);
     claw_watch_set(c->watch, gen->conf);
+    claw_store_set_cap(c->store, (size_t)gen->conf->policies.store_mb << 20, claw_loop_clock_us() / 1000);
     claw_generation_unref(old);
     struct claw_str result = CLAW_STR("published");
     claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
@@ -317,6 +320,10 @@ void claw_control_measure(struct claw_control *c)
     claw_metrics_set(c->metrics, CLAW_METRIC_GENERATIONS_LIVE, claw_generation_live(), 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_LOG_DROPPED, (int64_t)claw_log_dropped(), 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_CONNECTIONS, c->connections, 0, NULL);
+    struct claw_store_stats held = claw_store_measure(c->store);
+    claw_metrics_set(c->metrics, CLAW_METRIC_STORE_BYTES, held.bytes, 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_STORE_ENTRIES, held.entries, 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_STORE_EVICTIONS, held.evictions, 0, NULL);
 }
 
 static void on_housekeeping(struct claw_timer *t)
@@ -418,6 +425,8 @@ static int start(struct claw_control *c)
     }
     const struct claw_conf *conf = c->current->conf;
     c->current->id = c->next_id++;
+    if (!(c->store = claw_store_new((size_t)conf->policies.store_mb << 20))) return 3;
+    c->current->store = c->store;
     if (claw_log_open(&conf->logging) != 0) {
         fprintf(stderr, "cannot open the log %s: %s\n", conf->logging.path ? conf->logging.path : "", strerror(errno));
         return 3;
@@ -463,6 +472,7 @@ int claw_control_run(const char *path)
     claw_loop_run(&c->loop);
     int leaked = claw_loop_fini(&c->loop, true);
     claw_generation_unref(c->current);
+    claw_store_free(c->store);
     claw_buf_fini(&c->last_error);
     free(c->workers);
     code = leaked ? 3 : c->exit_code;

@@ -21,6 +21,7 @@ struct claw_control {
     unsigned workers_n, workers_left;
     _Atomic int64_t connections;
     struct claw_metrics_shard *metrics;
+    struct claw_store *store;
     uint16_t mock_port;
     struct claw_mock *mock;
     struct claw_admin *admin;

@@ -171,6 +171,7 @@ static void build_sections(struct builder *b)
     c->policies.allow_private = take(b, places ? places->n : 0, sizeof *c->policies.allow_private);
     for (size_t i = 0; c->policies.allow_private && i < places->n; i++)
         c->policies.allow_private[c->policies.allow_private_n++] = places->entries[i].value->text;
+    c->policies.store_mb = whole_of(p, "policies.store_mb");
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     for (int i = 0; i < 4; i++)
         if (claw_str_eqz(text_of(l, "logging.level"), levels[i])) c->logging.level = (enum claw_log_level)i;

@@ -140,6 +140,7 @@ struct claw_conf {
         struct claw_str *allow_private; /* networks and host names */
         size_t allow_private_n;
         unsigned max_fetches;         /* 1000 */
+        unsigned store_mb;            /* 16 */
     } policies;
     struct claw_log_conf logging;     /* path absolute */
     unsigned retry_attempts;          /* retry.attempts; 0: not given */

@@ -361,6 +361,7 @@ static const struct claw_conf_rule policies_rules[] = {
     {"allow_private", LIST, .each = &place_rule,
      .doc = "Networks and host names that claw.http.fetch may reach although their addresses are private; none by default."},
     WHOLE("max_fetches", "requests", "1000", 1, 100000, "Most claw.http.fetch under way in each worker."),
+    WHOLE("store_mb", "MB", "16", 1, 65536, "Memory for claw.store, which all workers share; the least used goes when it is full."),
     {0}};
 GROUP(policies, "Lua policies.");
 

@@ -15,6 +15,7 @@
 #include "proxy/pool.h"
 
 struct claw_policy_ops; /* pipeline.h */
+struct claw_store;
 
 struct claw_generation_upstream {
     const struct claw_conf_upstream *conf;
@@ -38,6 +39,7 @@ struct claw_generation {
     struct claw_arena arena;
     void *policies;                   /* script's sources */
     void (*policies_free)(void *policies);
+    struct claw_store *store;         /* lent: the process' one, which outlives it; NULL: none (-check, -explain) */
 };
 
 /* A new generation around `conf` (which it owns from here on, on failure too): TLS contexts are made. One reference.
