@@ -141,6 +141,13 @@ struct claw_conf {
         size_t allow_private_n;
         unsigned max_fetches;         /* 1000 */
         unsigned store_mb;            /* 16 */
+        struct {
+            bool on;                  /* true */
+            unsigned errors;          /* 10 */
+            double percent;           /* 20 */
+            unsigned window_ms;       /* 600 s */
+        } rollback;
+        unsigned drain_max_ms;        /* drain_max_seconds, 3600 */
     } policies;
     struct claw_log_conf logging;     /* path absolute */
     unsigned retry_attempts;          /* retry.attempts; 0: not given */
