@@ -29,15 +29,15 @@ static struct claw_store *store_of(lua_State *L, const char *name)
 static void read_options(lua_State *L, struct ask *a, int idx, bool ttl)
 {
     if (lua_isnoneornil(L, idx)) return;
-    if (!lua_istable(L, idx)) luaL_error(L, "claw.store.%s: the options must be a table, not a %s", a->name, luaL_typename(L, idx));
+    if (!lua_istable(L, idx)) luaL_error(L, "claw.store.%s: options are a table, not a %s", a->name, luaL_typename(L, idx));
     for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
         if (strcmp(key, "shared") == 0) {
-            if (!lua_isboolean(L, -1)) luaL_error(L, "claw.store.%s: shared must be true or false, not a %s", a->name, luaL_typename(L, -1));
+            if (!lua_isboolean(L, -1)) luaL_error(L, "claw.store.%s: shared is true or false, not a %s", a->name, luaL_typename(L, -1));
             if (lua_toboolean(L, -1)) a->key.space = CLAW_STR("");
         } else if (ttl && strcmp(key, "ttl_ms") == 0) {
             double ms = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
-            if (!(ms >= 1 && ms <= TTL_MAX)) luaL_error(L, "claw.store.%s: ttl_ms must be a number from 1 to 1e12", a->name);
+            if (!(ms >= 1 && ms <= TTL_MAX && floor(ms) == ms)) luaL_error(L, "claw.store.%s: ttl_ms is a whole number from 1 to 1e12", a->name);
             a->ttl_ms = (uint64_t)ms;
         } else {
             luaL_error(L, "claw.store.%s: unknown option %s (%s)", a->name, *key ? key : luaL_typename(L, -2), ttl ? "ttl_ms, shared" : "shared");
@@ -50,7 +50,7 @@ static struct ask read_ask(lua_State *L, const char *name, int options, bool ttl
 {
     struct ask a = {.name = name};
     lua_settop(L, options);
-    if (lua_type(L, 1) != LUA_TSTRING) luaL_error(L, "claw.store.%s: the key must be a string, not a %s", name, luaL_typename(L, 1));
+    if (lua_type(L, 1) != LUA_TSTRING) luaL_error(L, "claw.store.%s: a key is a string, not a %s", name, luaL_typename(L, 1));
     a.key.name.ptr = lua_tolstring(L, 1, &a.key.name.len);
     a.key.space.ptr = lua_tolstring(L, lua_upvalueindex(1), &a.key.space.len);
     read_options(L, &a, options, ttl);
@@ -59,13 +59,13 @@ static struct ask read_ask(lua_State *L, const char *name, int options, bool ttl
     return a;
 }
 
-static struct claw_store_value read_value(lua_State *L, const struct ask *a, int idx, const char *what)
+static struct claw_store_value read_value(lua_State *L, const struct ask *a, int idx)
 {
     struct claw_store_value v = {.kind = CLAW_STORE_NUMBER};
     switch (lua_type(L, idx)) {
     case LUA_TNUMBER:
         v.number = lua_tonumber(L, idx);
-        if (isnan(v.number)) luaL_error(L, "claw.store.%s: the %s must not be NaN", a->name, what);
+        if (isnan(v.number)) luaL_error(L, "claw.store.%s: a value is a number, not NaN", a->name);
         return v;
     case LUA_TBOOLEAN:
         v.kind = CLAW_STORE_TRUTH;
@@ -76,7 +76,7 @@ static struct claw_store_value read_value(lua_State *L, const struct ask *a, int
         v.text.ptr = lua_tolstring(L, idx, &v.text.len);
         return v;
     default:
-        luaL_error(L, "claw.store.%s: the %s must be a string, a number or a boolean, not a %s", a->name, what, luaL_typename(L, idx));
+        luaL_error(L, "claw.store.%s: a value is a string, a number or a boolean, not a %s", a->name, luaL_typename(L, idx));
         __builtin_unreachable();
     }
 }
@@ -119,14 +119,14 @@ static int store_get(lua_State *L)
 static int store_set(lua_State *L)
 {
     struct ask a = read_ask(L, "set", 3, true);
-    struct claw_store_value v = read_value(L, &a, 2, "value");
+    struct claw_store_value v = read_value(L, &a, 2);
     return push_truth(L, claw_store_set(a.store, a.key, &v, a.ttl_ms, a.now_ms));
 }
 
 static int store_add(lua_State *L)
 {
     struct ask a = read_ask(L, "add", 3, true);
-    struct claw_store_value v = read_value(L, &a, 2, "value");
+    struct claw_store_value v = read_value(L, &a, 2);
     return push_truth(L, claw_store_add(a.store, a.key, &v, a.ttl_ms, a.now_ms));
 }
 
@@ -135,7 +135,7 @@ static int store_incr(lua_State *L)
     struct ask a = read_ask(L, "incr", 3, true);
     double by = lua_type(L, 2) == LUA_TNUMBER ? lua_tonumber(L, 2) : 1, sum;
     if ((!lua_isnil(L, 2) && lua_type(L, 2) != LUA_TNUMBER) || floor(by) != by)
-        luaL_error(L, "claw.store.incr: by must be a whole number, not %s", lua_type(L, 2) == LUA_TNUMBER ? lua_tostring(L, 2) : luaL_typename(L, 2));
+        luaL_error(L, "claw.store.incr: wants a whole number, not %s", lua_type(L, 2) == LUA_TNUMBER ? lua_tostring(L, 2) : luaL_typename(L, 2));
     enum claw_store_result rc = claw_store_incr(a.store, a.key, by, a.ttl_ms, a.now_ms, &sum);
     if (rc != CLAW_STORE_OK) return push_failure(L, rc);
     lua_pushnumber(L, sum);
@@ -145,8 +145,8 @@ static int store_incr(lua_State *L)
 static int store_cas(lua_State *L)
 {
     struct ask a = read_ask(L, "cas", 4, true);
-    struct claw_store_value v = read_value(L, &a, 3, "new value"), old;
-    if (!lua_isnil(L, 2)) old = read_value(L, &a, 2, "old value");
+    struct claw_store_value v = read_value(L, &a, 3), old;
+    if (!lua_isnil(L, 2)) old = read_value(L, &a, 2);
     return push_truth(L, claw_store_cas(a.store, a.key, lua_isnil(L, 2) ? NULL : &old, &v, a.ttl_ms, a.now_ms));
 }
 

@@ -253,8 +253,9 @@ function claw.task.wait(...) end
 ---@return string? code
 function claw.task.background(fn, ...) end
 
----Keys and values that all workers share. A key is the policy's own, unless the options say shared = true. Options:
----ttl_ms, shared. Values are strings, numbers (exact up to 2^53) and booleans.
+---Keys and values that all workers share and that outlive reloads. A key (up to 256 bytes) is the policy's own, unless the
+---options say shared = true. Options: ttl_ms, shared. Values are strings, numbers (exact up to 2^53) and booleans. When
+---policies.store_mb are full, what was not used for longest goes.
 claw.store = {}
 
 ---@param key string
@@ -283,7 +284,7 @@ function claw.store.set(key, value, options) end
 function claw.store.add(key, value, options) end
 
 ---Count. A new counter begins at 0 and gets the ttl.
----Errors: EINVAL, where a value is no number.
+---Errors: EINVAL, where a value is no whole number; ERANGE, where the sum reaches 2^53.
 ---@param key string
 ---@param by? integer 1 when not given
 ---@param options? { ttl_ms: integer?, shared: boolean? }
@@ -305,6 +306,7 @@ function claw.store.cas(key, old, new, options) end
 
 ---@param key string
 ---@param options? { shared: boolean? }
+---@return boolean? done whether something was there
 function claw.store.delete(key, options) end
 
 ---The methods of documents as functions, for documents whose fields have the same names.

@@ -1,10 +1,12 @@
--- outside: what lies outside of a policy, for the fake core: time to sleep through, tasks, background work, HTTP.
+-- outside: what lies outside of a policy, for the fake core: the store, time to sleep through, tasks, background work,
+-- HTTP.
 --
 -- Nothing waits here: sleeping moves openclaw.clock, a task runs to its end at once, background work runs behind the
 -- hook, and HTTP asks a function of the test.
 
 local clock = require("openclaw.clock")
 local document = require("openclaw.document")
+local store = require("openclaw.store")
 
 local M = {}
 
@@ -29,8 +31,10 @@ local function answered(handler, request)
         body = type(body) == "string" and body or document.encode(body) }
 end
 
--- ctx: { fetch() -> who answers, calls (what was asked), queue (background work) }. index is the upstream's name.
+-- ctx: { store, fetch() -> who answers, calls (what was asked), queue (background work) }. index is
+-- the upstream's name.
 function M.add(core, ctx)
+    function core.store(policy) return store.functions(ctx.store, policy) end
     function core.sleep(ms) clock:advance(ms) end
     function core.join(ms) clock:advance(ms) end
     function core.alive() return false, false end

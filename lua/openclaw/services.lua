@@ -1,10 +1,9 @@
 -- services: claw.time.sleep, claw.task and claw.http where the proxy has none of its own yet, over the core of
--- openclaw.outside; and claw.store.
+-- openclaw.outside.
 
 local clock = require("openclaw.clock")
 local document = require("openclaw.document")
 local phases = require("claw.phases")
-local store = require("openclaw.store")
 
 local M = {}
 
@@ -106,7 +105,7 @@ local function task(core, ctx)
     return T
 end
 
--- Complete a policy's `claw`. ctx: { policy, store, hook } and what openclaw.outside wants of it.
+-- Complete a policy's `claw`. ctx: { policy, hook } and what openclaw.outside wants of it.
 function M.install(claw, core, ctx)
     claw.http = claw.http or { fetch = fetch_for(core, ctx) }
     claw.task = claw.task or task(core, ctx)
@@ -118,7 +117,6 @@ function M.install(claw, core, ctx)
         core.sleep(ms)
     end
     claw.time.now = clock.now
-    claw.store = store.functions(ctx.store, ctx.policy)
     return claw
 end
 

@@ -4,6 +4,7 @@ local clock = require("openclaw.clock")
 
 local M = {}
 
+M.KEY_BYTES = 256
 M.VALUE_BYTES = 64 * 1024
 M.EXACT = 2 ^ 53
 
@@ -47,8 +48,12 @@ end
 -- The ttl is given to a counter when it begins, so that a window ends though it is counted in.
 function Store:incr(key, by, opts)
     local entry = live(self, key)
-    if entry and type(entry.value) ~= "number" then
-        return nil, ("the value of %s is a %s"):format(key, type(entry.value)), "EINVAL"
+    local value = entry and entry.value or 0
+    if type(value) ~= "number" or value ~= math.floor(value) then
+        return nil, "what is there is no whole number", "EINVAL"
+    end
+    if math.abs(value) >= M.EXACT or math.abs(value + by) >= M.EXACT then
+        return nil, "the sum would not be exact: it reaches 2^53", "ERANGE"
     end
     if not entry then
         put(self, key, by, opts)
@@ -63,8 +68,11 @@ function Store:cas(key, old, new, opts)
     return put(self, key, new, opts)
 end
 
+-- Was something there?
 function Store:delete(key)
+    local was = live(self, key) ~= nil
     self.entries[key] = nil
+    return was
 end
 
 function M.new()
@@ -74,8 +82,8 @@ end
 -- ---- as a policy sees it
 
 local function check_key(name, key)
-    if type(key) ~= "string" or key == "" then
-        error(("claw.store.%s: a key is a string, not a %s"):format(name, key == "" and "empty one" or type(key)), 3)
+    if type(key) ~= "string" then
+        error(("claw.store.%s: a key is a string, not a %s"):format(name, type(key)), 3)
     end
 end
 
@@ -120,7 +128,7 @@ function M.functions(store, policy)
     function F.incr(key, by, opts)
         check_key("incr", key)
         by = by == nil and 1 or by
-        if type(by) ~= "number" or by ~= math.floor(by) or math.abs(by) > M.EXACT then
+        if type(by) ~= "number" or by ~= math.floor(by) then
             error("claw.store.incr: wants a whole number", 2)
         end
         check_opts("incr", opts)
@@ -136,7 +144,15 @@ function M.functions(store, policy)
     function F.delete(key, opts)
         check_key("delete", key)
         check_opts("delete", opts)
-        store:delete(place(key, opts))
+        return store:delete(place(key, opts))
+    end
+    for name, fn in pairs(F) do
+        F[name] = function(key, ...)
+            if type(key) == "string" and #key > M.KEY_BYTES then
+                return nil, ("a key of %d bytes (%d may be)"):format(#key, M.KEY_BYTES), "ETOO_LARGE"
+            end
+            return fn(key, ...)
+        end
     end
     return F
 end

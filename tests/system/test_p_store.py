@@ -70,3 +70,12 @@ return { name = "filling", api = 1,
     p.wait_generation(before)
     assert p.metric("openclaw_store_bytes") <= 2**20
     assert p.metric("openclaw_store_entries") > 80
+
+
+def test_a_shipped_policy_counts_in_it(start):
+    p = start({"upstreams": {"m": {"type": "mock", "cost_per_million_input_tokens": 100000, "cost_per_million_output_tokens": 100000}},
+               "routes": [{"id": "r", "strategy": {"type": "failover", "upstreams": ["m"]}}],
+               "policies": {"always": ["cost_cap"], "settings": {"cost_cap": {"usd_per_day": 3}}}})
+    statuses = [ask(p, chat("mock-gpt")).status for _ in range(10)]      # on connections of their own: over both workers
+    refused = statuses.index(429)
+    assert 0 < refused < 10 and set(statuses[:refused]) == {200} and set(statuses[refused:]) == {429}

@@ -15,8 +15,7 @@ static int setup(void **state)
         return -1;
     }
     f.gen->store = store;
-    fixture_vm(&f, "return { new = function(spec) local function no() end "
-                   "return { admit = no, route = no, request = no, retry = no, response = no, event = no, finish = no, explain = no, trace = no } end }");
+    fixture_vm(&f, "local function no() end return { new = function(spec) return setmetatable({}, { __index = function() return no end }) end }");
     return 0;
 }
 
@@ -62,21 +61,21 @@ static void failures_are_told(void **state)
 /* What a policy gets wrong names the function and the policy's own line. */
 static void mistakes_are_raised(void **state)
 {
-    raises("\n s.set(5, 1)", "test:2: claw.store.set: the key must be a string, not a number");
-    raises("s.get()", "claw.store.get: the key must be a string, not a nil");
-    raises("s.set('k')", "claw.store.set: the value must be a string, a number or a boolean, not a nil");
-    raises("s.add('k', {})", "claw.store.add: the value must be a string, a number or a boolean, not a table");
-    raises("s.set('k', 0/0)", "claw.store.set: the value must not be NaN");
-    raises("s.incr('k', 0.5)", "claw.store.incr: by must be a whole number, not 0.5");
-    raises("s.incr('k', 0/0)", "claw.store.incr: by must be a whole number");
-    raises("s.incr('k', '1')", "claw.store.incr: by must be a whole number, not string");
-    raises("s.cas('k', {}, 1)", "claw.store.cas: the old value must be");
-    raises("s.cas('k', 1)", "claw.store.cas: the new value must be");
-    raises("s.set('k', 1, 5)", "claw.store.set: the options must be a table, not a number");
+    raises("\n s.set(5, 1)", "test:2: claw.store.set: a key is a string, not a number");
+    raises("s.get()", "claw.store.get: a key is a string, not a nil");
+    raises("s.set('k')", "claw.store.set: a value is a string, a number or a boolean, not a nil");
+    raises("s.add('k', {})", "claw.store.add: a value is a string, a number or a boolean, not a table");
+    raises("s.set('k', 0/0)", "claw.store.set: a value is a number, not NaN");
+    raises("s.incr('k', 0.5)", "claw.store.incr: wants a whole number, not 0.5");
+    raises("s.incr('k', 0/0)", "claw.store.incr: wants a whole number");
+    raises("s.incr('k', '1')", "claw.store.incr: wants a whole number, not string");
+    raises("s.cas('k', {}, 1)", "claw.store.cas: a value is");
+    raises("s.cas('k', 1)", "claw.store.cas: a value is");
+    raises("s.set('k', 1, 5)", "claw.store.set: options are a table, not a number");
     raises("s.set('k', 1, { ttl = 5 })", "claw.store.set: unknown option ttl (ttl_ms, shared)");
     raises("s.get('k', { ttl_ms = 5 })", "claw.store.get: unknown option ttl_ms (shared)");
-    raises("s.set('k', 1, { ttl_ms = 0 })", "claw.store.set: ttl_ms must be a number from 1 to 1e12");
-    raises("s.set('k', 1, { shared = 1 })", "claw.store.set: shared must be true or false, not a number");
+    raises("s.set('k', 1, { ttl_ms = 0 })", "claw.store.set: ttl_ms is a whole number from 1 to 1e12");
+    raises("s.set('k', 1, { shared = 1 })", "claw.store.set: shared is true or false, not a number");
     runs("assert(s.get('k') == nil)");
 }
 
