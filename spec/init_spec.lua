@@ -53,6 +53,16 @@ describe("claw", function()
         assert.has_error(function() c.state(nil) end)
     end)
 
+    it("keeps a store for each policy, and one that all share", function()
+        local other = services("other")
+        assert.equal(1, c.store.incr("n"))
+        assert.equal(3, c.store.incr("n", 2))
+        assert.is_nil(other.store.get("n"))
+        c.store.set("n", "all", { shared = true })
+        assert.equal("all", other.store.get("n", { shared = true }))
+        assert.equal(3, c.store.get("n"))
+    end)
+
     it("gives each policy tables of its own", function()
         local one, two = services("one"), services("two")
         one.json.encode, one.route.round_robin = nil, nil

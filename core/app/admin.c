@@ -84,9 +84,12 @@ static bool token_fits(const struct claw_head *h, struct claw_str token)
 
 static int write_generations(struct claw_control *c, struct claw_buf *b)
 {
-    int rc = claw_buf_add_fmt(b, "{\"current\":{\"id\":%llu,\"hash\":\"%016llx\",\"loaded_at\":%lld},\"live\":%d,\"last_error\":",
+    claw_lineage_tidy(&c->lineage);
+    int rc = claw_buf_add_fmt(b, "{\"current\":{\"id\":%llu,\"hash\":\"%016llx\",\"loaded_at\":%lld},\"live\":%d,",
                               (unsigned long long)c->current->id, (unsigned long long)c->current->hash, (long long)c->current->loaded_at,
                               claw_generation_live());
+    if (rc == 0) rc = claw_lineage_write(&c->lineage, c->workers_n, claw_loop_clock_us() / 1000, b);
+    if (rc == 0) rc = claw_buf_add_z(b, ",\"last_error\":");
     if (rc == 0 && claw_buf_size(&c->last_error) == 0) rc = claw_buf_add_z(b, "null");
     else if (rc == 0 && (rc = claw_buf_add_fmt(b, "{\"at\":%lld,\"report\":", (long long)c->last_error_at)) == 0 &&
              (rc = claw_buf_add_json(b, claw_buf_str(&c->last_error))) == 0)

@@ -3,7 +3,8 @@
  *   GET /healthz      200 while the process lives
  *   GET /readyz       200 while it takes requests; 503 while it drains
  *   GET /metrics      Prometheus text
- *   GET /generations  the one in use, those still alive, the last refused load with its file:line
+ *   GET /generations  every generation alive (requests in flight, policy errors), the last refused load with its file:line,
+ *                     the last one that was taken back
  *   POST /reload      load now: 200 published or unchanged, 422 refused with the report
  *
  * With admin.token everything but the two probes wants `Authorization: Bearer <token>`.

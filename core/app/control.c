@@ -3,6 +3,7 @@
 #include "app/admin.h"
 #include "app/mock.h"
 #include "app/watch.h"
+#include "proxy/store.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -16,6 +17,7 @@
 
 #define PROBLEMS_CAP (1u << 20)
 #define HOUSEKEEPING_MS 1000u
+#define PROBATION_MS 200u
 
 /* ---- building a generation --------------------------------------------------------------------------------------------------- */
 
@@ -173,18 +175,47 @@ static int make_vms(struct claw_generation *g, unsigned n, struct claw_policy_vm
     return 0;
 }
 
-enum claw_load claw_control_reload(struct claw_control *c, const char *reason)
+static uint64_t now_ms(void) { return claw_loop_clock_us() / 1000; }
+
+static enum claw_load count_load(struct claw_control *c, enum claw_load done)
+{
+    struct claw_str result = done == CLAW_LOAD_PUBLISHED ? CLAW_STR("published") : CLAW_STR("unchanged");
+    claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
+    return done;
+}
+
+/* The lineage's current one goes to the workers, with a VM for each. */
+static void publish(struct claw_control *c, struct claw_policy_vm **vms)
+{
+    const struct claw_conf *old = c->current->conf;
+    struct claw_generation *gen = c->lineage.current->gen;
+    for (unsigned i = 0; i < c->workers_n; i++)
+        if (claw_worker_publish(c->workers[i], gen, vms[i]) != 0) claw_log_event(CLAW_LOG_ERROR, "a worker keeps its generation: out of memory", NULL);
+    say_sealed(old, gen->conf);
+    if (claw_log_set(&gen->conf->logging) != 0) claw_log_event(CLAW_LOG_ERROR, "the log stays where it was: cannot open logging.path", NULL);
+    claw_store_set_cap(c->store, (size_t)gen->conf->policies.store_mb << 20, now_ms());
+    c->current = gen;
+    claw_metrics_set(c->metrics, CLAW_METRIC_GENERATION, (int64_t)gen->id, 0, NULL);
+    if (c->lineage.probation) claw_timer_start(&c->loop, &c->probation, PROBATION_MS);
+}
+
+/* Asked for by name, what was taken back is given another chance; a file that was only touched is not. */
+static bool is_known(const struct claw_control *c, const struct claw_generation *gen, bool asked)
+{
+    return gen->hash == c->current->hash || (!asked && c->lineage.refused && gen->hash == c->lineage.refused_hash);
+}
+
+static enum claw_load load(struct claw_control *c, const char *reason, bool asked)
 {
     uint64_t start = claw_loop_clock_us();
     struct claw_generation *gen;
     if (c->draining) return CLAW_LOAD_UNCHANGED;
     claw_buf_clear(&c->last_error);
     if (claw_control_build(c->path, c->mock_port, &gen, &c->last_error) != 0) return refuse(c, reason);
-    if (c->current && gen->hash == c->current->hash) {
-        struct claw_str result = CLAW_STR("unchanged");
-        claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
+    gen->store = c->store;
+    if (is_known(c, gen, asked)) {
         claw_generation_unref(gen);
-        return CLAW_LOAD_UNCHANGED;
+        return count_load(c, CLAW_LOAD_UNCHANGED);
     }
     struct claw_policy_vm **vms = calloc(c->workers_n, sizeof *vms);
     if (!vms || make_vms(gen, c->workers_n, vms, &c->last_error) != 0) {
@@ -192,21 +223,91 @@ enum claw_load claw_control_reload(struct claw_control *c, const char *reason)
         claw_generation_unref(gen);
         return refuse(c, reason);
     }
-    gen->id = c->next_id++;
-    for (unsigned i = 0; i < c->workers_n; i++)
-        if (claw_worker_publish(c->workers[i], gen, vms[i]) != 0) claw_log_event(CLAW_LOG_ERROR, "a worker keeps its generation: out of memory", NULL);
+    gen->id = c->next_id;
+    struct claw_generation *old = claw_generation_ref(c->current); /* the lineage may let go of it */
+    if (claw_lineage_publish(&c->lineage, gen, reason, (int64_t)time(NULL), now_ms()) != 0) {
+        for (unsigned i = 0; i < c->workers_n; i++) claw_policy_vm_free(vms[i]);
+        free(vms);
+        claw_generation_unref(gen);
+        claw_generation_unref(old);
+        return refuse(c, reason);
+    }
+    c->next_id++;
+    publish(c, vms);
     free(vms);
-    struct claw_generation *old = c->current;
-    c->current = gen;
-    say_sealed(old->conf, gen->conf);
-    if (claw_log_set(&gen->conf->logging) != 0) claw_log_event(CLAW_LOG_ERROR, "the log stays where it was: cannot open logging.path", NULL);
     claw_watch_set(c->watch, gen->conf);
     claw_generation_unref(old);
-    struct claw_str result = CLAW_STR("published");
-    claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
-    claw_metrics_set(c->metrics, CLAW_METRIC_GENERATION, (int64_t)gen->id, 0, NULL);
     say_published(gen, reason, claw_loop_clock_us() - start);
-    return CLAW_LOAD_PUBLISHED;
+    return count_load(c, CLAW_LOAD_PUBLISHED);
+}
+
+enum claw_load claw_control_reload(struct claw_control *c, const char *reason) { return load(c, reason, true); }
+
+/* ---- probation ------------------------------------------------------------------------------------------------------------------ */
+
+static void say_rolled_back(const struct claw_lineage_return *r)
+{
+    char from[24], to[24], errors[24], requests[24];
+    snprintf(from, sizeof from, "%llu", (unsigned long long)r->from);
+    snprintf(to, sizeof to, "%llu", (unsigned long long)r->to);
+    snprintf(errors, sizeof errors, "%lld", (long long)r->sum.failed);
+    snprintf(requests, sizeof requests, "%lld", (long long)r->sum.begun);
+    claw_log_event(CLAW_LOG_ERROR, "generation rolled back: its policies fail too many requests", "from#", from, "generation#", to, "policy_errors#", errors,
+                   "requests#", requests, "policy", r->worst.policy, "hook", r->worst.hook, "error", r->worst.message, NULL);
+    claw_log_flush();
+}
+
+/* What is watched on disk stays what the one taken back named: that is what an operator mends. */
+static void roll_back(struct claw_control *c)
+{
+    struct claw_generation *bad = c->current;
+    struct claw_policy_vm **vms = calloc(c->workers_n, sizeof *vms);
+    struct claw_buf report;
+    claw_buf_init(&report, 0);
+    if (vms && make_vms(c->lineage.good->gen, c->workers_n, vms, &report) == 0) {
+        claw_generation_ref(bad);
+        claw_lineage_return(&c->lineage, (int64_t)time(NULL), now_ms());
+        publish(c, vms);
+        claw_generation_unref(bad);
+        claw_metrics_add(c->metrics, CLAW_METRIC_GENERATION_ROLLBACKS, 1, 0, NULL);
+        say_rolled_back(&c->lineage.last);
+    } else {
+        char why[512];
+        snprintf(why, sizeof why, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
+        claw_lineage_settle(&c->lineage);
+        claw_log_event(CLAW_LOG_ERROR, "policies fail too many requests, and the last good generation cannot be had again", "problem", why, NULL);
+    }
+    claw_buf_fini(&report);
+    free(vms);
+}
+
+static void on_probation(struct claw_timer *t)
+{
+    struct claw_control *c = t->arg;
+    if (c->draining) return;
+    switch (claw_lineage_judge(&c->lineage, now_ms())) {
+    case CLAW_LINEAGE_FINE: break;
+    case CLAW_LINEAGE_RETURN: roll_back(c); break;
+    case CLAW_LINEAGE_NOWHERE: claw_log_event(CLAW_LOG_ERROR, "policies fail too many requests, and there is no earlier generation to return to", NULL);
+    }
+    if (c->lineage.probation) claw_timer_start(&c->loop, t, PROBATION_MS);
+}
+
+/* Requests of generations that have been draining for too long are ended. */
+static void cut_overdue(struct claw_control *c)
+{
+    struct claw_lineage_entry *e;
+    uint64_t now = now_ms();
+    while ((e = claw_lineage_overdue(&c->lineage, c->current->conf->policies.drain_max_ms, now))) {
+        struct claw_tally_sum s = claw_tally_add(e->gen->tallies, 0);
+        char id[24], requests[24], ms[24];
+        snprintf(id, sizeof id, "%llu", (unsigned long long)e->gen->id);
+        snprintf(requests, sizeof requests, "%lld", (long long)(s.begun - s.ended));
+        snprintf(ms, sizeof ms, "%llu", (unsigned long long)(now - e->left_ms));
+        claw_log_event(CLAW_LOG_WARN, "an older generation's requests are cut: policies.drain_max_seconds are over", "generation#", id, "requests#", requests,
+                       "draining_ms#", ms, NULL);
+        for (unsigned i = 0; i < c->workers_n; i++) claw_worker_cut(c->workers[i], e->gen);
+    }
 }
 
 /* ---- messages from workers -------------------------------------------------------------------------------------------------------- */
@@ -219,8 +320,10 @@ struct note {
 static void on_vm_note(struct claw_loop *loop, struct claw_message *m)
 {
     struct note *n = (struct note *)m;
+    struct claw_control *c = loop->arg;
     claw_policy_vm_free(n->vm);
     free(n);
+    claw_lineage_tidy(&c->lineage);
 }
 
 static void on_vm_free(void *arg, struct claw_policy_vm *vm)
@@ -251,6 +354,7 @@ static void end(struct claw_control *c)
     c->workers_n = 0;
     claw_timer_stop(&c->loop, &c->drain);
     claw_timer_stop(&c->loop, &c->housekeeping);
+    claw_timer_stop(&c->loop, &c->probation);
     for (unsigned i = 0; i < sizeof c->signals / sizeof *c->signals; i++) uv_close((uv_handle_t *)&c->signals[i], NULL);
     if (c->admin) claw_admin_close(c->admin);
     claw_mock_close(c->mock, on_mock_closed, NULL);
@@ -310,18 +414,29 @@ static void on_signal(uv_signal_t *h, int signal)
     claw_log_flush();
 }
 
-static void on_change(void *arg) { claw_control_reload(arg, "files changed"); }
+static void on_change(void *arg)
+{
+    enum claw_load done = load(arg, "files changed", false);
+    (void)done; /* told where it was decided */
+}
 
 void claw_control_measure(struct claw_control *c)
 {
+    claw_lineage_tidy(&c->lineage);
     claw_metrics_set(c->metrics, CLAW_METRIC_GENERATIONS_LIVE, claw_generation_live(), 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_LOG_DROPPED, (int64_t)claw_log_dropped(), 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_CONNECTIONS, c->connections, 0, NULL);
+    struct claw_store_stats held = claw_store_measure(c->store);
+    claw_metrics_set(c->metrics, CLAW_METRIC_STORE_BYTES, held.bytes, 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_STORE_ENTRIES, held.entries, 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_STORE_EVICTIONS, held.evictions, 0, NULL);
 }
 
 static void on_housekeeping(struct claw_timer *t)
 {
     struct claw_control *c = t->arg;
+    claw_lineage_tidy(&c->lineage);
+    if (!c->draining) cut_overdue(c);
     if (claw_log_waiting()) claw_log_flush();
     claw_timer_start(&c->loop, t, HOUSEKEEPING_MS);
 }
@@ -367,7 +482,7 @@ static int start_workers(struct claw_control *c)
     }
     claw_buf_fini(&report);
     for (unsigned i = 0; i < conf->server.workers && code == 0; i++) {
-        int rc = claw_worker_new(c->current, vms[i], &c->connections, &on, &c->workers[i], &why);
+        int rc = claw_worker_new(i + 1, c->current, vms[i], &c->connections, &on, &c->workers[i], &why);
         if (rc == 0) c->workers_n++;
         else code = rc == CLAW_EIO ? cannot_bind("server", conf->server.listen_address, conf->server.listen_port, why) : 3;
         for (unsigned k = i + 1; rc != 0 && k < conf->server.workers; k++) claw_policy_vm_free(vms[k]);
@@ -404,6 +519,7 @@ static int prepare(struct claw_control *c, const char *path)
     }
     claw_timer_init(&c->drain, on_drain_due, c);
     claw_timer_init(&c->housekeeping, on_housekeeping, c);
+    claw_timer_init(&c->probation, on_probation, c);
     if (claw_mock_open(&c->loop, &c->mock, &c->mock_port, &why) != 0) return cannot_bind("mock upstream", "127.0.0.1", 0, why);
     if (claw_watch_new(&c->loop, on_change, c, &c->watch) != 0) return 3;
     return 0;
@@ -418,6 +534,9 @@ static int start(struct claw_control *c)
     }
     const struct claw_conf *conf = c->current->conf;
     c->current->id = c->next_id++;
+    if (!(c->store = claw_store_new((size_t)conf->policies.store_mb << 20))) return 3;
+    c->current->store = c->store;
+    if (claw_lineage_publish(&c->lineage, c->current, "start", (int64_t)time(NULL), now_ms()) != 0) return 3;
     if (claw_log_open(&conf->logging) != 0) {
         fprintf(stderr, "cannot open the log %s: %s\n", conf->logging.path ? conf->logging.path : "", strerror(errno));
         return 3;
@@ -440,6 +559,7 @@ static int start(struct claw_control *c)
     claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
     say_published(c->current, "start", 0);
     claw_timer_start(&c->loop, &c->housekeeping, 1);
+    if (c->lineage.probation) claw_timer_start(&c->loop, &c->probation, PROBATION_MS);
     return 0;
 }
 
@@ -462,7 +582,8 @@ int claw_control_run(const char *path)
     }
     claw_loop_run(&c->loop);
     int leaked = claw_loop_fini(&c->loop, true);
-    claw_generation_unref(c->current);
+    claw_lineage_fini(&c->lineage);
+    claw_store_free(c->store);
     claw_buf_fini(&c->last_error);
     free(c->workers);
     code = leaked ? 3 : c->exit_code;

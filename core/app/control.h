@@ -1,11 +1,14 @@
 /* control: the thread that owns the process: generations, workers, signals, the end.
  *
  *   load: read files -> parse and check -> prove in a scratch VM -> a VM for each worker -> publish by message
+ *   probation: for as long as the new one is on it, its policies' errors are looked at; past policies.rollback the last
+ *   good one is published again, and what is on disk is not loaded until it changes or somebody asks
  *   any failure on the way changes nothing but a log line, a metric and what admin shows
  */
 #ifndef CLAW_APP_CONTROL_H
 #define CLAW_APP_CONTROL_H
 
+#include "app/lineage.h"
 #include "app/worker.h"
 
 struct claw_admin;
@@ -15,19 +18,21 @@ struct claw_watch;
 struct claw_control {
     struct claw_loop loop;
     const char *path;                 /* of openclaw.yaml */
-    struct claw_generation *current;
+    struct claw_generation *current;  /* lineage.current's */
+    struct claw_lineage lineage;
     uint64_t next_id;
     struct claw_worker **workers;
     unsigned workers_n, workers_left;
     _Atomic int64_t connections;
     struct claw_metrics_shard *metrics;
+    struct claw_store *store;
     uint16_t mock_port;
     struct claw_mock *mock;
     struct claw_admin *admin;
     struct claw_watch *watch;
     struct claw_buf last_error;       /* of the last refused load, as printed; "" : the last load was fine */
     int64_t last_error_at;            /* Unix seconds */
-    struct claw_timer drain, housekeeping;
+    struct claw_timer drain, housekeeping, probation;
     uv_signal_t signals[5];
     bool draining;
     int exit_code;

@@ -106,6 +106,17 @@ static void on_abort(struct claw_loop *loop, struct claw_message *m)
     claw_server_abort(&w->server);
 }
 
+static void on_cut(struct claw_loop *loop, struct claw_message *m)
+{
+    struct news *n = (struct news *)m;
+    struct claw_worker *w = loop->arg;
+    bool again = w->ctx.current->gen == n->gen; /* the current one once more, by a rollback meanwhile */
+    for (struct claw_req *r = again ? NULL : w->ctx.requests; r; r = r->next) /* none is freed before the turn's end */
+        if (r->gen->gen == n->gen) claw_pipeline_fail(r, CLAW_EOUTLIVED, claw_str_of(claw_err_text(CLAW_EOUTLIVED)));
+    claw_generation_unref(n->gen);
+    free(n);
+}
+
 static void on_lag(struct claw_timer *t)
 {
     struct claw_worker *w = t->arg;
@@ -164,7 +175,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-int claw_worker_new(struct claw_generation *gen, struct claw_policy_vm *vm, _Atomic int64_t *total,
+int claw_worker_new(unsigned number, struct claw_generation *gen, struct claw_policy_vm *vm, _Atomic int64_t *total,
                     const struct claw_worker_events *on, struct claw_worker **out, const char **why)
 {
     struct claw_worker *w = calloc(1, sizeof *w);
@@ -182,6 +193,7 @@ int claw_worker_new(struct claw_generation *gen, struct claw_policy_vm *vm, _Ato
         return rc;
     }
     w->loop.arg = w;
+    w->loop.number = number;
     w->ctx.loop = &w->loop;
     w->ctx.on_idle = on_idle;
     w->ctx.metrics = claw_metrics_shard_new();
@@ -236,6 +248,15 @@ int claw_worker_publish(struct claw_worker *w, struct claw_generation *gen, stru
     n->vm = vm;
     claw_loop_post(&w->loop, &n->message);
     return 0;
+}
+
+void claw_worker_cut(struct claw_worker *w, struct claw_generation *gen)
+{
+    struct news *n = calloc(1, sizeof *n);
+    if (!n) return;
+    n->message.run = on_cut;
+    n->gen = claw_generation_ref(gen);
+    claw_loop_post(&w->loop, &n->message);
 }
 
 static void post(struct claw_worker *w, void (*fn)(struct claw_loop *, struct claw_message *))

@@ -18,9 +18,9 @@ struct claw_worker_events {
     void *arg;
 };
 
-/* Listen as `gen` says, with `vm` (owned from here on) as its first policy VM. `total` counts client connections over
+/* Worker `number` (from 1). Listen as `gen` says, with `vm` (owned from here on) as its first policy VM. `total` counts client connections over
  * all workers. CLAW_EIO with *why: cannot bind. */
-int claw_worker_new(struct claw_generation *gen, struct claw_policy_vm *vm, _Atomic int64_t *total,
+int claw_worker_new(unsigned number, struct claw_generation *gen, struct claw_policy_vm *vm, _Atomic int64_t *total,
                     const struct claw_worker_events *on, struct claw_worker **out, const char **why) CLAW_MUSTCHECK;
 /* Start the thread. */
 int claw_worker_start(struct claw_worker *w) CLAW_MUSTCHECK;
@@ -28,6 +28,8 @@ int claw_worker_start(struct claw_worker *w) CLAW_MUSTCHECK;
 int claw_worker_publish(struct claw_worker *w, struct claw_generation *gen, struct claw_policy_vm *vm) CLAW_MUSTCHECK;
 /* Stop accepting; on_end follows when the last request is done. */
 void claw_worker_drain(struct claw_worker *w);
+/* Cut the requests of `gen`, each with an error in its protocol. */
+void claw_worker_cut(struct claw_worker *w, struct claw_generation *gen);
 /* Cut what is still in flight. */
 void claw_worker_abort(struct claw_worker *w);
 /* Wait for the thread's end and free the worker. The number of handles it leaked (0: clean). */

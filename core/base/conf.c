@@ -171,6 +171,13 @@ static void build_sections(struct builder *b)
     c->policies.allow_private = take(b, places ? places->n : 0, sizeof *c->policies.allow_private);
     for (size_t i = 0; c->policies.allow_private && i < places->n; i++)
         c->policies.allow_private[c->policies.allow_private_n++] = places->entries[i].value->text;
+    c->policies.store_mb = whole_of(p, "policies.store_mb");
+    const struct claw_conf_node *back = claw_conf_get(p, "rollback");
+    c->policies.rollback.on = !back || back->type != CLAW_CONF_BOOL || back->truth;
+    c->policies.rollback.errors = whole_of(back, "policies.rollback.errors");
+    c->policies.rollback.percent = number_of(back, "policies.rollback.percent");
+    c->policies.rollback.window_ms = ms_of(back, "policies.rollback.window_seconds");
+    c->policies.drain_max_ms = ms_of(p, "policies.drain_max_seconds");
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     for (int i = 0; i < 4; i++)
         if (claw_str_eqz(text_of(l, "logging.level"), levels[i])) c->logging.level = (enum claw_log_level)i;

@@ -140,6 +140,14 @@ struct claw_conf {
         struct claw_str *allow_private; /* networks and host names */
         size_t allow_private_n;
         unsigned max_fetches;         /* 1000 */
+        unsigned store_mb;            /* 16 */
+        struct {
+            bool on;                  /* true */
+            unsigned errors;          /* 10 */
+            double percent;           /* 20 */
+            unsigned window_ms;       /* 600 s */
+        } rollback;
+        unsigned drain_max_ms;        /* drain_max_seconds, 3600 */
     } policies;
     struct claw_log_conf logging;     /* path absolute */
     unsigned retry_attempts;          /* retry.attempts; 0: not given */

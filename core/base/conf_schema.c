@@ -350,6 +350,12 @@ GROUP(logging, "One line a request.");
 static const struct claw_conf_rule metadata_rules[] = {{"*", CLAW_CONF_IS_ANY,
      .doc = "Anything; policies see it."}, {0}};
 GROUP(metadata, "Free data.");
+static const struct claw_conf_rule rollback_rules[] = {
+    WHOLE("errors", "requests", "10", 1, 1e6, "At least so many requests failed by policies."),
+    {"percent", NUM, .unit = "percent", .fallback = "20", .max = 100, .doc = "And at least this part of its requests."},
+    SECONDS("window_seconds", "600", "How long a new generation is watched."),
+    {0}};
+GROUP(rollback, "When a new generation is taken back.");
 
 static const struct claw_conf_rule policies_rules[] = {
     {"dir", STR, CLAW_CONF_NOT_EMPTY, .fallback = "policies", .doc = "Folder of policies, relative to this file."},
@@ -361,6 +367,10 @@ static const struct claw_conf_rule policies_rules[] = {
     {"allow_private", LIST, .each = &place_rule,
      .doc = "Networks and host names that claw.http.fetch may reach although their addresses are private; none by default."},
     WHOLE("max_fetches", "requests", "1000", 1, 100000, "Most claw.http.fetch under way in each worker."),
+    {"rollback", BOOL | MAP, .fallback = "true", .group = &rollback_group,
+     .doc = "Return to the last good generation when policies of a new one fail too many requests; false: never."},
+    SECONDS("drain_max_seconds", "3600", "Requests of an older generation are cut so long after a newer one took over."),
+    WHOLE("store_mb", "MB", "16", 1, 65536, "Memory for claw.store, which all workers share; the least used goes when it is full."),
     {0}};
 GROUP(policies, "Lua policies.");
 

@@ -51,7 +51,8 @@
     X(EPOLICY,              -53, "policy_error",       500, "api_error",             false, "a policy failed")                                \
     X(EDENIED,              -54, "denied",             403, "permission_error",      false, "refused by a policy")                            \
     X(EREQ_MEM,             -55, "request_memory",     413, "invalid_request_error", false, "the request needs more memory than it may have") \
-    X(EDRAINING,            -56, "draining",           503, "overloaded_error",      false, "the server is shutting down")
+    X(EDRAINING,            -56, "draining",           503, "overloaded_error",      false, "the server is shutting down")                     \
+    X(EOUTLIVED,            -57, "outlived",           504, "timeout_error",         false, "the request outlived its generation (policies.drain_max_seconds)")
 
 enum claw_err_code {
     CLAW_OK = 0,

@@ -46,6 +46,7 @@ struct claw_loop {
     struct claw_lanes lanes;
     struct claw_lane handshakes, closes; /* the lanes of all streams (stream.c) */
     void *arg; /* the owner's (the worker) */
+    unsigned number; /* the owner's: of the worker, from 1; 0 for others */
     size_t slow; /* 0, or the most bytes a read or write moves at once: OPENCLAW_SLOWIO, for tests */
     char *read_buf; /* CLAW_LOOP_READ_BYTES */
     char *plain_buf; /* of the same size: where TLS streams decrypt to */

@@ -23,6 +23,7 @@ static void generation_free(struct claw_generation *g)
     if (g->policies) g->policies_free(g->policies);
     claw_conf_free(g->conf);
     claw_arena_reset(&g->arena);
+    claw_tally_free(atomic_load(&g->tallies));
     g->magic = 0;
     free(g);
     atomic_fetch_sub(&live, 1);
@@ -191,6 +192,12 @@ int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loo
         free(endpoints);
         return CLAW_ENOMEM;
     }
+    struct claw_tally *tally = claw_tally_new(&gen->tallies, loop->number);
+    if (!tally) {
+        free(g);
+        free(endpoints);
+        return CLAW_ENOMEM;
+    }
     for (size_t i = 0; i < n; i++) {
         endpoints[i] = claw_pool_endpoint(pool, &gen->conf->upstreams[i], gen->upstreams[i].tls);
         if (endpoints[i]) continue;
@@ -204,6 +211,7 @@ int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loo
     g->gen = claw_generation_ref(gen);
     g->ops = ops;
     g->policy = policy;
+    g->tally = tally;
     g->endpoints = endpoints;
     g->loop = loop;
     *out = g;

@@ -13,8 +13,10 @@
 #include "base/conf.h"
 #include "proxy/facts.h"
 #include "proxy/pool.h"
+#include "proxy/tally.h"
 
 struct claw_policy_ops; /* pipeline.h */
+struct claw_store;
 
 struct claw_generation_upstream {
     const struct claw_conf_upstream *conf;
@@ -38,6 +40,8 @@ struct claw_generation {
     struct claw_arena arena;
     void *policies;                   /* script's sources */
     void (*policies_free)(void *policies);
+    struct claw_tally *_Atomic tallies; /* one for each local there ever was */
+    struct claw_store *store;         /* lent: the process' one, which outlives it; NULL: none (-check, -explain) */
 };
 
 /* A new generation around `conf` (which it owns from here on, on failure too): TLS contexts are made. One reference.
@@ -59,12 +63,14 @@ struct claw_generation_local {
     const struct claw_policy_ops *ops;
     void *policy;                       /* the VM; the ops' first argument */
     struct claw_endpoint **endpoints;   /* by upstream */
+    struct claw_tally *tally;           /* the generation's; counts this worker's requests */
     struct claw_loop *loop;
     struct claw_deferred deferred;
     void (*on_free)(struct claw_generation_local *g); /* gives the VM away; called at the end of the turn */
 };
 
-/* The worker's view of `gen` (takes a reference to it) with `policy`. One reference for being current. */
+/* The worker's view of `gen` (takes a reference to it) with `policy`. One reference for being current. The loop's number
+ * is the worker's. */
 int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loop, struct claw_pool *pool,
                               const struct claw_policy_ops *ops, void *policy, struct claw_generation_local **out) CLAW_MUSTCHECK;
 static inline struct claw_generation_local *claw_generation_local_ref(struct claw_generation_local *g)
@@ -73,5 +79,16 @@ static inline struct claw_generation_local *claw_generation_local_ref(struct cla
     return g;
 }
 void claw_generation_local_unref(struct claw_generation_local *g);
+/* A request pins it for its whole life. */
+static inline struct claw_generation_local *claw_generation_local_pin(struct claw_generation_local *g)
+{
+    claw_tally_begin(g->tally);
+    return claw_generation_local_ref(g);
+}
+static inline void claw_generation_local_unpin(struct claw_generation_local *g)
+{
+    claw_tally_end(g->tally);
+    claw_generation_local_unref(g);
+}
 
 #endif

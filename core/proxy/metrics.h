@@ -40,6 +40,10 @@
     X(GENERATION, GAUGE, "openclaw_generation", "", "Id of the generation in use.")                                      \
     X(RELOADS, COUNTER, "openclaw_reloads_total", "result", "Attempts to load a new generation: published, refused, unchanged.") \
     X(GENERATIONS_LIVE, GAUGE, "openclaw_generations_live", "", "Generations not yet freed, the one in use included.")    \
+    X(GENERATION_ROLLBACKS, COUNTER, "openclaw_generation_rollbacks_total", "", "Times a new generation was taken back for its policies' errors.") \
+    X(STORE_BYTES, GAUGE, "openclaw_store_bytes", "", "Memory claw.store holds, of at most policies.store_mb.")            \
+    X(STORE_ENTRIES, GAUGE, "openclaw_store_entries", "", "Entries in claw.store.")                                       \
+    X(STORE_EVICTIONS, COUNTER, "openclaw_store_evictions_total", "", "Entries claw.store let go of before their end, for want of room.") \
     X(LOG_DROPPED, GAUGE, "openclaw_log_lines_dropped", "", "Log lines dropped because the log could not keep up.")       \
     X(LOOP_LAG_SECONDS, SECONDS, "openclaw_loop_lag_seconds", "", "How late the event loop ran a timer due each 100 ms.")  \
     X(OVERFLOW, COUNTER, "openclaw_metrics_overflow_total", "", "Updates that found no free series.")

@@ -163,6 +163,7 @@ static int fail(struct claw_req *r, int code, struct claw_str text)
 
 static int fail_policy(struct claw_req *r, const struct claw_policy_error *e)
 {
+    if (!r->finished && r->commit != CLAW_DONE) claw_tally_fail(r->gen->tally, e->policy, e->hook, e->message);
     r->upstream_error = e->message;
     return fail(r, CLAW_EPOLICY, CLAW_STR("A policy failed while handling the request; its error is in the log."));
 }

@@ -56,7 +56,7 @@ struct claw_req *claw_req_new(struct claw_worker_ctx *ctx, struct claw_conn *c)
     r->magic = REQ_MAGIC;
     r->ctx = ctx;
     r->conn = c;
-    r->gen = claw_generation_local_ref(ctx->current);
+    r->gen = claw_generation_local_pin(ctx->current);
     r->serial = next_serial();
     r->route = -1;
     r->cost_micros = -1;
@@ -86,7 +86,7 @@ void claw_req_free(struct claw_req *r)
     claw_buf_fini(&r->out_body);
     claw_arena_reset(&r->arena);
     r->magic = 0;
-    claw_generation_local_unref(r->gen);
+    claw_generation_local_unpin(r->gen);
     if (ctx->spare_n >= SPARE_MAX) {
         free(r);
         return;

@@ -333,4 +333,6 @@ void claw_api_push_core(lua_State *L)
     claw_document_push_functions(L);
     lua_setfield(L, -2, "doc");
     claw_api_add_waits(L);
+    claw_api_push_store(L);
+    lua_setfield(L, -2, "store");
 }

@@ -5,6 +5,8 @@
  *   req      the policy-facing object: a userdata tied to its request by a struct claw_life. All objects of one
  *            request share a table (their environment), which the registry holds until claw_api_release.
  *
+ *   store    claw.store of one policy (api_store.c)
+ *
  * Fields of req: id method path query model stream route status elapsed_ms attempts usage cost_micros, ctx (the
  * policy's own table), body (the original, read-only), client { ip headers header(name) }, upstream { name url model
  * path headers }; path and headers can be assigned. What is not there is nil; assigning to anything else raises.
@@ -55,6 +57,8 @@ void claw_api_begin_attempt(lua_State *L, struct claw_req *r);
 void claw_api_begin_answer(lua_State *L, struct claw_req *r, struct claw_str body);
 /* The answer's text may go from here on: its documents say so when used. Never raises. */
 void claw_api_end_answer(struct claw_req *r);
+/* Push a function that gives a policy, by its name, its claw.store. */
+void claw_api_push_store(lua_State *L);
 /* All values of a field joined by ", ", or nil. */
 void claw_api_push_header(lua_State *L, const struct claw_req *r, struct claw_str name);
 

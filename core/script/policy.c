@@ -261,6 +261,7 @@ static int boot(struct claw_generation *gen, struct boot *b, struct claw_policy_
         return CLAW_EINVAL;
     }
     p->vm->gen = gen;
+    if (!b->prove) p->vm->store = gen->store;
     struct claw_arena arena;
     claw_arena_init(&arena, NULL, 0, SCRATCH_BYTES);
     struct claw_task_error e;

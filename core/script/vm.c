@@ -1,5 +1,6 @@
 #include "script/vm.h"
 
+#include "proxy/store.h"
 #include "script/task.h"
 
 #include <errno.h>
@@ -233,6 +234,7 @@ void claw_vm_free(struct claw_vm *vm)
     for (unsigned i = 0; i < vm->threads_n; i++) free(vm->threads[i]);
     claw_arena_reset(&vm->scratch);
     claw_buf_fini(&vm->text);
+    claw_store_free(vm->own_store);
     vm->magic = 0;
     free(vm);
 }

@@ -43,6 +43,7 @@ struct claw_vm_name {
 struct claw_generation;
 struct claw_generation_local;
 struct claw_task;
+struct claw_store;
 struct claw_worker_ctx;
 
 struct claw_vm {
@@ -63,6 +64,8 @@ struct claw_vm {
     struct claw_generation *gen; /* lent by the owner: what the C functions look at; may be NULL */
     struct claw_worker_ctx *ctx;
     struct claw_generation_local *local; /* whose VM this is; NULL: nobody's yet */
+    struct claw_store *store;   /* what claw.store works on, lent by the owner; NULL: one of its own */
+    struct claw_store *own_store; /* made when first asked for, gone with the VM: what a proof writes is not for others */
 };
 
 /* CLAW_ENOMEM: the cap is too small for the libraries, or this LuaJIT has no GC64 and so no own allocator. */

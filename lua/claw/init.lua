@@ -74,6 +74,7 @@ function M.services(core, links, upstreams)
             doc = copy(core.doc),
             route = routes_for(core, links),
             cost = charge,
+            store = core.store(policy),
             -- A table of this policy for this request: what one hook leaves there the next one finds.
             state = function(req)
                 if type(req) ~= "userdata" and type(req) ~= "table" then error("claw.state: wants a req", 2) end

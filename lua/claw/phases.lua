@@ -104,6 +104,8 @@ end
 M.services = {
     { name = "claw.log" }, { name = "claw.state" }, { name = "claw.hash" }, { name = "claw.cost" },
     { name = "claw.json.encode" }, { name = "claw.json.decode" }, { name = "claw.json.array" },
+    { name = "claw.store.get" }, { name = "claw.store.set" }, { name = "claw.store.add" },
+    { name = "claw.store.incr" }, { name = "claw.store.cas" }, { name = "claw.store.delete" },
     { name = "claw.base64.encode" }, { name = "claw.base64.decode" },
     { name = "claw.time.now_ms" }, { name = "claw.time.now" },
     { name = "claw.time.sleep", waits = true, hooks = waits },

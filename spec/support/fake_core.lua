@@ -49,6 +49,36 @@ function M.new(overrides)
         return task ~= nil and coroutine.status(task) ~= "dead", task == coroutine.running()
     end
     function core.background(fn, ...) return core.spawn(fn, ...) ~= nil end
+    -- Without ends and bounds: what specs of policies need.
+    local kept = {}
+    function core.store(policy)
+        local function place(key, options) return (options and options.shared and "" or policy) .. "\0" .. key end
+        local store = {}
+        function store.get(key, options) return kept[place(key, options)] end
+        function store.set(key, value, options)
+            kept[place(key, options)] = value
+            return true
+        end
+        function store.add(key, value, options)
+            if kept[place(key, options)] ~= nil then return false end
+            return store.set(key, value, options)
+        end
+        function store.incr(key, by, options)
+            local sum = (kept[place(key, options)] or 0) + (by or 1)
+            kept[place(key, options)] = sum
+            return sum
+        end
+        function store.cas(key, old, new, options)
+            if kept[place(key, options)] ~= old then return false end
+            return store.set(key, new, options)
+        end
+        function store.delete(key, options)
+            local was = kept[place(key, options)] ~= nil
+            kept[place(key, options)] = nil
+            return was
+        end
+        return store
+    end
     function core.load(source, chunkname) return loadstring(source, chunkname) end
     for name, fn in pairs(overrides or {}) do core[name] = fn end
     return core

@@ -105,8 +105,9 @@ def test_ten_thousand_requests_while_policies_change():
         pairs = [(b["stamp"], b["stamp_back"]) for b in (json.loads(r[1]) for r in results)]
         assert all(a == b for a, b in pairs), "a request was served by two generations"
         assert len({a for a, _ in pairs}) >= 15, "the reloads fell outside of the load"
-        assert eventually(lambda: p.generations()["live"] == 1)
-        p.wait_metric("openclaw_generations_live", lambda v: v == 1)
+        # the current one, and the one to return to while it is on probation
+        assert eventually(lambda: p.generations()["live"] == 2)
+        p.wait_metric("openclaw_generations_live", lambda v: v == 2)
         p.wait_metric("openclaw_requests_in_flight", lambda v: v == 0)
         p.wait_request_lines(len(results))
         counts = {}
@@ -158,8 +159,8 @@ def test_streams_through_a_hundred_reloads(start, upstreams):
     for r in results:
         events = r.body.split(b"\n\n")
         assert r.complete and events[-2] == b"data: [DONE]" and events[:-2] == [b"data: %d" % i for i in range(len(events) - 2)]
-    assert eventually(lambda: p.generations()["live"] == 1)
-    p.wait_metric("openclaw_generations_live", lambda v: v == 1)
+    assert eventually(lambda: p.generations()["live"] == 2)
+    p.wait_metric("openclaw_generations_live", lambda v: v == 2)
 
 
 def drained(p, up, model, while_draining=None):

@@ -11,7 +11,7 @@ def flat():
     p = Proxy({"upstreams": {"u": {"type": "openai", "base_url": up.url()}, "m": {"type": "mock", "models": ["mock"]}},
                "routes": [{"id": "r", "strategy": {"type": "failover", "upstreams": ["u"]}},
                           {"id": "m", "match": {"json_body": {"model": "mock"}}, "strategy": {"type": "failover", "upstreams": ["m"]}}],
-               "retry": {"attempts": 1}})
+               "retry": {"attempts": 1}, "policies": {"rollback": False}})     # nothing is kept to return to
     p.up = up
     yield p
     p.stop()

@@ -390,7 +390,8 @@ def test_shadow_traffic(fetching):
 # ---- every service in every hook
 
 MATRIX = """
-local names = { "claw.time.sleep", "claw.http.fetch", "claw.task.spawn", "claw.task.wait", "claw.task.background", "claw.time.now_ms", "claw.hash", "claw.log" }
+local names = { "claw.time.sleep", "claw.http.fetch", "claw.task.spawn", "claw.task.wait", "claw.task.background", "claw.time.now_ms", "claw.hash", "claw.log",
+    "claw.store.get", "claw.store.set", "claw.store.add", "claw.store.incr", "claw.store.cas", "claw.store.delete" }
 local function at(name)
     local v = { claw = claw }
     for word in name:gmatch("[^.]+") do v = v[word] end
@@ -399,6 +400,8 @@ end
 local arguments = {
     ["claw.time.sleep"] = { 1 }, ["claw.http.fetch"] = { "http://10.0.0.1/" }, ["claw.task.spawn"] = { function() return 1 end },
     ["claw.task.background"] = { function() end }, ["claw.hash"] = { "x" }, ["claw.log"] = { "debug", "x" },
+    ["claw.store.get"] = { "k" }, ["claw.store.set"] = { "k", 1 }, ["claw.store.add"] = { "k", 1 }, ["claw.store.incr"] = { "n" },
+    ["claw.store.cas"] = { "k", 1, 2 }, ["claw.store.delete"] = { "k" },
 }
 local function try(hook)
     local out = {}
@@ -488,7 +491,8 @@ end,
     response = function(req, body) body.by = "%s" return body end }
 """
     p = start({"server": {"workers": 1}, "upstreams": {"a": {"type": "openai", "base_url": up.url()}},
-               "routes": [{"id": "r", "match": {"path": "/v1/*"}, "strategy": {"upstream": "a"}}]}, policies={"slow.lua": slow % ("old", "old")})
+               "routes": [{"id": "r", "match": {"path": "/v1/*"}, "strategy": {"upstream": "a"}}],
+               "policies": {"rollback": False}}, policies={"slow.lua": slow % ("old", "old")})     # nothing is kept to return to
     was = p.generation()
     with Raw(p.port) as c:
         c.send(request(headers=[("x-background", "yes")], body=chat("m")))
