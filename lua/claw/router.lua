@@ -317,8 +317,10 @@ function M.new(env)
         if model then eligible = route.eligible[model] end
         eligible = eligible or eligible_for(self, route, model)
         if eligible.code then return nil, eligible.code, eligible.message end
-        if route.waits then return true, route, eligible end
-        if not route.simple then return slow(self, route, eligible, r, method, path, model, stream) end
+        if not route.simple then
+            if route.waits then return true, route, eligible end
+            return slow(self, route, eligible, r, method, path, model, stream)
+        end
 
         bind(r, model, stream)
         local list = route.choose(eligible.candidates, facts, random)

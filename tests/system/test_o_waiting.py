@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from certs import Authority, server_context
 from client import Raw, ask, chat, eventually, in_parallel, request
 from conftest import UPSTREAM_KEY
 from proxy import Proxy
@@ -201,6 +202,15 @@ def test_a_client_that_leaves_ends_the_wait(waiting):
     assert waiting.up.seen("left") == []
 
 
+def test_the_total_time_ends_the_wait(start, upstreams):
+    up = upstreams()
+    p = start({"upstreams": {"a": {"type": "openai", "base_url": up.url()}}, "retry": {"total_timeout_seconds": 1},
+               "routes": [route("sleepy", "sleepy", upstreams=["a"])], "policies": {"always": []}}, policies=POLICIES)
+    answer, took = timed(lambda: go(p, "sleepy", headers=[("x-sleep-admit", "60000")]))
+    assert answer.status == 504 and answer.json()["error"]["code"] == "deadline" and 1 <= took < 5
+    assert p.request_line(answer)["overhead_us"] < 500_000 and up.exchanges == []
+
+
 def test_a_kept_handle_says_that_its_request_is_over(waiting):
     assert go(waiting, "keeping", "first").status == 200
     line = waiting.wait_log(lambda l: l.get("msg") == "kept")
@@ -341,6 +351,17 @@ def test_mistakes_in_a_fetch_are_told(fetching, what, says):
     answer = ask(fetching, chat("m"), headers=[("x-route", "fetching"), ("x-fetch", json.dumps(what))])
     assert answer.status == 500
     fetching.wait_log(lambda l: "policies/fetching.lua:4: claw.http.fetch: " in json.dumps(l) and json.loads(f'"{says}"') in l.get("error", ""))
+
+
+def test_a_certificate_nobody_vouches_for(start, upstreams, tmp_path):
+    """A URL's certificate is verified by the system's roots, an upstream's as its tls section says."""
+    ca = Authority(tmp_path)
+    up = upstreams(tls=server_context(ca.issue("service", ips=("127.0.0.1",))))
+    p = start({"upstreams": {"a": {"type": "openai", "base_url": up.url(), "tls": {"ca": str(ca.path)}}},
+               "routes": [route("fetching", "fetching", upstreams=["a"])], "policies": {"always": [], "allow_private": ["127.0.0.1"]}},
+              policies={"fetching.lua": FETCHING})
+    assert fetch(p, upstream="a", path="/x")["status"] == 200
+    assert fetch(p, url=up.url("/x"))["code"] == "ETLS_VERIFY"
 
 
 def test_an_auth_service_admits(fetching):
