@@ -264,6 +264,7 @@ static void on_done(struct claw_client *c, bool reusable)
     f->client = NULL;
     if (reusable) claw_pool_release(c);
     else claw_client_close(c);
+    if (!f->own) claw_log_redact(&f->body); /* an upstream may quote the key it was sent */
     finish(f, CLAW_OK, "");
 }
 

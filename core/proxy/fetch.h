@@ -2,7 +2,8 @@
  *
  *   to a URL         only to addresses of the public internet, unless policies.allow_private says otherwise: what a name
  *                    resolves to is checked address by address, and so is a kept connection's
- *   to an upstream   its base_url, its endpoint, its key and fields, set here
+ *   to an upstream   its base_url, its endpoint, its key and fields, set here; secrets in the answer's body are replaced, as
+ *                    in the log, and so they must be in its fields before a policy sees them
  *
  * The whole answer is kept, bounded. Redirects are answers like any other. A fetcher is a worker's: it keeps the endpoints of
  * URLs fetched lately, so that their connections are kept. Thread: the loop's.

@@ -35,8 +35,19 @@ static int failure(lua_State *L, const char *message, const char *code)
     return 3;
 }
 
+/* An upstream's fields may quote the key it was sent: known secrets are replaced, as in its answer's body. */
+static void push_value(lua_State *L, struct claw_str value, bool redact)
+{
+    struct claw_buf *text = &claw_vm_of(L)->text;
+    claw_buf_clear(text);
+    if (claw_buf_add_str(text, value) != CLAW_OK) luaL_error(L, "%s", claw_err_text(CLAW_ENOMEM));
+    if (redact) claw_log_redact(text);
+    struct claw_str s = claw_buf_str(text);
+    lua_pushlstring(L, s.ptr ? s.ptr : "", s.len);
+}
+
 /* Names in lower case; values of one name joined by ", ". */
-static void push_headers(lua_State *L, const struct claw_head *h)
+static void push_headers(lua_State *L, const struct claw_head *h, bool redact)
 {
     lua_createtable(L, 0, (int)h->n);
     for (size_t i = 0; i < h->n; i++) {
@@ -53,7 +64,7 @@ static void push_headers(lua_State *L, const struct claw_head *h)
         bool more = !lua_isnil(L, -1);
         if (more) lua_pushliteral(L, ", ");
         else lua_pop(L, 1);
-        lua_pushlstring(L, h->headers[i].value.ptr, h->headers[i].value.len);
+        push_value(L, h->headers[i].value, redact);
         if (more) lua_concat(L, 3);
         lua_rawset(L, -3);
     }
@@ -67,7 +78,7 @@ static int push_answer(lua_State *L, void *op)
     lua_createtable(L, 0, 3);
     lua_pushinteger(L, f->head->status);
     lua_setfield(L, -2, "status");
-    push_headers(L, f->head);
+    push_headers(L, f->head, !f->own);
     lua_setfield(L, -2, "headers");
     lua_pushlstring(L, body.ptr ? body.ptr : "", body.len);
     lua_setfield(L, -2, "body");

@@ -302,6 +302,12 @@ def test_fetch_from_an_upstream(fetching):
     assert got.target == "/a/v1/moderations" and got.all("authorization") == [f"Bearer {UPSTREAM_KEY}"] and got.get("x-fixed") == "yes"
 
 
+def test_an_upstream_that_quotes_the_key(fetching):
+    fetching.up.on("echo", lambda ex: ex.reply({"you": ex.request.get("authorization")}, headers=[("x-you", ex.request.get("authorization"))]))
+    out = fetch(fetching, upstream="a", path="/v1/echo", body={"model": "echo"})
+    assert out["headers"]["x-you"] == "Bearer ***" and json.loads(out["body"]) == {"you": "Bearer ***"}
+
+
 @pytest.mark.parametrize("url", ["http://localhost:{port}/", "http://[::1]:{port}/", "http://169.254.169.254/latest/", "http://10.1.2.3/", "http://0.0.0.0:{port}/",
                                  "http://[::ffff:10.0.0.1]/", "http://[fd00::1]/", "http://100.64.0.1/", "http://2886729729/", "http://[64:ff9b::a00:1]/"])
 def test_private_addresses_are_refused(fetching, url):
@@ -524,6 +530,17 @@ end,
     assert ask(p, chat("m")).json()["by"] == "new"
     p.wait_log(lambda l: l.get("msg") == "background of old")
     p.wait_metric("openclaw_generations_live", lambda v: v == 1)
+
+
+def test_a_drain_ends_what_waits_too_long(start, upstreams):
+    up = upstreams()
+    p = start({"server": {"workers": 1, "drain_seconds": 1}, "upstreams": {"a": {"type": "openai", "base_url": up.url()}},
+               "routes": [route("sleepy", "sleepy", upstreams=["a"])], "policies": {"always": []}}, policies=POLICIES)
+    with Raw(p.port) as c:
+        c.send(request(headers=[("x-route", "sleepy"), ("x-sleep-request", "60000")], body=chat("m")))
+        p.wait_metric("openclaw_requests_in_flight", lambda v: v == 1)
+        _, took = timed(p.stop)
+        assert took < 6 and up.exchanges == []
 
 
 def test_the_drain_does_not_wait_for_the_background(start, upstreams):
