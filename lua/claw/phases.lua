@@ -110,7 +110,7 @@ M.services = {
     { name = "claw.time.now_ms" }, { name = "claw.time.now" },
     { name = "claw.time.sleep", waits = true, hooks = waits },
     { name = "claw.http.fetch", waits = true, hooks = waits },
-    { name = "claw.task.spawn", waits = true, hooks = waits },
+    { name = "claw.task.spawn", hooks = waits },
     { name = "claw.task.wait", waits = true, hooks = waits },
     { name = "claw.task.background", hooks = REQUEST_HOOKS },
 }

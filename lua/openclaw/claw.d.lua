@@ -228,8 +228,7 @@ function claw.http.fetch(request, options) end
 
 claw.task = {}
 
----Run a function beside this one. It ends with the hook at the latest.
----Waits.
+---Run a function beside this one: at once, until it waits. It ends with the request at the latest.
 ---@param fn function
 ---@param ... any its arguments
 ---@return claw.Task? handle nil when there are too many

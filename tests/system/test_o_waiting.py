@@ -558,3 +558,31 @@ end }
     up.wait_seen("never")
     _, took = timed(p.stop)
     assert took < 5
+
+
+def test_the_shipped_shadow_traffic(start, upstreams):
+    up, other = upstreams(), upstreams()
+    p = start({"upstreams": {"a": {"type": "openai", "base_url": up.url()}, "b": {"type": "openai", "api_key": UPSTREAM_KEY, "base_url": other.url()}},
+               "routes": [{"id": "r", "match": {"path": "/v1/*"}, "strategy": {"upstream": "a"}}],
+               "policies": {"always": ["shadow_traffic"], "settings": {"shadow_traffic": {"to": "b", "percent": 100, "model": "newer"}}}})
+    assert ask(p, chat("m", stream=True)).status == 200
+    line = p.wait_log(lambda l: l.get("msg") == "shadow")
+    assert "200" in json.dumps(line)
+    copy = other.exchanges[0]
+    assert copy.request.target == "/v1/chat/completions" and copy.body["model"] == "newer" and "stream" not in copy.body
+    assert copy.request.get("authorization") == f"Bearer {UPSTREAM_KEY}"
+
+
+def test_the_shipped_json_schema_guard(start, upstreams):
+    up = upstreams()
+
+    def answers(ex):
+        good = "Wrong: " in ex.request.body.decode()
+        ex.reply({**CHAT, "choices": [{**CHAT["choices"][0], "message": {"role": "assistant", "content": '{"n":1}' if good else "one"}}]})
+    up.on("m", answers)
+    p = start({"upstreams": {"a": {"type": "openai", "base_url": up.url()}},
+               "routes": [{"id": "r", "match": {"path": "/v1/*"}, "strategy": {"upstream": "a"}, "policies": ["json_schema_guard"]}]})
+    schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+    answer = ask(p, chat("m", response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}))
+    assert answer.json()["choices"][0]["message"]["content"] == '{"n":1}' and len(up.exchanges) == 2
+    assert p.request_line(answer)["schema"] == "repaired"
