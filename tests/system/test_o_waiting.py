@@ -8,7 +8,7 @@ import time
 import pytest
 
 from certs import Authority, server_context
-from client import Raw, ask, chat, eventually, in_parallel, request
+from client import Raw, ask, chat, in_parallel, request
 from conftest import UPSTREAM_KEY
 from proxy import Proxy
 from upstream import CHAT, Upstream
@@ -397,11 +397,22 @@ def test_sixteen_fetches_of_a_request(fetching):
 
 
 def test_fetches_of_a_worker_are_bounded(fetching):
-    go_on = threading.Event()
-    fetching.other.on("held", lambda ex: (go_on.wait(20), ex.reply()))
-    threading.Thread(target=lambda: (eventually(lambda: len(fetching.other.seen("held")) >= 40, timeout=15), go_on.set()), daemon=True).start()
-    answers = in_parallel(48, lambda i: ask(fetching, chat("m"), headers=[("x-route", "many")]).json()["error"]["message"])
-    assert sorted(answers) == ["200"] * 40 + ["EBUSY"] * 8
+    """Nobody is answered before the last one was refused."""
+    go_on, refused = threading.Event(), threading.Semaphore(0)
+    fetching.other.on("held", lambda ex: (go_on.wait(15), ex.reply()))
+
+    def one(i):
+        said = ask(fetching, chat("m"), headers=[("x-route", "many")]).json()["error"]["message"]
+        if said == "EBUSY":
+            refused.release()
+        return said
+
+    def release():
+        for _ in range(8):
+            refused.acquire(timeout=10)
+        go_on.set()
+    threading.Thread(target=release, daemon=True).start()
+    assert sorted(in_parallel(48, one)) == ["200"] * 40 + ["EBUSY"] * 8
 
 
 def test_shadow_traffic(fetching):
