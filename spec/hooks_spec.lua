@@ -35,6 +35,7 @@ describe("claw.hooks", function()
         assert.equal(2, #core.logged)
         assert.equal("error", core.logged[1].level)
         assert.equal("boom", core.logged[1].fields.message)
+        assert.same({ "x.request", "x.log" }, core.failures)
     end)
 
     it("can be waited in", function()
