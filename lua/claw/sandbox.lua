@@ -1,5 +1,5 @@
--- sandbox: what a policy file sees: this list and nothing else. Each file has an environment of its own. It is frozen, and
--- so is every table in it, which is a view: no policy can change what another one, or lua/claw, looks at.
+-- sandbox: what a policy file sees: this list and nothing else. Each file has an environment of its own. It is frozen,
+-- and so is every table in it, which is a view: no policy can change what another one, or lua/claw, looks at.
 
 local M = {}
 
@@ -130,7 +130,7 @@ end
 -- load: for a file of policies/lib, its policy's own loader.
 function M.environment(claw, core, libs, load)
     local catch, tables = catchers(core.deeper), libraries(core)
-    local env, view = { _VERSION = _VERSION, pcall = catch.pcall, xpcall = catch.xpcall }, nil
+    local env = { _VERSION = _VERSION, pcall = catch.pcall, xpcall = catch.xpcall }
     tables.coroutine.resume, tables.coroutine.wrap = catch.resume, catch.wrap
     for _, name in ipairs(PLAIN) do env[name] = _G[name] end
     for name, library in pairs(tables) do env[name] = frozen(library, read_only(name)) end
@@ -149,7 +149,7 @@ function M.environment(claw, core, libs, load)
         for key, value in pairs(service or {}) do module[key] = value end
         return frozen(module, read_only(name))
     end
-    view = setmetatable({}, {
+    local view = setmetatable({}, {
         __index = env, __metatable = false,
         __newindex = function(_, key)
             error(("global '%s' may not be written: use local, or claw.%s"):format(tostring(key), claw.store
