@@ -34,7 +34,7 @@ describe("claw.hooks", function()
         assert.is_nil(hooks.call(core, entry(function() return 5 end, true), "log"))
         assert.equal(2, #core.logged)
         assert.equal("error", core.logged[1].level)
-        assert.equal("boom", core.logged[1].fields.message)
+        assert.equal("policies/x.lua: boom", core.logged[1].fields.message)
         assert.same({ "x.request", "x.log" }, core.failures)
     end)
 

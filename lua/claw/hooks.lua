@@ -58,7 +58,9 @@ function M.call(core, entry, hook, check, a, b, c)
     phases.now = outer
     if not ok then
         answer.policy, answer.hook = policy.name, hook
-        if answer.traceback == "" then answer.message = policy.file .. ": " .. answer.message end
+        if not (answer.message .. answer.traceback):find(policy.file, 1, true) then -- behind a tail call, or no memory
+            answer.message = policy.file .. ": " .. answer.message
+        end
         return M.fail(core, policy, answer)
     end
     if answer == nil then return nil end

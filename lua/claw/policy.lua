@@ -56,7 +56,7 @@ local function check_table(policy, result, problems)
     return policy
 end
 
--- source: { name, file, source, origin }; claw: the policy's services; libs: the files of policies/lib, by name. A policy
+-- source: { name, file, source, origin }; claw: the policy's services; libs: the files of policies/lib. A policy
 -- { name, file, origin, skip, hooks, fn (when the file returned a function) }, or nil with problems filled.
 function M.load(source, core, claw, libs, problems)
     local policy = { name = source.name, file = source.file, origin = source.origin, hooks = {} }
