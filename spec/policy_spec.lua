@@ -7,7 +7,7 @@ local policy = require("claw.policy")
 local function load_source(source)
     local core, problems = fake_core.new(), {}
     local made = policy.load({ name = "x", file = "policies/x.lua", source = source, origin = "dir" }, core,
-        claw.services(core, {})("x"), problems)
+        claw.services(core, {})("x"), {}, problems)
     for i, p in ipairs(problems) do
         assert.equal("policies/x.lua", p.file)
         problems[i] = p.line .. ": " .. p.message
@@ -44,7 +44,7 @@ describe("claw.policy", function()
         { "\n\nlocal x = nil + 1", "3: attempt to perform arithmetic on a nil value" },
         { "\nreturn {", "2: unexpected symbol near '<eof>'" },
         { "return io.open('/etc/passwd')", "1: attempt to index global 'io' (a nil value)" },
-        { "error({})", "1: table" },
+        { "error({})", "1: an error that is a table value" },
     }
     for _, case in ipairs(bad) do
         it("refuses " .. case[1]:gsub("\n", " "), function()

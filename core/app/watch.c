@@ -7,7 +7,7 @@
 
 #define SETTLE_MS 100u
 #define LOOK_MS 2000u
-#define FOLDERS 2
+enum { CONF_DIR, POLICIES, LIB, FOLDERS };
 
 struct claw_watch {
     struct claw_loop *loop;
@@ -56,8 +56,8 @@ static uint64_t look(const struct claw_watch *w)
 {
     uint64_t h = stat_of(0, w->file);
     for (int i = 0; i < 3; i++) h = stat_of(h, w->extra[i]);
-    uint64_t policies = look_at_folder(w->folder[1]);
-    return mix(h, &policies, sizeof policies);
+    uint64_t policies[2] = {look_at_folder(w->folder[POLICIES]), look_at_folder(w->folder[LIB])};
+    return mix(h, policies, sizeof policies);
 }
 
 static void on_settled(struct claw_timer *t)
@@ -73,7 +73,7 @@ static bool concerns(const struct claw_watch *w, const char *name)
     if (!name || strncmp(name, "..", 2) == 0) return true;
     size_t n = strlen(name);
     if (n > 4 && strcmp(name + n - 4, ".lua") == 0) return true;
-    for (const char *const *p = (const char *const[]){w->file, w->folder[1], NULL}; *p; p++) {
+    for (const char *const *p = (const char *const[]){w->file, w->folder[POLICIES], w->folder[LIB], NULL}; *p; p++) {
         const char *slash = strrchr(*p, '/');
         if (strcmp(slash ? slash + 1 : *p, name) == 0) return true;
     }
@@ -129,13 +129,16 @@ static bool renew(char **to, const char *from)
 
 void claw_watch_set(struct claw_watch *w, const struct claw_conf *conf)
 {
-    const char *folders[FOLDERS] = {conf->dir, conf->policies.dir};
+    char *lib = NULL;
+    if (conf->policies.dir && asprintf(&lib, "%s/lib", conf->policies.dir) < 0) lib = NULL; /* then it is looked at less often */
+    const char *folders[FOLDERS] = {conf->dir, conf->policies.dir, lib};
     renew(&w->file, conf->path);
     for (int i = 0; i < FOLDERS; i++) {
         if (!renew(&w->folder[i], folders[i])) continue;
         if (w->watching[i]) uv_fs_event_stop(&w->events[i]);
         watch_folder(w, i);
     }
+    free(lib);
     renew(&w->extra[0], conf->server.tls.cert);
     renew(&w->extra[1], conf->server.tls.key);
     renew(&w->extra[2], conf->server.tls.client_ca);

@@ -14,7 +14,7 @@ struct claw_watch;
 
 /* Nothing is watched before claw_watch_set. on_change(arg) runs on the loop. CLAW_ENOMEM, CLAW_EIO (no inotify). */
 int claw_watch_new(struct claw_loop *loop, void (*on_change)(void *arg), void *arg, struct claw_watch **out) CLAW_MUSTCHECK;
-/* What to watch from now on: conf's file, its policies folder, its certificates. */
+/* What to watch from now on: conf's file, its policies folder and the lib inside of it, its certificates. */
 void claw_watch_set(struct claw_watch *w, const struct claw_conf *conf);
 /* Closes its handles; memory goes when the loop turned. */
 void claw_watch_free(struct claw_watch *w);

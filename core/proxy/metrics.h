@@ -29,6 +29,7 @@
     X(TOKENS, COUNTER, "openclaw_tokens_total", "upstream_name,model_name,class", "Tokens by class: input, cached_input, output, reasoning.") \
     X(RETRIES, COUNTER, "openclaw_retries_total", "upstream_name,kind", "Tries that failed and were followed by another one.") \
     X(POLICY_ERRORS, COUNTER, "openclaw_policy_errors_total", "policy,hook", "Policy hooks that failed.")               \
+    X(POLICY_STOPS, COUNTER, "openclaw_policy_stops_total", "policy,hook", "Of these, the ones that took more than policies.budget_ms.") \
     X(FETCHES, COUNTER, "openclaw_policy_fetches_total", "outcome", "Requests made by policies (claw.http.fetch): the status, or the failure kind.") \
     X(FETCH_SECONDS, SECONDS, "openclaw_policy_fetch_duration_seconds", "", "Latency of requests made by policies.") \
     X(CLIENT_GONE, COUNTER, "openclaw_client_gone_total", "route_id", "Requests whose client left before the end.")      \

@@ -1,5 +1,7 @@
 #include "script/api.h"
 
+#include "script/pattern.h"
+
 #include <lauxlib.h>
 
 #define PICTURE_TOKENS 1000
@@ -302,6 +304,52 @@ static int core_setfenv(lua_State *L)
     return 1;
 }
 
+/* ---- a policy's call ---------------------------------------------------------------------------------------- */
+
+/* enter(booting): a policy's function is called next. */
+static int core_enter(lua_State *L)
+{
+    claw_budget_enter(&claw_vm_of(L)->budget, lua_toboolean(L, 1) ? CLAW_BUDGET_BOOT : 1);
+    return 0;
+}
+
+/* It came back; true: it had been stopped, or returned past its time. */
+static int core_leave(lua_State *L)
+{
+    lua_pushboolean(L, claw_budget_leave(&claw_vm_of(L)->budget));
+    return 1;
+}
+
+/* For loops of lua/claw whose length a policy chooses. */
+static int core_check(lua_State *L)
+{
+    claw_budget_check(L, &claw_vm_of(L)->budget);
+    return 0;
+}
+
+/* For what catches errors, before it does. */
+static int core_deeper(lua_State *L)
+{
+    claw_vm_check_depth(L, claw_vm_of(L));
+    return 0;
+}
+
+/* failed(policy, hook, stopped): a failure that is skipped and so never reaches claw_policy_failed. */
+static int core_failed(lua_State *L)
+{
+    struct claw_vm *vm = claw_vm_of(L);
+    struct claw_str labels[] = {check_str(L, 1), check_str(L, 2)};
+    if (vm->ctx) claw_api_count_failure(vm->ctx->metrics, labels, lua_toboolean(L, 3));
+    return 0;
+}
+
+void claw_api_count_failure(struct claw_metrics_shard *to, const struct claw_str labels[2], bool stopped)
+{
+    if (!to) return;
+    claw_metrics_add(to, CLAW_METRIC_POLICY_ERRORS, 1, 2, labels);
+    if (stopped) claw_metrics_add(to, CLAW_METRIC_POLICY_STOPS, 1, 2, labels);
+}
+
 static int core_is_doc(lua_State *L)
 {
     lua_pushboolean(L, claw_document_test(L, 1) != NULL);
@@ -321,7 +369,9 @@ void claw_api_push_core(lua_State *L)
         {"estimate", core_estimate}, {"facts", core_facts}, {"random", core_random}, {"now_ms", core_now_ms},
         {"hash", core_hash}, {"request", core_request}, {"body", core_body}, {"response_body", core_response_body},
         {"changed", core_changed}, {"is_doc", core_is_doc}, {"log", core_log}, {"load", core_load},
-        {"setfenv", core_setfenv}, {NULL, NULL},
+        {"setfenv", core_setfenv}, {"enter", core_enter}, {"leave", core_leave}, {"check", core_check},
+        {"deeper", core_deeper},
+        {"failed", core_failed}, {NULL, NULL},
     };
     lua_newtable(L);
     for (const luaL_Reg *f = functions; f->name; f++) {
@@ -332,6 +382,8 @@ void claw_api_push_core(lua_State *L)
     lua_setfield(L, -2, "null");
     claw_document_push_functions(L);
     lua_setfield(L, -2, "doc");
+    claw_pattern_push_functions(L);
+    lua_setfield(L, -2, "pattern");
     claw_api_add_waits(L);
     claw_api_push_store(L);
     lua_setfield(L, -2, "store");

@@ -66,6 +66,9 @@ void claw_api_push_header(lua_State *L, const struct claw_req *r, struct claw_st
  * counts as a picture does. */
 int64_t claw_api_estimate(struct claw_str body, bool json);
 
+/* Count a failure of a policy's hook: labels are the policy's name and the hook's. `stopped`: it was out of its budget. */
+void claw_api_count_failure(struct claw_metrics_shard *to, const struct claw_str labels[2], bool stopped);
+
 /* The functions of core that wait, or start what does, into the table on top (api_wait.c). */
 void claw_api_add_waits(lua_State *L);
 /* One of them: an HTTP exchange (api_fetch.c). */

@@ -1,5 +1,7 @@
 #include "script/api.h"
 
+#include "script/pattern.h"
+
 #include <lauxlib.h>
 
 /* One userdata type for req and the objects inside of it: `slot` says which one it is. */
@@ -479,6 +481,7 @@ static void keep_names(lua_State *L, struct claw_vm *vm)
 
 void claw_api_register(lua_State *L)
 {
+    claw_pattern_register(L);
     luaL_newmetatable(L, view_type);
     keep_names(L, claw_vm_of(L));
     lua_pushcfunction(L, view_index);

@@ -99,10 +99,8 @@ int claw_policy_failed(struct claw_policy_vm *p, struct claw_req *r, const struc
                        struct claw_policy_error *err)
 {
     *err = (struct claw_policy_error){e->policy, e->hook.len ? e->hook : claw_str_of(hook), e->message};
-    if (p->ctx && p->ctx->metrics) {
-        struct claw_str labels[] = {err->policy, err->hook};
-        claw_metrics_add(p->ctx->metrics, CLAW_METRIC_POLICY_ERRORS, 1, 2, labels);
-    }
+    struct claw_str labels[] = {err->policy, err->hook};
+    claw_api_count_failure(p->ctx ? p->ctx->metrics : NULL, labels, e->stopped);
     /* Every one of these is a C string: constants, or made by claw_arena_dup. */
     claw_log_event(CLAW_LOG_ERROR, "a policy failed", "request_id", r->id, "policy", err->policy.ptr, "hook", err->hook.ptr,
                    "error", err->message.ptr, "traceback", e->traceback.ptr, NULL);

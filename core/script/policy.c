@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define MEMORY_MB 32
+#define BUDGET_MS 10
 #define SCRATCH_BYTES (4u << 20) /* error texts at boot */
 #define FIXED_HEADERS 16
 #define DECIDED_MAX (16u << 20)
@@ -87,18 +88,18 @@ static void push_routes(lua_State *L, const struct claw_conf *conf)
     }
 }
 
-static void push_policies(lua_State *L, const struct claw_policies *p)
+static void push_sources(lua_State *L, const struct claw_policy_source *items, size_t n)
 {
     lua_newtable(L);
-    for (size_t i = 0; p && i < p->n; i++) {
+    for (size_t i = 0; i < n; i++) {
         lua_createtable(L, 0, 4);
-        push_str(L, p->items[i].name);
+        push_str(L, items[i].name);
         lua_setfield(L, -2, "name");
-        push_str(L, p->items[i].file);
+        push_str(L, items[i].file);
         lua_setfield(L, -2, "file");
-        push_str(L, p->items[i].text);
+        push_str(L, items[i].text);
         lua_setfield(L, -2, "source");
-        lua_pushstring(L, p->items[i].builtin ? "builtin" : "dir");
+        lua_pushstring(L, items[i].builtin ? "builtin" : "dir");
         lua_setfield(L, -2, "origin");
         lua_rawseti(L, -2, (int)i + 1);
     }
@@ -129,15 +130,18 @@ static void push_engine_module(lua_State *L, struct claw_str source)
 static void push_spec(lua_State *L, struct claw_policy_vm *p, bool prove)
 {
     const struct claw_conf *conf = p->gen->conf;
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 7);
     push_conf(L, conf->root);
     lua_setfield(L, -2, "conf");
     push_upstreams(L, conf);
     lua_setfield(L, -2, "upstreams");
     push_routes(L, conf);
     lua_setfield(L, -2, "routes");
-    push_policies(L, p->gen->policies);
+    const struct claw_policies *sources = p->gen->policies;
+    push_sources(L, sources ? sources->items : NULL, sources ? sources->n : 0);
     lua_setfield(L, -2, "policies");
+    push_sources(L, sources ? sources->libs : NULL, sources ? sources->libs_n : 0);
+    lua_setfield(L, -2, "libs");
     claw_api_push_core(L);
     lua_setfield(L, -2, "core");
     lua_pushboolean(L, prove);
@@ -264,6 +268,7 @@ static int boot(struct claw_generation *gen, struct boot *b, struct claw_policy_
     }
     p->vm->gen = gen;
     if (!b->prove) p->vm->store = gen->store;
+    p->vm->budget.limit_us = (gen->conf->policies.budget_ms ? gen->conf->policies.budget_ms : BUDGET_MS) * 1000ull;
     struct claw_arena arena;
     claw_arena_init(&arena, NULL, 0, SCRATCH_BYTES);
     struct claw_task_error e;

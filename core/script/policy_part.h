@@ -15,6 +15,8 @@ struct claw_policies {
     struct claw_arena arena;
     struct claw_policy_source *items; /* sorted by name */
     size_t n;
+    struct claw_policy_source *libs; /* of the folder's lib/, by what `require "lib.NAME"` calls them */
+    size_t libs_n;
     uint64_t hash;
 };
 

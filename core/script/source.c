@@ -16,19 +16,22 @@ struct reading {
     struct claw_conf_problems *problems;
     size_t cap;
     int rc;
+    bool in_lib; /* what is read goes to the libs */
 };
 
 static int grow(struct reading *x, struct claw_policy_source s)
 {
     struct claw_policies *p = x->p;
-    if (p->n == x->cap) {
+    struct claw_policy_source **items = x->in_lib ? &p->libs : &p->items;
+    size_t *n = x->in_lib ? &p->libs_n : &p->n;
+    if (*n == x->cap) {
         size_t cap = x->cap ? x->cap * 2 : 16;
-        void *grown = claw_arena_grow(&p->arena, p->items, x->cap * sizeof s, cap * sizeof s);
+        void *grown = claw_arena_grow(&p->arena, *items, x->cap * sizeof s, cap * sizeof s);
         if (!grown) return CLAW_ENOMEM;
-        p->items = grown;
+        *items = grown;
         x->cap = cap;
     }
-    p->items[p->n++] = s;
+    (*items)[(*n)++] = s;
     return CLAW_OK;
 }
 
@@ -51,12 +54,13 @@ static void refuse(struct reading *x, const char *file, const char *why)
     x->rc = CLAW_EINVAL;
 }
 
-static bool is_name(struct claw_str s)
+static bool is_name(struct claw_str s, bool lib)
 {
     if (s.len == 0 || s.len > 64) return false;
     for (size_t i = 0; i < s.len; i++) {
         char c = s.ptr[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-')) return false;
+        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_') continue;
+        if (lib || !((c >= 'A' && c <= 'Z') || c == '-')) return false;
     }
     return true;
 }
@@ -65,7 +69,11 @@ static int read_file(struct reading *x, const char *path, struct claw_str name)
 {
     struct claw_str label = label_of(x, path);
     if (!label.ptr) return CLAW_ENOMEM;
-    if (!is_name(name)) return refuse(x, label.ptr, "a policy's name is made of letters, digits, _ and -"), CLAW_OK;
+    if (!is_name(name, x->in_lib)) {
+        refuse(x, label.ptr, x->in_lib ? "the name of a file in lib is made of a to z, digits and _"
+                                       : "a policy's name is made of letters, digits, _ and -");
+        return CLAW_OK;
+    }
     struct stat st;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) return refuse(x, label.ptr, "not a file"), CLAW_OK;
     struct claw_buf b;
@@ -105,8 +113,8 @@ static int read_dir(struct reading *x, const char *dir)
             rc = CLAW_ENOMEM;
             break;
         }
-        if (x->p->n >= FILES_MAX) {
-            refuse(x, dir, "more than 1000 policies");
+        if ((x->in_lib ? x->p->libs_n : x->p->n) >= FILES_MAX) {
+            refuse(x, dir, "more than 1000 files");
             free(path);
             break;
         }
@@ -114,6 +122,18 @@ static int read_dir(struct reading *x, const char *dir)
         free(path);
     }
     closedir(d);
+    return rc;
+}
+
+/* DIR/lib: what the policies of DIR may require. */
+static int read_lib(struct reading *x, const char *dir)
+{
+    char *path = NULL;
+    if (asprintf(&path, "%s/lib", dir) < 0) return CLAW_ENOMEM;
+    x->in_lib = true;
+    x->cap = 0;
+    int rc = read_dir(x, path);
+    free(path);
     return rc;
 }
 
@@ -146,14 +166,14 @@ static int by_name(const void *a, const void *b)
     return c ? c : (x->name.len > y->name.len) - (x->name.len < y->name.len);
 }
 
-static uint64_t hash_of(const struct claw_policies *p)
+static uint64_t hash_of(const struct claw_policy_source *items, size_t n, uint64_t h)
 {
-    uint64_t h = 0;
-    for (size_t i = 0; i < p->n; i++) {
-        uint64_t sizes[2] = {p->items[i].name.len, p->items[i].text.len}; /* so that no two sets run together alike */
+    h = claw_str_hash((struct claw_str){(const char *)&n, sizeof n}, h);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t sizes[2] = {items[i].name.len, items[i].text.len}; /* so that no two sets run together alike */
         h = claw_str_hash((struct claw_str){(const char *)sizes, sizeof sizes}, h);
-        h = claw_str_hash(p->items[i].name, h);
-        h = claw_str_hash(p->items[i].text, h);
+        h = claw_str_hash(items[i].name, h);
+        h = claw_str_hash(items[i].text, h);
     }
     return h;
 }
@@ -163,9 +183,10 @@ int claw_policies_read(const struct claw_conf *conf, struct claw_policies **out,
     struct claw_policies *p = calloc(1, sizeof *p);
     if (!p) return CLAW_ENOMEM;
     claw_arena_init(&p->arena, NULL, 0, BYTES_MAX);
-    struct reading x = {conf, p, problems, 0, CLAW_OK};
+    struct reading x = {.conf = conf, .p = p, .problems = problems};
     int rc = conf->policies.dir ? read_dir(&x, conf->policies.dir) : CLAW_OK;
     if (rc == CLAW_OK) rc = add_builtins(&x);
+    if (rc == CLAW_OK && conf->policies.dir) rc = read_lib(&x, conf->policies.dir);
     if (rc != CLAW_OK) {
         refuse(&x, conf->policies.dir ? conf->policies.dir : "policies", "more than 64 MB of policies");
         rc = CLAW_EINVAL;
@@ -175,7 +196,8 @@ int claw_policies_read(const struct claw_conf *conf, struct claw_policies **out,
         return x.rc;
     }
     if (p->n) qsort(p->items, p->n, sizeof *p->items, by_name);
-    p->hash = hash_of(p);
+    if (p->libs_n) qsort(p->libs, p->libs_n, sizeof *p->libs, by_name);
+    p->hash = hash_of(p->libs, p->libs_n, hash_of(p->items, p->n, 0));
     *out = p;
     return CLAW_OK;
 }

@@ -28,6 +28,7 @@ struct claw_task {
     uint8_t state;                 /* OVER: dropped, its memory goes when the wake under way arrives */
     bool own;                      /* runs a hook: claw_pipeline_resume goes on with it */
     bool listed, ready, joins;
+    struct claw_budget_rest rest;  /* of its CPU time, while it waits; a hook's own begins without */
     int nargs;                     /* FRESH: on co, behind the function */
     const struct claw_wait *wait;  /* NULL: nothing but the timer */
     void *op;
@@ -111,6 +112,9 @@ static void read_error(lua_State *L, void *arg)
     x->err->hook = copy_field(L, x->arena, "hook", "");
     x->err->message = copy_field(L, x->arena, "message", "unknown error");
     x->err->traceback = copy_field(L, x->arena, "traceback", "");
+    lua_getfield(L, -1, "stopped");
+    x->err->stopped = lua_toboolean(L, -1);
+    lua_pop(L, 1);
 }
 
 /* ---- protected calls ---------------------------------------------------------------------------------------- */
@@ -151,16 +155,18 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
     CLAW_ASSERT(lua_gettop(L) == SLOTS && !vm->task); /* calls do not nest */
     if (__builtin_expect(vm->armed || vm->bytes > vm->cap - vm->cap / 4, 0)) make_room(vm);
     struct entry e = {fn, arg};
+    vm->stack_base = __builtin_frame_address(0);
     lua_pushvalue(L, SLOT_ENTER);
     lua_pushlightuserdata(L, &e);
     int rc = lua_pcall(L, 1, 0, SLOT_ON_ERROR);
+    if (__builtin_expect(vm->budget.inside, 0)) claw_budget_leave(&vm->budget);
     if (__builtin_expect(rc == 0, 1)) {
         lua_settop(L, SLOTS);
         if (__builtin_expect(vm->stress, 0)) make_room(vm);
         return CLAW_OK;
     }
     *err = (struct claw_task_error){CLAW_STR("claw"), CLAW_STR(""), CLAW_STR("not enough memory (policies.memory_mb)"),
-                                    CLAW_STR("")};
+                                    CLAW_STR(""), false};
     if (rc != LUA_ERRMEM) {
         struct reader x = {a, err};
         struct entry again = {read_error, &x};
@@ -258,9 +264,13 @@ static void task_end(struct claw_task *t, bool clean)
 static int resume(struct claw_task *t, int nargs)
 {
     struct claw_task *outer = t->vm->task;
+    struct claw_budget *b = &t->vm->budget;
+    bool counted = b->inside; /* by the hook that spawns it, for its first run */
     t->vm->task = t;
     t->state = RUNS;
+    if (!counted) claw_budget_go_on(b, t->rest);
     int rc = lua_resume(t->co, nargs);
+    if (!counted) t->rest = claw_budget_pause(b);
     t->vm->task = outer;
     return rc;
 }
@@ -450,6 +460,7 @@ double claw_task_spawn(lua_State *L, struct claw_family *f, const char *hook, bo
     double id = t->id = ++f->last_id;
     t->family = f;
     t->over = over;
+    t->rest = claw_budget_fresh(&t->vm->budget);
     list(t);
     lua_xmove(L, t->co, n);
     t->nargs = n - 1;

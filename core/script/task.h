@@ -33,6 +33,7 @@ struct claw_task;
 
 struct claw_task_error {
     struct claw_str policy, hook, message, traceback; /* in the arena given to claw_task_call */
+    bool stopped; /* it was out of its budget */
 };
 
 /* What lives and dies together. Owner: the request's handle, or a background task. */

@@ -162,7 +162,11 @@ void claw_value_push_table(lua_State *L, struct claw_json_value v) { push_any(L,
 struct writer {
     struct claw_buf *out;
     struct claw_arena *scratch; /* keys being sorted */
+    struct claw_budget *budget;
+    unsigned n;                 /* values written */
 };
+
+#define CHECK_EVERY 1024u /* values: a small table that holds itself many times over is a very long text */
 
 static void add(lua_State *L, int rc)
 {
@@ -265,6 +269,7 @@ static void write_table(lua_State *L, struct writer *w, int idx, unsigned depth)
 
 static void write_value(lua_State *L, struct writer *w, int idx, unsigned depth)
 {
+    if (++w->n % CHECK_EVERY == 0) claw_budget_check(L, w->budget);
     switch (lua_type(L, idx)) {
     case LUA_TSTRING: {
         struct claw_str s;
@@ -294,8 +299,12 @@ static void write_value(lua_State *L, struct writer *w, int idx, unsigned depth)
 
 void claw_value_write(lua_State *L, int idx, struct claw_buf *out, unsigned depth)
 {
-    struct writer w = {out, claw_vm_scratch(claw_vm_of(L))};
+    struct claw_vm *vm = claw_vm_of(L);
+    struct writer w = {out, claw_vm_scratch(vm), &vm->budget, 0};
+    bool own = !vm->budget.inside; /* a verdict is written after its hook, and costs what the hook made it */
+    if (own) claw_budget_enter(&vm->budget, 1);
     write_value(L, &w, idx < 0 ? lua_gettop(L) + idx + 1 : idx, depth);
+    if (own) claw_budget_leave(&vm->budget);
     claw_arena_reset(w.scratch);
 }
 

@@ -14,12 +14,15 @@
 #define MAGIC 0x434c564du /* CLVM */
 #define MODULE_MAX (1u << 20)
 #define SCRATCH_MAX (64u << 20)
+#define STACK_MAX (256 << 10)
+#define CATCHERS_STACK_MAX (48 << 10) /* a resumed coroutine takes some 300 bytes */
+#define CATCHERS_LEVELS 1000
 #define BIG_BLOCK (256u << 10) /* no part of a trace is that large */
 
 void claw_vm_collect(lua_State *L)
 {
     struct claw_vm *vm = claw_vm_of(L);
-    lua_sethook(L, NULL, 0, 0);
+    if (!vm->budget.expired) lua_sethook(L, NULL, 0, 0);
     vm->armed = false;
     lua_gc(L, LUA_GCCOLLECT, 0);
     size_t start = vm->cap - vm->cap / 4, next = vm->bytes + vm->cap / 16;
@@ -28,13 +31,15 @@ void claw_vm_collect(lua_State *L)
 }
 
 /* Runs between two instructions of interpreted code: the one place within a call where the collector may be run. */
-static void on_pressure(lua_State *L, lua_Debug *d)
+static void on_hook(lua_State *L, lua_Debug *d)
 {
     struct claw_vm *vm = claw_vm_of(L);
+    if (vm->budget.expired) claw_budget_stop(L, &vm->budget, d);
+    if (!vm->armed) return;
     claw_vm_collect(L);
     if (vm->bytes <= vm->cap) return;
     vm->broken = true;
-    luaL_error(L, "not enough memory (policies.memory_mb)");
+    claw_budget_raise(L, "not enough memory (policies.memory_mb)");
 }
 
 static bool may_grow(struct claw_vm *vm, size_t by)
@@ -47,7 +52,7 @@ static bool may_grow(struct claw_vm *vm, size_t by)
     }
     if (!vm->armed && vm->L) {
         vm->armed = true;
-        lua_sethook(vm->L, on_pressure, LUA_MASKCOUNT, 1); /* made for signal handlers, so it may be called from here */
+        lua_sethook(vm->L, on_hook, LUA_MASKCOUNT, 1); /* made for signal handlers, so it may be called from here */
     }
     return true;
 }
@@ -215,6 +220,8 @@ int claw_vm_new(size_t cap, struct claw_vm **out)
     seed(vm);
     vm->L = lua_newstate(allocate, vm);
     if (vm->L) lua_atpanic(vm->L, on_panic);
+    vm->budget.L = vm->L;
+    vm->budget.hook = on_hook;
     bool prepared = vm->L && claw_task_prepare(vm) == CLAW_OK;
     claw_vm_set_cap(vm, cap);
     if (!prepared || lua_cpcall(vm->L, set_up, NULL) != 0) {
@@ -249,6 +256,20 @@ int claw_vm_load(lua_State *L, struct claw_str source, const char *label, bool i
     }
     if (interpreted) CLAW_ASSERT(luaJIT_setmode(L, -1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF));
     return 1;
+}
+
+void claw_vm_check_stack(lua_State *L, const struct claw_vm *vm)
+{
+    const char *here = __builtin_frame_address(0);
+    if (vm->stack_base && vm->stack_base - here > STACK_MAX) luaL_error(L, "C stack overflow");
+}
+
+void claw_vm_check_depth(lua_State *L, const struct claw_vm *vm)
+{
+    lua_Debug d;
+    const char *here = __builtin_frame_address(0);
+    if (lua_getstack(L, CATCHERS_LEVELS, &d) || (vm->stack_base && vm->stack_base - here > CATCHERS_STACK_MAX))
+        luaL_error(L, "stack overflow (protected calls and coroutines nested too deep)");
 }
 
 double claw_vm_random(struct claw_vm *vm)

@@ -10,6 +10,7 @@
  *
  * A VM that ran out is marked broken and keeps serving. Modules named claw.* come from the binary (claw_embedded_lua), or, for
  * development, from the folder OPENCLAW_LUA_DIR names. Nothing is ever loaded from the working directory.
+ * The hook has two reasons: memory, as above, and the CPU time of a policy's call (see budget.h).
  * OPENCLAW_GCSTRESS=1 makes the collector run all the time, and to its end after every call and every hook: what C still
  * borrows from Lua by then is gone.
  * Thread: one at a time; made on one, used on another (see claw_policy_vm_attach).
@@ -19,6 +20,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "script/budget.h"
 
 #include <lua.h>
 
@@ -51,7 +53,9 @@ struct claw_vm {
     lua_State *L;
     size_t bytes, cap;
     size_t soft, hard;          /* past soft the hook is armed; past hard everything is refused */
-    bool armed;
+    struct claw_budget budget;
+    bool armed;                 /* the hook, for memory */
+    const char *stack_base;     /* where C's stack stood when Lua was entered; NULL: not in Lua */
     bool broken;                /* memory ran out at least once */
     bool stress;
     uint64_t random[2];         /* xorshift128+ */
@@ -79,6 +83,10 @@ struct claw_vm *claw_vm_of(lua_State *L);
 /* Push the function of a text chunk, or nil and a message; returns how many values. Bytecode is refused. Functions
  * of `interpreted` chunks are never compiled to machine code, so that a hook can stop them. May raise (memory). */
 int claw_vm_load(lua_State *L, struct claw_str source, const char *label, bool interpreted);
+/* For C functions that call Lua back: raises when nested calls have used up their share of the C stack. */
+void claw_vm_check_stack(lua_State *L, const struct claw_vm *vm);
+/* Before a call that catches errors: raises when many are nested. Stopping a policy unwinds them one by one. */
+void claw_vm_check_depth(lua_State *L, const struct claw_vm *vm);
 /* A number in [0, 1). */
 double claw_vm_random(struct claw_vm *vm);
 /* The scratch arena, emptied. */

@@ -93,7 +93,7 @@ local function build(spec, problems)
         return req
     end
     if #problems > 0 then return nil end
-    policies.start(env.policies, conf, spec.prove ~= false, problems)
+    policies.start(core, env.policies, conf, spec.prove ~= false, problems)
     return #problems == 0 and env or nil
 end
 
@@ -113,7 +113,9 @@ local function transformed(env, check, r, chain, hook, body)
     for i = 1, #chain do
         local answer = hooks.call(core, chain[i], hook, check, req, current)
         if type(answer) == "table" then
-            local ok, text = pcall(json.encode, answer)
+            core.enter(false)
+            local ok, text = pcall(json.encode, answer, core.check)
+            core.leave()
             if ok then
                 answer = text
             else

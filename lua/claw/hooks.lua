@@ -7,8 +7,23 @@ local phases = require("claw.phases")
 
 local M = {}
 
+-- What a policy raised may be anything: only texts are told as they are.
 local function on_error(err)
-    return { message = tostring(err), traceback = debug.traceback(tostring(err), 2) }
+    local message = type(err) == "string" and err or type(err) == "number" and tostring(err)
+        or ("an error that is a %s value"):format(type(err))
+    return { message = message, traceback = debug.traceback("", 2) }
+end
+
+-- Run a policy's function within its budget: true and what it answers, or false and { message, traceback, stopped }.
+function M.protect(core, booting, fn, a, b, c)
+    core.enter(booting)
+    local ok, answer = xpcall(fn, on_error, a, b, c)
+    local stopped = core.leave()
+    if ok then return true, answer end
+    -- Memory that runs out leaves none for the handler.
+    if type(answer) ~= "table" then answer = { message = tostring(answer), traceback = "" } end
+    answer.stopped = stopped
+    return false, answer
 end
 
 local function show(v)
@@ -28,6 +43,7 @@ end
 -- Raise a failure, or for a policy that skips: log it and return nil.
 function M.fail(core, policy, failure)
     if not policy.skip then error(failure, 0) end
+    core.failed(failure.policy, failure.hook, failure.stopped)
     core.log("error", "a policy failed and was skipped",
         { policy = failure.policy, hook = failure.hook, message = failure.message })
     return nil
@@ -38,10 +54,13 @@ end
 function M.call(core, entry, hook, check, a, b, c)
     local policy, outer = entry.policy, phases.now
     phases.now = hook
-    local ok, answer = xpcall(entry.fn, on_error, a, b, c)
+    local ok, answer = M.protect(core, false, entry.fn, a, b, c)
     phases.now = outer
     if not ok then
         answer.policy, answer.hook = policy.name, hook
+        if not (answer.message .. answer.traceback):find(policy.file, 1, true) then -- behind a tail call, or no memory
+            answer.message = policy.file .. ": " .. answer.message
+        end
         return M.fail(core, policy, answer)
     end
     if answer == nil then return nil end

@@ -65,8 +65,15 @@ function M.services(core, links, upstreams)
         return {
             version = M.VERSION,
             log = log_for(core, policy),
-            json = { encode = json.encode, decode = json.decode, null = json.null, array = json.array },
-            base64 = { encode = base64.encode, decode = base64.decode },
+            json = {
+                encode = function(v) return json.encode(v, core.check) end,
+                decode = function(text) return json.decode(text, core.check) end,
+                null = json.null, array = json.array,
+            },
+            base64 = {
+                encode = function(text) return base64.encode(text, core.check) end,
+                decode = function(text) return base64.decode(text, core.check) end,
+            },
             time = { now_ms = core.now_ms, now = os.time, sleep = waits.sleep },
             http = { fetch = waits.fetch },
             task = { spawn = waits.spawn, wait = waits.wait, background = waits.background },

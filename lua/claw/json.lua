@@ -42,6 +42,14 @@ local function number(n)
     return tonumber(short) == n and short or ("%.17g"):format(n)
 end
 
+local CHECK_EVERY = 1024 -- values
+
+-- out.n counts values: a small table that holds itself many times over is a very long text.
+local function count(out)
+    out.n = out.n + 1
+    if out.check and out.n % CHECK_EVERY == 0 then out.check() end
+end
+
 local write
 
 local function write_array(t, out, depth)
@@ -71,6 +79,7 @@ end
 
 function write(v, out, depth)
     local kind = type(v)
+    count(out)
     if v == M.null then
         out[#out + 1] = "null"
     elseif kind == "string" then
@@ -92,9 +101,10 @@ function write(v, out, depth)
     end
 end
 
--- The text of a value. Raises what has no JSON (functions, NaN, mixed tables, cycles).
-function M.encode(v)
-    local out = {}
+-- The text of a value. Raises what has no JSON (functions, NaN, mixed tables, cycles). check: called now and then, to
+-- raise when this takes too long.
+function M.encode(v, check)
+    local out = { n = 0, check = check }
     write(v, out, 0)
     return table.concat(out)
 end
@@ -111,9 +121,10 @@ local function skip(text, at)
     return (text:find("[^ \t\r\n]", at)) or #text + 1
 end
 
-local function read_string(text, at)
+local function read_string(text, at, state)
     local from = at + 1
     while true do
+        count(state)
         local stop = text:find('["\\%c]', from)
         if not stop then fail(text, #text + 1) end
         local c = text:sub(stop, stop)
@@ -125,12 +136,12 @@ end
 
 local read
 
-local function read_array(text, at, depth)
+local function read_array(text, at, depth, state)
     local out = M.array()
     at = skip(text, at + 1)
     if text:sub(at, at) == "]" then return out, at + 1 end
     while true do
-        out[#out + 1], at = read(text, at, depth)
+        out[#out + 1], at = read(text, at, depth, state)
         at = skip(text, at)
         local c = text:sub(at, at)
         if c == "]" then return out, at + 1 end
@@ -139,17 +150,17 @@ local function read_array(text, at, depth)
     end
 end
 
-local function read_object(text, at, depth)
+local function read_object(text, at, depth, state)
     local out = {}
     at = skip(text, at + 1)
     if text:sub(at, at) == "}" then return out, at + 1 end
     while true do
         if text:sub(at, at) ~= '"' then fail(text, at) end
         local key
-        key, at = read_string(text, at)
+        key, at = read_string(text, at, state)
         at = skip(text, at)
         if text:sub(at, at) ~= ":" then fail(text, at) end
-        out[key], at = read(text, skip(text, at + 1), depth)
+        out[key], at = read(text, skip(text, at + 1), depth, state)
         at = skip(text, at)
         local c = text:sub(at, at)
         if c == "}" then return out, at + 1 end
@@ -158,12 +169,13 @@ local function read_object(text, at, depth)
     end
 end
 
-function read(text, at, depth)
+function read(text, at, depth, state)
+    count(state)
     if depth > DEPTH then error("deeper than " .. DEPTH .. " levels", 0) end
     local c = text:sub(at, at)
-    if c == "{" then return read_object(text, at, depth + 1) end
-    if c == "[" then return read_array(text, at, depth + 1) end
-    if c == '"' then return read_string(text, at) end
+    if c == "{" then return read_object(text, at, depth + 1, state) end
+    if c == "[" then return read_array(text, at, depth + 1, state) end
+    if c == '"' then return read_string(text, at, state) end
     local word = text:match("^%l+", at)
     if word and WORDS[word] ~= nil then return WORDS[word], at + #word end
     local digits = text:match("^%-?%d+%.?%d*[eE]?[+-]?%d*", at)
@@ -172,18 +184,24 @@ function read(text, at, depth)
     return n, at + #digits
 end
 
-local function read_all(text)
-    local v, at = read(text, skip(text, 1), 0)
+local function read_all(text, state)
+    local v, at = read(text, skip(text, 1), 0, state)
     at = skip(text, at)
     if at <= #text then fail(text, at) end
     return v
 end
 
--- The value of a text, or nil, message, "EBAD_JSON".
-function M.decode(text)
+-- The value of a text, or nil, message, "EBAD_JSON". check: as in encode.
+function M.decode(text, check)
     if type(text) ~= "string" then error("claw.json.decode wants a string, got " .. type(text), 2) end
-    local ok, v = pcall(text:find("%[[ \t\r\n]*%]") and read_all or cjson.decode, text)
+    local ok, v
+    if text:find("%[[ \t\r\n]*%]") then
+        ok, v = pcall(read_all, text, { n = 0, check = check })
+    else
+        ok, v = pcall(cjson.decode, text)
+    end
     if ok then return v end
+    if check then check() end -- what it raised in the reader is no fault of the text
     return nil, tostring(v), "EBAD_JSON"
 end
 

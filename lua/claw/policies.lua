@@ -66,7 +66,8 @@ end
 
 -- { by_name = name -> policy (false: it has problems), names, always }
 function M.load(spec, services, built_in, problems)
-    local conf = spec.conf
+    local conf, libs = spec.conf, {}
+    for _, lib in ipairs(spec.libs or {}) do libs[lib.name] = lib end
     local sources, all = {}, { by_name = {}, names = {} }
     for _, source in ipairs(spec.policies or {}) do
         -- A file of the user's wins over a shipped one of the same name.
@@ -82,7 +83,7 @@ function M.load(spec, services, built_in, problems)
     for _, name in ipairs(all.names) do
         local source = sources[name]
         if source.origin == "dir" or wanted[name] then
-            all.by_name[name] = policy.load(source, spec.core, services(name), problems) or false
+            all.by_name[name] = policy.load(source, spec.core, services(name), libs, problems) or false
         end
     end
     all.always = always(all, settings.always, taken, problems)
@@ -96,11 +97,10 @@ function M.load(spec, services, built_in, problems)
 end
 
 -- init and (in the VM that proves the generation) selftest of every policy; only once nothing else is wrong.
-function M.start(all, conf, prove, problems)
-    local seen = without_secrets(conf)
+function M.start(core, all, conf, prove, problems)
     for _, name in ipairs(all.names) do
         local p = all.by_name[name]
-        if p then policy.start(p, seen, prove, problems) end
+        if p then policy.start(core, p, without_secrets(conf), prove, problems) end
     end
 end
 

@@ -3,6 +3,7 @@
 -- The table: name (the file's), api = 1, hooks (claw.phases), on_error = "fail" | "skip". Unknown keys are problems.
 -- A file may return a function instead, when a transformation names it: the function is that side's hook.
 
+local hooks = require("claw.hooks")
 local phases = require("claw.phases")
 local sandbox = require("claw.sandbox")
 local suggest = require("claw.suggest")
@@ -21,10 +22,6 @@ function M.problem(file, message)
     message = tostring(message)
     local line, text = message:match("^" .. file:gsub("%p", "%%%0") .. ":(%d+): (.*)$")
     return { file = file, line = tonumber(line) or 1, message = text or message }
-end
-
-local function traceback(err)
-    return { err = err, traceback = type(debug) == "table" and debug.traceback(tostring(err), 2) or tostring(err) }
 end
 
 local function check_field(policy, key, value)
@@ -59,19 +56,19 @@ local function check_table(policy, result, problems)
     return policy
 end
 
--- source: { name, file, source, origin }; claw: the policy's services. A policy { name, file, origin, skip, hooks,
--- fn (when the file returned a function) }, or nil with problems filled.
-function M.load(source, core, claw, problems)
+-- source: { name, file, source, origin }; claw: the policy's services; libs: the files of policies/lib. A policy
+-- { name, file, origin, skip, hooks, fn (when the file returned a function) }, or nil with problems filled.
+function M.load(source, core, claw, libs, problems)
     local policy = { name = source.name, file = source.file, origin = source.origin, hooks = {} }
     local chunk, message = core.load(source.source, "@" .. source.file)
     if not chunk then
         problems[#problems + 1] = M.problem(source.file, message)
         return nil
     end
-    core.setfenv(chunk, sandbox.environment(claw))
-    local ok, result = xpcall(chunk, traceback)
+    core.setfenv(chunk, sandbox.environment(claw, core, libs))
+    local ok, result = hooks.protect(core, true, chunk)
     if not ok then
-        problems[#problems + 1] = M.problem(source.file, result.err)
+        problems[#problems + 1] = M.problem(source.file, result.message)
         return nil
     end
     if type(result) == "function" then
@@ -87,15 +84,15 @@ function M.load(source, core, claw, problems)
 end
 
 -- init in every VM of a generation, selftest where the generation is proved: an error is a problem.
-function M.start(policy, conf, prove, problems)
+function M.start(core, policy, conf, prove, problems)
     for _, name in ipairs({ "init", "selftest" }) do
         local hook = policy.hooks[name]
         if hook and (name == "init" or prove) then
             phases.now = name
-            local ok, failure = xpcall(hook, traceback, name == "init" and conf or nil)
+            local ok, failure = hooks.protect(core, true, hook, name == "init" and conf or nil)
             phases.now = nil
             if not ok then
-                local p = M.problem(policy.file, failure.err)
+                local p = M.problem(policy.file, failure.message)
                 p.message = name .. ": " .. p.message
                 problems[#problems + 1] = p
             end

@@ -14,6 +14,7 @@ local IS_OPERATOR = {}
 for _, name in ipairs(OPERATORS) do IS_OPERATOR[name] = true end
 
 local find, lower = string.find, string.lower
+local bounded_find = ("").find -- for patterns over what clients send (core/script/pattern.h)
 
 local function is_list(node)
     return type(node) == "table" and node[1] ~= nil
@@ -74,7 +75,7 @@ local function matches(node)
     if type(node) ~= "string" then return nil, "expected a Lua pattern" end
     local wrong = pattern.problem(node)
     if wrong then return nil, ('the pattern "%s" %s'):format(node, wrong) end
-    return function(v) return type(v) == "string" and find(v, node) ~= nil end
+    return function(v) return type(v) == "string" and bounded_find(v, node) ~= nil end
 end
 
 local COMPARE = {

@@ -86,6 +86,18 @@ local function read(path)
     return source
 end
 
+-- What `require "lib.NAME"` finds: the files of lib/ in the policy's folder.
+local function libs_beside(path)
+    local folder = path:match("^(.*/)[^/]*$") or ""
+    return setmetatable({}, { __index = function(_, name)
+        local file = ("%slib/%s.lua"):format(folder, name)
+        local found = io.open(file)
+        if not found then return nil end
+        found:close()
+        return { name = name, file = file, source = read(file) }
+    end })
+end
+
 -- The policy of a file. opts, all of them optional: conf (what init gets), source (instead of the file's), store (one
 -- of testing.store, to share), fetch (as testing.fetch takes it), seed (of chance), live (candidate name ->
 -- { outstanding, ms, age, mean }). Raises the problems that would refuse a generation.
@@ -104,9 +116,9 @@ function M.load(path, opts)
     self.claw.store = self.core.store(name)
     local problems = {}
     local source = { name = name, file = path, source = opts.source or read(path), origin = "dir" }
-    self.policy = policy.load(source, self.core, self.claw, problems)
+    self.policy = policy.load(source, self.core, self.claw, libs_beside(path), problems)
     local conf = policies.without_secrets(opts.conf or {})
-    if self.policy then policy.start(self.policy, conf, true, problems) end
+    if self.policy then policy.start(self.core, self.policy, conf, true, problems) end
     for i, p in ipairs(problems) do problems[i] = ("%s:%d: %s"):format(p.file, p.line, p.message) end
     if #problems > 0 then error(table.concat(problems, "\n"), 0) end
     return self

@@ -10,7 +10,7 @@ M.hash, M.random = core_of.hash, core_of.random
 
 -- overrides: functions that replace the fake's; `logged` collects log calls; `live` is index -> { outstanding, ms, … }.
 function M.new(overrides)
-    local core = { null = json.null, logged = {}, live = {}, setfenv = setfenv, hash = M.hash, random = M.random() }
+    local core = { null = json.null, logged = {}, failures = {}, live = {}, setfenv = setfenv, hash = M.hash, random = M.random() }
     function core.header(r, name) return r.headers and r.headers[name] end
     function core.query(r, name) return r.query and r.query[name] end
     function core.json(r, path)
@@ -80,6 +80,11 @@ function M.new(overrides)
         return store
     end
     function core.load(source, chunkname) return loadstring(source, chunkname) end
+    function core.enter() end
+    function core.leave() return false end
+    function core.check() end
+    function core.deeper() end
+    function core.failed(policy, hook) core.failures[#core.failures + 1] = policy .. "." .. hook end
     for name, fn in pairs(overrides or {}) do core[name] = fn end
     return core
 end

@@ -123,6 +123,8 @@ class Proxy:
             full = merge({"server": {"listen_address": "127.0.0.1", "listen_port": self.port, "workers": 2},
                           "admin": {"listen_address": "127.0.0.1", "listen_port": self.admin_port},
                           "logging": {"format": "json", "level": "info", "output": "stdout"}}, self.config)
+            if SLOW > 1:       # a policy's code is slower, too
+                full = merge({"policies": {"budget_ms": int(10 * SLOW)}}, full)
             text = json.dumps(full, indent=1)     # JSON is YAML
         other = self.dir / ".openclaw.yaml.new"
         other.write_text(text)

@@ -3,6 +3,7 @@
 #ifndef CLAW_TEST_SCRIPT_FIXTURE_H
 #define CLAW_TEST_SCRIPT_FIXTURE_H
 
+#include "script/pattern.h"
 #include "script/policy_part.h"
 
 #include <stdarg.h>
