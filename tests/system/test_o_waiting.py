@@ -415,6 +415,24 @@ def test_fetches_of_a_worker_are_bounded(fetching):
     assert sorted(in_parallel(48, one)) == ["200"] * 40 + ["EBUSY"] * 8
 
 
+def test_bodies_made_of_tables_are_whole(start, upstreams):
+    """Compiled loops over pairs() may take a table for empty (script/vm.c): 1,000 bodies, made while others wait."""
+    up = upstreams()
+    p = start({"server": {"workers": 1}, "upstreams": {"a": {"type": "openai", "base_url": up.url("/v1")}},
+               "routes": [{"match": {"path": "/v1/chat/completions"}, "strategy": {"type": "failover", "upstreams": ["a"]}}],
+               "policies": {"allow_private": ["127.0.0.1"]}}, policies={"many.lua": """
+return { name = "many", api = 1, admit = function(req)
+    local answer, _, code = claw.http.fetch("%s", { body = { model = "held", n = req.client.headers["x-n"], deep = { { a = 1 } } }, timeout_ms = 20000 })
+    return { deny = 418, message = code or tostring(answer.status) }
+end }
+""" % up.url("/x")})
+    want = {b'{"deep":[{"a":1}],"model":"held","n":"%d"}' % i for i in range(48)}
+    for _ in range(21):
+        mark = up.mark()
+        in_parallel(48, lambda i: ask(p, chat("m"), headers=[("x-n", str(i))]))
+        assert {ex.request.body for ex in up.since(mark)} == want
+
+
 def test_shadow_traffic(fetching):
     fetching.up.on("shadowed", lambda ex: (time.sleep(0.3), ex.reply()) if ex.request.target.endswith("/shadow") else ex.reply())
     mark = fetching.up.mark()
