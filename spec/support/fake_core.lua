@@ -37,6 +37,11 @@ function M.new(overrides)
     function core.sleep(ms) coroutine.yield("sleep", ms) end
     function core.join(ms) coroutine.yield("join", ms) end
     function core.fetch(...) return coroutine.yield("fetch", ...) end
+    function core.redis(...) return coroutine.yield("redis", ...) end
+    core.variables = {}
+    function core.env(name) return core.variables[name] end
+    function core.series() return true end
+    function core.sha1(text) return ("%040x"):format(#text) end
     function core.spawn(fn, ...)
         local task = coroutine.create(fn)
         core.tasks[#core.tasks + 1] = task
