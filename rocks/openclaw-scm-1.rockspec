@@ -56,6 +56,7 @@ build = {
         ["claw.providers.vertex"] = "lua/claw/providers/vertex.lua",
         ["claw.providers.vllm"] = "lua/claw/providers/vllm.lua",
         ["claw.providers.xai"] = "lua/claw/providers/xai.lua",
+        ["claw.re"] = "lua/claw/re.lua",
         ["claw.redis"] = "lua/claw/redis.lua",
         ["claw.retry.backoff"] = "lua/claw/retry/backoff.lua",
         ["claw.retry.classify"] = "lua/claw/retry/classify.lua",

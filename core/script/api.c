@@ -421,4 +421,5 @@ void claw_api_push_core(lua_State *L)
     claw_api_push_store(L);
     lua_setfield(L, -2, "store");
     claw_api_add_redis(L);
+    claw_api_add_re(L);
 }

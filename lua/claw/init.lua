@@ -4,6 +4,7 @@ local base64 = require("claw.base64")
 local cost = require("claw.cost")
 local facts = require("claw.facts")
 local json = require("claw.json")
+local re = require("claw.re")
 local redis = require("claw.redis")
 local route = require("claw.route")
 local waiting = require("claw.waiting")
@@ -81,6 +82,7 @@ end
 -- A maker of `claw` tables, one for each policy, so that none can change another's. links: req -> { r, model, stream };
 -- upstreams: name -> { index }.
 function M.services(core, links, upstreams)
+    local expressions = re.new(core)
     return function(policy)
         local states = setmetatable({}, { __mode = "k" })
         local waits = waiting.services(core, policy, upstreams or {})
@@ -98,6 +100,7 @@ function M.services(core, links, upstreams)
             },
             time = { now_ms = core.now_ms, now = os.time, sleep = waits.sleep },
             http = { fetch = waits.fetch },
+            re = copy(expressions),
             redis = redis.services(core),
             task = { spawn = waits.spawn, wait = waits.wait, background = waits.background },
             env = function(name)

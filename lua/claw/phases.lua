@@ -104,6 +104,7 @@ end
 M.services = {
     { name = "claw.log" }, { name = "claw.state" }, { name = "claw.hash" }, { name = "claw.cost" },
     { name = "claw.env" },
+    { name = "claw.re.find" }, { name = "claw.re.match" }, { name = "claw.re.gsub" },
     { name = "claw.metrics.count" }, { name = "claw.metrics.gauge" },
     { name = "claw.json.encode" }, { name = "claw.json.decode" }, { name = "claw.json.array" },
     { name = "claw.store.get" }, { name = "claw.store.set" }, { name = "claw.store.add" },

@@ -195,6 +195,40 @@ function claw.base64.encode(text) end
 ---@return string? code
 function claw.base64.decode(text) end
 
+claw.re = {}
+
+---Find a regular expression (PCRE2, UTF-8). Nothing when there is no match.
+---Errors: ELIMIT (the pattern asks for too much on this text), EUTF8, ETOO_LARGE (over 1 MB).
+---Raises: a bad pattern.
+---@param text string
+---@param pattern string
+---@param init? integer where to begin; from the end when negative
+---@return integer? from
+---@return integer|string|nil to
+---@return string|boolean ... captures; false took no part
+function claw.re.find(text, pattern, init) end
+
+---The captures, or the whole match when the pattern has none. Nothing when there is no match.
+---Errors: as claw.re.find.
+---Raises: a bad pattern.
+---@param text string
+---@param pattern string
+---@return string|boolean|nil ...
+function claw.re.match(text, pattern) end
+
+---Replace matches by a text (%0 the match, %1 to %9 captures, %% a percent sign) or by what a function of the captures, or of
+---the match, returns (nil or false: unchanged).
+---Errors: as claw.re.find.
+---Raises: a bad pattern or replacement.
+---@param text string
+---@param pattern string
+---@param by string|function
+---@param n? integer at most so many
+---@return string? text
+---@return integer|string n
+---@return string? code
+function claw.re.gsub(text, pattern, by, n) end
+
 ---An environment variable that policies.env lists; nil for any other.
 ---@param name string
 ---@return string? value

@@ -1,4 +1,4 @@
-"""Q: what else the proxy does for policies: variables of the environment, series of their own."""
+"""Q: what else the proxy does for policies: variables of the environment, series of their own, regular expressions."""
 import json
 
 import pytest
@@ -34,6 +34,13 @@ return { name = "wide", api = 1, admit = function(req)
     return { deny = 418, message = codes.ok + codes.ELIMIT .. " " .. codes.ELIMIT }
 end }
 """,
+    "redacting.lua": """
+return { name = "redacting", api = 1, admit = function(req)
+    local text, n = claw.re.gsub(req.body.messages[1].content, "\\\\b\\\\d{3}-\\\\d{2}-\\\\d{4}\\\\b", "[number]")
+    local _, _, code = claw.re.find(("a"):rep(65535) .. "b", "(a+)+$")
+    return { deny = 418, message = text .. " " .. n .. " " .. code }
+end }
+""",
     "taken.lua": """
 return { name = "taken", api = 1, admit = function(req) claw.metrics.count("errors") end }
 """,
@@ -59,6 +66,11 @@ def test_variables(serving):
     line = serving.wait_log(lambda l: l.get("msg") == "variables")
     assert line["token"] == "***" and line["plain"] == "plain-value"
     assert SECRET not in "".join(serving.raw_log)
+
+
+def test_regular_expressions(serving):
+    answer = ask(serving, chat("m", messages=[{"role": "user", "content": "mine is 123-45-6789, 1123-45-67890 is not"}]), headers=[("x-route", "redacting")])
+    assert answer.json()["error"]["message"] == "mine is [number], 1123-45-67890 is not 1 ELIMIT"
 
 
 def test_series_of_policies(serving):
