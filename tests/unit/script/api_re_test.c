@@ -47,7 +47,7 @@ static void replaces(void **state)
         "same({ 'ba', 1 }, re.gsub('ab', '(a)(b)', '%2%1')) same({ '%', 1 }, re.gsub('x', 'x', '%%'))"
         "same({ 'A-b', 1 }, re.gsub('a-b', '^[a-z]', string.upper)) same({ 'x1', 1 }, re.gsub('xy', 'y', function() return 1 end))"
         "same({ 'xy', 1 }, re.gsub('xy', 'y', function() end))"
-        "local t, n, c = re.gsub(('a'):rep(8192), 'a', 'b') assert(n == 8192, n) same({ ('b'):rep(8192) }, t)");
+        "local t, n, c = re.gsub(('a'):rep(512), 'a', 'b') assert(n == 512, n) same({ ('b'):rep(512) }, t)");
 }
 
 static void mistakes_are_told(void **state)
