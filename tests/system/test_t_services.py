@@ -1,4 +1,4 @@
-"""Q: what else the proxy does for policies: variables of the environment, series of their own, regular expressions."""
+"""T: what else the proxy does for policies: variables of the environment, series of their own, regular expressions."""
 import json
 
 import pytest
