@@ -1,7 +1,7 @@
 #include "script/api.h"
 
-#include "script/pattern.h"
 #include "proxy/series.h"
+#include "script/pattern.h"
 
 #include <lauxlib.h>
 
@@ -403,8 +403,7 @@ void claw_api_push_core(lua_State *L)
         {"changed", core_changed}, {"is_doc", core_is_doc}, {"log", core_log}, {"load", core_load},
         {"setfenv", core_setfenv}, {"enter", core_enter}, {"leave", core_leave}, {"check", core_check},
         {"deeper", core_deeper},
-        {"failed", core_failed}, {NULL, NULL},
-        {"setfenv", core_setfenv}, {"env", core_env}, {"series", core_series}, {NULL, NULL},
+        {"failed", core_failed}, {"env", core_env}, {"series", core_series}, {NULL, NULL},
     };
     lua_newtable(L);
     for (const luaL_Reg *f = functions; f->name; f++) {
