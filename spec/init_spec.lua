@@ -24,6 +24,31 @@ describe("claw", function()
         assert.equal("1", c.version)
     end)
 
+    it("reads variables", function()
+        core.variables.MINE = "value"
+        assert.equal("value", c.env("MINE"))
+        assert.is_nil(c.env("OTHER"))
+        assert.has_error(function() c.env(5) end)
+    end)
+
+    it("counts", function()
+        local seen = {}
+        function core.series(...) seen[#seen + 1] = { ... } return true end
+        assert.is_true(c.metrics.count("hits"))
+        assert.is_true(c.metrics.count("hits", 2.5, "eu"))
+        assert.is_true(c.metrics.gauge("depth", -1, 7))
+        assert.same({ { false, "hits", "mine", 1, "" }, { false, "hits", "mine", 2.5, "eu" }, { true, "depth", "mine", -1, "7" } }, seen)
+        for _, wrong in ipairs({ { 5 }, { "Hits" }, { "1x" }, { ("x"):rep(49) }, { "hits", -1 }, { "hits", 0 / 0 }, { "hits", "2" },
+            { "hits", 1, {} } }) do
+            assert.has_error(function() c.metrics.count(unpack(wrong)) end)
+        end
+        assert.has_error(function() c.metrics.gauge("depth") end)
+        function core.series() return nil, "full", "ELIMIT" end
+        assert.same({ nil, "full", "ELIMIT" }, { c.metrics.count("hits") })
+        function core.series() return nil, "taken", "EINVAL" end
+        assert.has_error(function() c.metrics.count("hits") end)
+    end)
+
     it("charges", function()
         assert.equal(60, c.cost({ price = { input = 1000000 } }, { input = 60, output = 0 }))
         assert.is_nil(c.cost({}, { input = 60 }))

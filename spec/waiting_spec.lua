@@ -174,7 +174,8 @@ end
 -- Calls that would go through, for the services that look where they are called.
 local GOOD = {
     ["claw.time.sleep"] = { 1 }, ["claw.http.fetch"] = { "http://x/" }, ["claw.task.spawn"] = { function() end },
-    ["claw.task.background"] = { function() end },
+    ["claw.task.background"] = { function() end }, ["claw.redis.call"] = { "PING" }, ["claw.redis.script"] = { "return 1" },
+    ["claw.env"] = { "HOME" }, ["claw.metrics.count"] = { "x" }, ["claw.metrics.gauge"] = { "x", 1 },
 }
 
 describe("every service in every hook", function()

@@ -134,10 +134,11 @@ static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
 
 const char *claw_control_inert(const struct claw_conf *conf, unsigned i)
 {
-    static const char *const sections[] = {"clients", "security", "rate_limits", "caching", "webhooks", "state", "tracing", "server.trusted_proxies"};
+    static const char *const sections[] = {"clients", "security", "rate_limits", "caching", "webhooks", "state.backend", "tracing", "server.trusted_proxies"};
     for (unsigned k = 0; k < sizeof sections / sizeof *sections; k++) {
         const struct claw_conf_node *n = claw_conf_at(conf, sections[k]);
-        if (n && n->type != CLAW_CONF_NULL && i-- == 0) return sections[k];
+        bool memory = n && n->type == CLAW_CONF_STRING && claw_str_eqz(n->text, "memory"); /* as it is */
+        if (n && n->type != CLAW_CONF_NULL && !memory && i-- == 0) return sections[k];
     }
     return NULL;
 }

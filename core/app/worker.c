@@ -1,5 +1,6 @@
 #include "app/worker.h"
 
+#include "net/redis.h"
 #include "proxy/fetch.h"
 
 #include <pthread.h>
@@ -167,6 +168,7 @@ static void *run(void *arg)
     while (w->ctx.backgrounds) w->ctx.backgrounds->cancel(w->ctx.backgrounds);
     claw_generation_local_unref(w->ctx.current);
     claw_loop_turn(&w->loop, false);
+    claw_redis_free_all(&w->ctx.redis);
     claw_fetcher_free(w->ctx.fetcher);
     claw_pool_free(w->ctx.pool);
     claw_server_set(&w->server, &w->server.limits, NULL);
@@ -225,6 +227,7 @@ void claw_worker_discard(struct claw_worker *w)
     if (w->server.listening) claw_server_drain(&w->server, NULL);
     if (w->ctx.current) claw_generation_local_unref(w->ctx.current);
     claw_loop_turn(&w->loop, false);
+    claw_redis_free_all(&w->ctx.redis);
     claw_fetcher_free(w->ctx.fetcher);
     if (w->ctx.pool) claw_pool_free(w->ctx.pool);
     claw_loop_fini(&w->loop, false);

@@ -91,6 +91,7 @@ static struct claw_str text_or(const struct claw_conf_node *map, const char *key
 struct builder {
     struct claw_conf *c;
     struct claw_arena *arena;
+    const char *(*get_env)(const char *name);
     bool failed; /* no memory */
 };
 
@@ -159,6 +160,67 @@ static void build_server(struct builder *b)
     c->admin.token = text_of(a, "admin.token");
 }
 
+/* Does the name say that the value is a credential? */
+static bool names_secret(struct claw_str name)
+{
+    static const char *const words[] = {"KEY", "TOKEN", "SECRET", "PASSWORD"};
+    for (size_t i = 0; i < name.len; i++)
+        for (size_t k = 0; k < sizeof words / sizeof *words; k++) {
+            size_t n = strlen(words[k]);
+            if (i + n <= name.len && strncasecmp(name.ptr + i, words[k], n) == 0) return true;
+        }
+    return false;
+}
+
+static void build_variables(struct builder *b, const struct claw_conf_node *names)
+{
+    b->c->policies.env = take(b, names ? names->n : 0, sizeof *b->c->policies.env);
+    for (size_t i = 0; b->c->policies.env && i < names->n; i++) {
+        struct claw_conf_variable *v = &b->c->policies.env[b->c->policies.env_n++];
+        v->name = names->entries[i].value->text;
+        char *name = claw_arena_dup(b->arena, v->name.ptr, v->name.len);
+        const char *value = name ? b->get_env(name) : NULL;
+        b->failed |= !name;
+        if (!value) continue;
+        v->value = claw_arena_dup(b->arena, value, strlen(value));
+        b->failed |= !v->value;
+        if (names_secret(v->name)) claw_log_secret(claw_str_of(value));
+    }
+}
+
+static int digit_of(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* RFC 3986 2.1; a % that begins no such triple stands for itself. */
+static struct claw_str decoded(struct builder *b, struct claw_str s)
+{
+    char *to = take(b, s.len + 1, 1);
+    size_t n = 0;
+    for (size_t i = 0; to && i < s.len; i++) {
+        bool triple = s.ptr[i] == '%' && i + 2 < s.len && digit_of(s.ptr[i + 1]) >= 0 && digit_of(s.ptr[i + 2]) >= 0;
+        to[n++] = triple ? (char)(digit_of(s.ptr[i + 1]) << 4 | digit_of(s.ptr[i + 2])) : s.ptr[i];
+        if (triple) i += 2;
+    }
+    return (struct claw_str){to, n};
+}
+
+static void build_redis(struct builder *b, const struct claw_conf_node *url)
+{
+    const char *why;
+    struct claw_conf_redis *r = &b->c->redis;
+    if (!url || !url->text.len || !claw_conf_redis_parse(url->text, r, &why)) {
+        *r = (struct claw_conf_redis){.host = CLAW_STR("")};
+        return;
+    }
+    r->user = decoded(b, r->user);
+    r->password = decoded(b, r->password);
+    if (r->password.ptr) claw_log_secret(r->password);
+}
+
 static void build_sections(struct builder *b)
 {
     struct claw_conf *c = b->c;
@@ -178,6 +240,8 @@ static void build_sections(struct builder *b)
     c->policies.rollback.percent = number_of(back, "policies.rollback.percent");
     c->policies.rollback.window_ms = ms_of(back, "policies.rollback.window_seconds");
     c->policies.drain_max_ms = ms_of(p, "policies.drain_max_seconds");
+    build_variables(b, value_of(p, "env"));
+    build_redis(b, value_of(claw_conf_get(c->root, "state"), "url"));
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     for (int i = 0; i < 4; i++)
         if (claw_str_eqz(text_of(l, "logging.level"), levels[i])) c->logging.level = (enum claw_log_level)i;
@@ -313,7 +377,8 @@ static const char *folder(struct builder *b, const char *path)
 static int fill(struct builder *b, struct claw_str yaml, const char *(*get_env)(const char *),
                 struct claw_conf_report *report)
 {
-    struct claw_conf_expand x = {b->arena, b->c->dir, get_env ? get_env : env_get};
+    b->get_env = get_env ? get_env : env_get;
+    struct claw_conf_expand x = {b->arena, b->c->dir, b->get_env};
     b->c->root = claw_conf_tree_read(yaml, &x, report);
     if (!b->c->root) return CLAW_EINVAL;
     claw_conf_check(b->c->root, report);

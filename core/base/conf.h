@@ -101,6 +101,20 @@ struct claw_conf_route {
     const struct claw_conf_node *node;
 };
 
+/* redis://[[user]:password@]host[:port][/db] */
+struct claw_conf_redis {
+    struct claw_str text;
+    struct claw_str user, password, host;
+    uint16_t port;
+    unsigned db;
+};
+
+/* An environment variable that policies may read. */
+struct claw_conf_variable {
+    struct claw_str name;
+    const char *value; /* NULL: not set */
+};
+
 struct claw_conf {
     const char *path;                 /* of the file */
     const char *dir;                  /* its folder: relative paths in the file start there */
@@ -148,7 +162,10 @@ struct claw_conf {
             unsigned window_ms;       /* 600 s */
         } rollback;
         unsigned drain_max_ms;        /* drain_max_seconds, 3600 */
+        struct claw_conf_variable *env;
+        size_t env_n;
     } policies;
+    struct claw_conf_redis redis;     /* state.url; host "": not given. User and password decoded */
     struct claw_log_conf logging;     /* path absolute */
     unsigned retry_attempts;          /* retry.attempts; 0: not given */
     unsigned retry_total_timeout_ms;  /* 0: none */

@@ -175,7 +175,6 @@ static bool is_hex256(struct claw_str s)
     return s.len == 64;
 }
 
-/* What is wrong with a string in this format, or NULL. */
 /* Letters, digits, - _ and dots between them; digits and dots alone are an address that is none. */
 static bool is_name_of_host(struct claw_str s)
 {
@@ -190,6 +189,16 @@ static bool is_name_of_host(struct claw_str s)
     return letter;
 }
 
+static bool is_variable(struct claw_str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (i && c >= '0' && c <= '9'))) return false;
+    }
+    return s.len > 0;
+}
+
+/* What is wrong with a string in this format, or NULL. */
 static const char *format_problem(const struct claw_conf_rule *rule, struct claw_str s)
 {
     struct claw_conf_url url;
@@ -206,6 +215,12 @@ static const char *format_problem(const struct claw_conf_rule *rule, struct claw
         return is_cidr(s) ? NULL : "must be an IP address or a network such as 10.0.0.0/8 or 2001:db8::/32";
     case CLAW_CONF_PLACE:
         return is_cidr(s) || is_name_of_host(s) ? NULL : "must be an IP address, a network such as 10.0.0.0/8, or a host name";
+    case CLAW_CONF_REDIS: {
+        struct claw_conf_redis redis;
+        return !s.len || claw_conf_redis_parse(s, &redis, &why) ? NULL : why;
+    }
+    case CLAW_CONF_VARIABLE:
+        return is_variable(s) ? NULL : "must be the name of an environment variable: letters, digits and _";
     case CLAW_CONF_URL:
         if (!s.len) return rule->flags & CLAW_CONF_REQUIRED ? "must not be empty" : NULL;
         return claw_conf_url_parse(s, &url, &why) ? NULL : why;

@@ -40,6 +40,7 @@
 
 static const struct claw_conf_rule name_rule = {.key = "", .is = STR, .format = CLAW_CONF_NAME};
 static const struct claw_conf_rule place_rule = {.key = "", .is = STR, .format = CLAW_CONF_PLACE};
+static const struct claw_conf_rule variable_rule = {.key = "", .is = STR, .format = CLAW_CONF_VARIABLE};
 static const struct claw_conf_rule cidr_rule = {.key = "", .is = STR, .format = CLAW_CONF_CIDR};
 
 /* ---- server, admin ---------------------------------------------------------------------------------------- */
@@ -366,6 +367,9 @@ static const struct claw_conf_rule policies_rules[] = {
     WHOLE("memory_mb", "MB", "32", 1, 4096, "Memory for Lua in each worker. The call that would take more fails."),
     {"allow_private", LIST, .each = &place_rule,
      .doc = "Networks and host names that claw.http.fetch may reach although their addresses are private; none by default."},
+    {"env", LIST, .each = &variable_rule,
+     .doc = "Environment variables that claw.env may read, as they were when the configuration was loaded. The values of those "
+            "with KEY, TOKEN, SECRET or PASSWORD in their names never appear in a log."},
     WHOLE("max_fetches", "requests", "1000", 1, 100000, "Most claw.http.fetch under way in each worker."),
     {"rollback", BOOL | MAP, .fallback = "true", .group = &rollback_group,
      .doc = "Return to the last good generation when policies of a new one fail too many requests; false: never."},
@@ -418,7 +422,9 @@ static const struct claw_conf_rule webhook_item = {.key = "", .is = MAP, .group 
 static const struct claw_conf_rule state_rules[] = {
     {"backend", STR, .fallback = "memory", .words = "memory redis",
      .doc = "Where limits, budgets and cooldowns live."},
-    {"url", STR, SECRET, .doc = "redis://user:password@host:port/db, rediss:// for TLS."},
+    {"url", STR, SECRET, CLAW_CONF_REDIS,
+     .doc = "redis://user:password@host:port/db of the Redis that claw.redis asks: port 6379 and database 0 unless given, user and "
+            "password percent-encoded and not required. No TLS (rediss://)."},
     {0}};
 GROUP(state, "State shared by several instances.");
 

@@ -38,6 +38,8 @@ enum claw_conf_format { /* of a string */
     CLAW_CONF_CIDR,   /* an IP address with or without prefix length */
     CLAW_CONF_PLACE,  /* such a one, or a host's name */
     CLAW_CONF_URL,    /* http or https */
+    CLAW_CONF_REDIS,  /* a redis:// URL */
+    CLAW_CONF_VARIABLE, /* an environment variable's name */
     CLAW_CONF_HEADER, /* goes into a header: no control characters */
     CLAW_CONF_HEX256, /* 64 hexadecimal digits */
 };
@@ -90,5 +92,7 @@ const char *claw_conf_upstream_url(struct claw_str type);
 
 /* host, port, path … of an http or https URL; false with *why (a sentence without the URL) when it is none. */
 bool claw_conf_url_parse(struct claw_str text, struct claw_conf_url *out, const char **why);
+/* The parts of redis://[[user]:password@]host[:port][/db]; user and password as they are written, percent-encoded. */
+bool claw_conf_redis_parse(struct claw_str text, struct claw_conf_redis *out, const char **why);
 
 #endif

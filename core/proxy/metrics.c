@@ -1,5 +1,7 @@
 #include "proxy/metrics.h"
 
+#include "proxy/series.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -324,6 +326,18 @@ static int gather(enum claw_metric m, struct total **list, size_t *n, size_t *ca
     return 0;
 }
 
+bool claw_metrics_taken(struct claw_str name)
+{
+    for (unsigned m = 0; m < CLAW_METRIC_COUNT; m++) {
+        struct claw_str known = claw_str_of(families[m].name);
+        if (!claw_str_starts(name, known)) continue;
+        struct claw_str rest = {name.ptr + known.len, name.len - known.len};
+        if (!rest.len) return true;
+        if (families[m].type == SECONDS && (claw_str_eqz(rest, "_bucket") || claw_str_eqz(rest, "_sum") || claw_str_eqz(rest, "_count"))) return true;
+    }
+    return false;
+}
+
 int claw_metrics_write(struct claw_buf *out)
 {
     static const char *types[] = {"counter", "gauge", "histogram", "counter"};
@@ -337,5 +351,5 @@ int claw_metrics_write(struct claw_buf *out)
         for (size_t i = 0; i < n && rc == 0; i++) rc = add_total(out, f, &list[i]);
     }
     free(list);
-    return rc;
+    return rc == 0 ? claw_series_write(out) : rc;
 }

@@ -4,6 +4,7 @@
  * found by family and label values in an open-addressed table; a shard holds at most CLAW_METRICS_SERIES series, what
  * comes after is counted under labels "other" (openclaw_metrics_overflow_total says how often). Label values longer
  * than 128 bytes are cut. Families are one table below: name, type, labels, buckets, help.
+ * What policies count has its own (series.h).
  */
 #ifndef CLAW_PROXY_METRICS_H
 #define CLAW_PROXY_METRICS_H
@@ -32,6 +33,7 @@
     X(POLICY_STOPS, COUNTER, "openclaw_policy_stops_total", "policy,hook", "Of these, the ones that took more than policies.budget_ms.") \
     X(FETCHES, COUNTER, "openclaw_policy_fetches_total", "outcome", "Requests made by policies (claw.http.fetch): the status, or the failure kind.") \
     X(FETCH_SECONDS, SECONDS, "openclaw_policy_fetch_duration_seconds", "", "Latency of requests made by policies.") \
+    X(REDIS_CALLS, COUNTER, "openclaw_policy_redis_calls_total", "outcome", "Commands of policies to Redis: ok, error, down, timeout, busy, canceled.") \
     X(CLIENT_GONE, COUNTER, "openclaw_client_gone_total", "route_id", "Requests whose client left before the end.")      \
     X(IN_FLIGHT, GAUGE, "openclaw_requests_in_flight", "", "Requests being served.")                                     \
     X(CONNECTIONS, GAUGE, "openclaw_client_connections", "", "Open client connections.")                                 \
@@ -73,7 +75,9 @@ void claw_metrics_set(struct claw_metrics_shard *s, enum claw_metric m, int64_t 
 /* Add one observation to a histogram. */
 void claw_metrics_observe(struct claw_metrics_shard *s, enum claw_metric m, uint64_t us, unsigned labels_n,
                           const struct claw_str *labels);
-/* The whole of /metrics (text format 0.0.4). Any thread. */
+/* Does a family of this file say something under this name, or would its histogram's parts? */
+bool claw_metrics_taken(struct claw_str name);
+/* The whole of /metrics (text format 0.0.4), what policies count (series.h) at its end. Any thread. */
 int claw_metrics_write(struct claw_buf *out) CLAW_MUSTCHECK;
 
 #endif

@@ -67,6 +67,7 @@ struct claw_worker_ctx {
     struct claw_loop *loop;
     struct claw_pool *pool;
     struct claw_fetcher *fetcher; /* NULL: policies cannot fetch */
+    struct claw_redis *redis;   /* a list; made on first use, by URL: they outlive generations */
     struct claw_metrics_shard *metrics;
     struct claw_generation_local *current;
     struct claw_req *requests;  /* in flight */

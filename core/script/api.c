@@ -1,5 +1,6 @@
 #include "script/api.h"
 
+#include "proxy/series.h"
 #include "script/pattern.h"
 
 #include <lauxlib.h>
@@ -211,6 +212,37 @@ static int core_facts(lua_State *L)
     return 4;
 }
 
+/* env(name): the value of a variable listed in policies.env, else nil. */
+static int core_env(lua_State *L)
+{
+    struct claw_vm *vm = claw_vm_of(L);
+    struct claw_str name = check_str(L, 1);
+    const struct claw_conf *conf = vm->gen ? vm->gen->conf : NULL;
+    for (size_t i = 0; conf && i < conf->policies.env_n; i++) {
+        if (!claw_str_eq(conf->policies.env[i].name, name)) continue;
+        lua_pushstring(L, conf->policies.env[i].value);
+        return 1;
+    }
+    lua_pushnil(L);
+    return 1;
+}
+
+/* series(gauge, name, policy, n, label): true, or nil, message, code. */
+static int core_series(lua_State *L)
+{
+    const char *why;
+    enum claw_series_kind kind = lua_toboolean(L, 1) ? CLAW_SERIES_GAUGE : CLAW_SERIES_COUNTER;
+    int rc = claw_series_note(kind, check_str(L, 2), check_str(L, 3), check_str(L, 5), luaL_checknumber(L, 4), &why);
+    if (rc == CLAW_OK) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushstring(L, why);
+    lua_pushstring(L, rc == CLAW_EINVAL ? "EINVAL" : "ELIMIT");
+    return 3;
+}
+
 static int core_random(lua_State *L)
 {
     lua_pushnumber(L, claw_vm_random(claw_vm_of(L)));
@@ -371,7 +403,7 @@ void claw_api_push_core(lua_State *L)
         {"changed", core_changed}, {"is_doc", core_is_doc}, {"log", core_log}, {"load", core_load},
         {"setfenv", core_setfenv}, {"enter", core_enter}, {"leave", core_leave}, {"check", core_check},
         {"deeper", core_deeper},
-        {"failed", core_failed}, {NULL, NULL},
+        {"failed", core_failed}, {"env", core_env}, {"series", core_series}, {NULL, NULL},
     };
     lua_newtable(L);
     for (const luaL_Reg *f = functions; f->name; f++) {
@@ -387,4 +419,6 @@ void claw_api_push_core(lua_State *L)
     claw_api_add_waits(L);
     claw_api_push_store(L);
     lua_setfield(L, -2, "store");
+    claw_api_add_redis(L);
+    claw_api_add_re(L);
 }

@@ -73,6 +73,10 @@ void claw_api_count_failure(struct claw_metrics_shard *to, const struct claw_str
 void claw_api_add_waits(lua_State *L);
 /* One of them: an HTTP exchange (api_fetch.c). */
 int claw_api_fetch(lua_State *L);
+/* Regular expressions (api_re.c). */
+void claw_api_add_re(lua_State *L);
+/* A command to Redis, and SHA-1 as Redis names scripts (api_redis.c). */
+void claw_api_add_redis(lua_State *L);
 
 /* The request is over: its tasks are dropped, and whatever Lua still holds of it says so. Never raises. */
 void claw_api_release(struct claw_req *r);

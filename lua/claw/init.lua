@@ -4,6 +4,8 @@ local base64 = require("claw.base64")
 local cost = require("claw.cost")
 local facts = require("claw.facts")
 local json = require("claw.json")
+local re = require("claw.re")
+local redis = require("claw.redis")
 local route = require("claw.route")
 local waiting = require("claw.waiting")
 
@@ -18,6 +20,27 @@ local function log_for(core, policy)
         local out = { policy = policy }
         for key, value in pairs(fields or {}) do out[key] = value end
         core.log(level, tostring(message), out)
+    end
+end
+
+local NAME_MAX = 48
+
+-- A policy's own series in /metrics: counters (n >= 0 is added, 1 when not given), gauges (n is set).
+local function series_for(core, policy, service, gauge)
+    return function(name, n, label)
+        if type(name) ~= "string" or not name:find("^[a-z][a-z0-9_]*$") or #name > NAME_MAX then
+            error(service .. ": a name has a-z, 0-9 and _, a letter first, at most 48 of them", 2)
+        end
+        if n == nil and not gauge then n = 1 end
+        if type(n) ~= "number" or n ~= n or math.abs(n) == math.huge or (n < 0 and not gauge) then
+            error(service .. (gauge and ": wants a finite number" or ": wants a finite number from 0 up"), 2)
+        end
+        if label ~= nil and type(label) ~= "string" and type(label) ~= "number" then
+            error(service .. ": the label is one text", 2)
+        end
+        local done, message, code = core.series(gauge, name, policy, n, label and tostring(label) or "")
+        if code == "EINVAL" then error(("%s: %s: %s"):format(service, name, message), 2) end
+        return done, message, code
     end
 end
 
@@ -59,6 +82,7 @@ end
 -- A maker of `claw` tables, one for each policy, so that none can change another's. links: req -> { r, model, stream };
 -- upstreams: name -> { index }.
 function M.services(core, links, upstreams)
+    local expressions = re.new(core)
     return function(policy)
         local states = setmetatable({}, { __mode = "k" })
         local waits = waiting.services(core, policy, upstreams or {})
@@ -76,7 +100,15 @@ function M.services(core, links, upstreams)
             },
             time = { now_ms = core.now_ms, now = os.time, sleep = waits.sleep },
             http = { fetch = waits.fetch },
+            re = copy(expressions),
+            redis = redis.services(core),
             task = { spawn = waits.spawn, wait = waits.wait, background = waits.background },
+            env = function(name)
+                if type(name) ~= "string" then error("claw.env: wants a variable's name", 2) end
+                return core.env(name)
+            end,
+            metrics = { count = series_for(core, policy, "claw.metrics.count", false),
+                gauge = series_for(core, policy, "claw.metrics.gauge", true) },
             hash = core.hash,
             doc = copy(core.doc),
             route = routes_for(core, links),

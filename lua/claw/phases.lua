@@ -103,6 +103,9 @@ end
 -- hooks: where it may be called; none: everywhere, also while a file is loaded. waits: the call may suspend the hook.
 M.services = {
     { name = "claw.log" }, { name = "claw.state" }, { name = "claw.hash" }, { name = "claw.cost" },
+    { name = "claw.env" },
+    { name = "claw.re.find" }, { name = "claw.re.match" }, { name = "claw.re.gsub" },
+    { name = "claw.metrics.count" }, { name = "claw.metrics.gauge" },
     { name = "claw.json.encode" }, { name = "claw.json.decode" }, { name = "claw.json.array" },
     { name = "claw.store.get" }, { name = "claw.store.set" }, { name = "claw.store.add" },
     { name = "claw.store.incr" }, { name = "claw.store.cas" }, { name = "claw.store.delete" },
@@ -110,6 +113,8 @@ M.services = {
     { name = "claw.time.now_ms" }, { name = "claw.time.now" },
     { name = "claw.time.sleep", waits = true, hooks = waits },
     { name = "claw.http.fetch", waits = true, hooks = waits },
+    { name = "claw.redis.call", waits = true, hooks = waits },
+    { name = "claw.redis.script", waits = true, hooks = waits },
     { name = "claw.task.spawn", hooks = waits },
     { name = "claw.task.wait", waits = true, hooks = waits },
     { name = "claw.task.background", hooks = REQUEST_HOOKS },

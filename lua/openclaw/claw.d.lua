@@ -195,6 +195,69 @@ function claw.base64.encode(text) end
 ---@return string? code
 function claw.base64.decode(text) end
 
+claw.re = {}
+
+---Find a regular expression (PCRE2, UTF-8). Nothing when there is no match.
+---Errors: ELIMIT (the pattern asks for too much on this text), EUTF8, ETOO_LARGE (over 1 MB).
+---Raises: a bad pattern.
+---@param text string
+---@param pattern string
+---@param init? integer where to begin; from the end when negative
+---@return integer? from
+---@return integer|string|nil to
+---@return string|boolean ... captures; false took no part
+function claw.re.find(text, pattern, init) end
+
+---The captures, or the whole match when the pattern has none. Nothing when there is no match.
+---Errors: as claw.re.find.
+---Raises: a bad pattern.
+---@param text string
+---@param pattern string
+---@return string|boolean|nil ...
+function claw.re.match(text, pattern) end
+
+---Replace matches by a text (%0 the match, %1 to %9 captures, %% a percent sign) or by what a function of the captures, or of
+---the match, returns (nil or false: unchanged).
+---Errors: as claw.re.find.
+---Raises: a bad pattern or replacement.
+---@param text string
+---@param pattern string
+---@param by string|function
+---@param n? integer at most so many
+---@return string? text
+---@return integer|string n
+---@return string? code
+function claw.re.gsub(text, pattern, by, n) end
+
+---An environment variable that policies.env lists; nil for any other.
+---@param name string
+---@return string? value
+function claw.env(name) end
+
+claw.metrics = {}
+
+---Add to openclaw_policy_NAME_total{policy,label} in /metrics.
+---Errors: ELIMIT (32 names, 500 series).
+---Raises: a name that is none, a gauge's, or the proxy's own.
+---@param name string a-z, 0-9 and _
+---@param n? number from 0 up; 1
+---@param label? string|number at most 64 bytes
+---@return boolean? counted
+---@return string? message
+---@return string? code
+function claw.metrics.count(name, n, label) end
+
+---Set openclaw_policy_NAME{policy,label} in /metrics.
+---Errors: ELIMIT (32 names, 500 series).
+---Raises: a name that is none, a counter's, or the proxy's own.
+---@param name string a-z, 0-9 and _
+---@param n number
+---@param label? string|number at most 64 bytes
+---@return boolean? set
+---@return string? message
+---@return string? code
+function claw.metrics.gauge(name, n, label) end
+
 claw.time = {}
 
 ---@return integer ms monotonic milliseconds
@@ -222,6 +285,32 @@ claw.http = {}
 ---@return string? message
 ---@return string? code
 function claw.http.fetch(request, options) end
+
+claw.redis = {}
+
+---A command to the Redis of state.url. A last argument that is a table holds the options: timeout_ms (1000). The reply:
+---texts, numbers (texts from 2^53 on), false for no value, tables.
+---Waits.
+---Errors: EREDIS, EDOWN, ETIMEOUT, EBUSY, ETOO_LARGE.
+---Raises: no state.url, a command that would hold up or change a connection that others use, too.
+---@param command string
+---@param ... string|number|table
+---@return string|number|boolean|table|nil reply
+---@return string? message
+---@return string? code
+function claw.redis.call(command, ...) end
+
+---Run a Lua script in Redis: EVALSHA, and EVAL where the script is not known yet.
+---Waits.
+---Errors: as claw.redis.call.
+---@param text string
+---@param keys? (string|number)[]
+---@param args? (string|number)[]
+---@param options? { timeout_ms: integer? }
+---@return string|number|boolean|table|nil reply
+---@return string? message
+---@return string? code
+function claw.redis.script(text, keys, args, options) end
 
 ---A handle of claw.task.spawn, for claw.task.wait only.
 ---@class claw.Task

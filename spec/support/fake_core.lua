@@ -37,6 +37,21 @@ function M.new(overrides)
     function core.sleep(ms) coroutine.yield("sleep", ms) end
     function core.join(ms) coroutine.yield("join", ms) end
     function core.fetch(...) return coroutine.yield("fetch", ...) end
+    function core.redis(...) return coroutine.yield("redis", ...) end
+    core.variables = {}
+    function core.env(name) return core.variables[name] end
+    -- Regular expressions that Lua's patterns can stand for.
+    function core.re_compile(pattern)
+        if pattern:find("^%(") then return nil, "no closing", 1 end
+        return { pattern }
+    end
+    function core.re_exec(compiled, text, init, no_empty)
+        local found = { text:find((no_empty and "^" or "") .. compiled[1], init) }
+        if no_empty and found[1] and found[2] < found[1] then return nil end
+        return unpack(found)
+    end
+    function core.series() return true end
+    function core.sha1(text) return ("%040x"):format(#text) end
     function core.spawn(fn, ...)
         local task = coroutine.create(fn)
         core.tasks[#core.tasks + 1] = task

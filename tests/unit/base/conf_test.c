@@ -374,6 +374,58 @@ static void problems_hide_secrets(void **state)
     done(&l);
 }
 
+static void where_redis_is(void **state)
+{
+    struct loaded l;
+    const struct claw_conf_redis *r = &load_part(&l, "state: {url: 'redis://us%40er:p%3Aw%2f123%zz@[::1]:7000/5'}")->redis;
+    assert_str(r->user, "us@er");
+    assert_str(r->password, "p:w/123%zz");
+    assert_str(r->host, "::1");
+    assert_int_equal(r->port, 7000);
+    assert_int_equal(r->db, 5);
+    claw_conf_problem_add(&l.problems, l.conf, "", "%s and %s", "p:w/123%zz", "p%3Aw%2f123%zz");
+    assert_string_equal(l.problems.first->text, "openclaw.yaml:1:1: *** and ***");
+    done(&l);
+    r = &load_part(&l, "state: {url: 'redis://h'}")->redis;
+    assert_str(r->host, "h");
+    assert_int_equal(r->port, 6379);
+    assert_int_equal(r->db + r->user.len + r->password.len, 0);
+    done(&l);
+    assert_str(load_part(&l, "state: {}")->redis.host, "");
+    done(&l);
+    static const char *const wrong[][2] = {
+        {"rediss://h", "rediss:// (Redis over TLS) is not supported: use redis://, through a tunnel where the way is not trusted"},
+        {"http://h", "must begin with redis://"},
+        {"redis://", "the URL has no host"},
+        {"redis://h:0", "the URL's port must be 1 to 65535"},
+        {"redis://h/x", "what follows the host must be a database's number, as in redis://host:6379/0"},
+        {"redis://alone@h", "what stands before @ must be user:password or :password"},
+        {"redis://a b", "a URL has no spaces, control characters or bytes beyond ASCII"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char part[200], says[300];
+        snprintf(part, sizeof part, "state: {url: '%s'}", wrong[i][0]);
+        snprintf(says, sizeof says, "openclaw.yaml:8:14: state.url: %s", wrong[i][1]);
+        expect_part(part, says);
+    }
+}
+
+static void variables_for_policies(void **state)
+{
+    struct loaded l;
+    const struct claw_conf *c = load_part(&l, "policies: {env: [OPENAI_API_KEY, ONE, NONE]}");
+    assert_int_equal(c->policies.env_n, 3);
+    assert_str(c->policies.env[0].name, "OPENAI_API_KEY");
+    assert_string_equal(c->policies.env[0].value, "sk-openai-0123456789");
+    assert_null(c->policies.env[2].value);
+    claw_conf_problem_add(&l.problems, c, "", "sk-openai-0123456789");
+    assert_string_equal(l.problems.first->text, "openclaw.yaml:1:1: ***");
+    done(&l);
+    expect_part("policies: {env: ['A=B', '1A']}",
+                "openclaw.yaml:8:18: policies.env[0]: must be the name of an environment variable: letters, digits and _\n"
+                "openclaw.yaml:8:25: policies.env[1]: must be the name of an environment variable: letters, digits and _");
+}
+
 static void hashes(void **state)
 {
     static const char *const parts[] = {"", "server: {listen_port: 1}", "server: {listen_port: '${ONE:-2}'}",
@@ -893,7 +945,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(guide_basic),   cmocka_unit_test(guide_whole),     cmocka_unit_test(defaults),
         cmocka_unit_test(everything),    cmocka_unit_test(looking_up),      cmocka_unit_test(problems_from_above),
-        cmocka_unit_test(problems_hide_secrets), cmocka_unit_test(hashes),        cmocka_unit_test(unknown_keys),    cmocka_unit_test(wrong_types),
+        cmocka_unit_test(problems_hide_secrets), cmocka_unit_test(where_redis_is), cmocka_unit_test(variables_for_policies), cmocka_unit_test(hashes),        cmocka_unit_test(unknown_keys),    cmocka_unit_test(wrong_types),
         cmocka_unit_test(bounds),        cmocka_unit_test(words_and_formats), cmocka_unit_test(urls),
         cmocka_unit_test(required),      cmocka_unit_test(names),           cmocka_unit_test(operators),
         cmocka_unit_test(syntax),        cmocka_unit_test(aliases),         cmocka_unit_test(merge_keys),
