@@ -22,7 +22,8 @@ struct claw_policies {
 
 /* The engine's functions, as references in the registry. */
 #define CLAW_ENGINE_MAP(X) X(ADMIT, "admit") X(ROUTE, "route") X(DECIDE, "decide") X(REQUEST, "request") X(RETRY, "retry") \
-    X(TRACE, "trace") X(RESPONSE, "response") X(EVENT, "event") X(FINISH, "finish") X(EXPLAIN, "explain")
+    X(TRACE, "trace") X(RESPONSE, "response") X(EVENT, "event") X(FINISH, "finish") X(EXPLAIN, "explain") \
+    X(EXPLAIN_ATTEMPT, "explain_attempt") X(EXPLAINED, "explained")
 enum claw_engine_fn {
 #define CLAW_ENGINE_ENUM(id, name) CLAW_ENGINE_##id,
     CLAW_ENGINE_MAP(CLAW_ENGINE_ENUM)

@@ -13,7 +13,9 @@
 --   retry(r, attempt, number)                              "next" | "same" | "stop", after_ms
 --   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
---   explain(r, method, path, model, stream)                a text: the same, and what follows from it
+--   explain(r, method, path, model, stream)                from here on policies run watched and without any network
+--   explain_attempt(r)                                     request is called next
+--   explained(r, kind, status, code, text, policy, hook)   a text: what was decided and why; see claw.explain.finish
 -- admit, decide, request, retry and response run on a coroutine that may be suspended in a hook: what they hold across
 -- a hook is their own. r is C's handle of a request. Between route and finish the router remembers the list r was
 -- given.
@@ -304,8 +306,14 @@ function M.new(spec)
     function engine.trace(r, method, path, model, stream)
         return explain.trace(decide, r, { method = method, path = path, model = model, stream = stream })
     end
+    local session
     function engine.explain(r, method, path, model, stream)
-        return explain.report(env, decide, r, { method = method, path = path, model = model, stream = stream })
+        session = explain.begin(env, decide, r, { method = method, path = path, model = model, stream = stream })
+    end
+    function engine.explain_attempt(r) explain.attempt(session, decide, r) end
+    function engine.explained(r, kind, status, code, text, policy, hook)
+        return explain.finish(session, env, decide, r,
+            { kind = kind, status = status, code = code, text = text, policy = policy, hook = hook })
     end
     return engine
 end

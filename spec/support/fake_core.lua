@@ -24,6 +24,8 @@ function M.new(overrides)
         return live.outstanding or 0, live.ms, live.age, live.mean
     end
     function core.now_ms() return 1000 end
+    function core.now_us() return 1000000 end
+    function core.outgoing(r) return r.set_headers or {}, r.set_path end
     function core.request(r) return r end
     function core.body(r) return r.body and document.new(r.body) end
     function core.response_body(r) return type(r.answer) == "table" and document.new(r.answer) or r.answer end
