@@ -39,9 +39,6 @@ enum claw_header_id {
 };
 /* The id of a name in any case. */
 enum claw_header_id claw_header_id_of(struct claw_str name);
-/* Does a field of this name hold a credential (a known one, or a name that speaks of a key, token, secret …)? Such values
- * are shown and kept nowhere. */
-bool claw_header_is_credential(struct claw_str name);
 
 struct claw_header {
     struct claw_str name; /* as it came */

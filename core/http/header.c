@@ -159,23 +159,6 @@ bool claw_h1_is_host(struct claw_str s)
     return s.ptr[i] == ':' && is_port((struct claw_str){s.ptr + i + 1, s.len - i - 1});
 }
 
-/* Is `word` (lower case) in s, in any case? */
-static bool speaks_of(struct claw_str s, const char *word)
-{
-    size_t n = strlen(word);
-    for (size_t i = 0; i + n <= s.len; i++)
-        if (claw_str_ieq((struct claw_str){s.ptr + i, n}, (struct claw_str){word, n})) return true;
-    return false;
-}
-
-bool claw_header_is_credential(struct claw_str name)
-{
-    static const char *const words[] = {"authorization", "api-key", "apikey", "token", "secret", "password", "credential", "cookie"};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (speaks_of(name, words[i])) return true;
-    return false;
-}
-
 const char *claw_h1_reason(int status)
 {
     switch (status) {

@@ -1,5 +1,6 @@
 #include "script/api.h"
 
+#include "base/conf_schema.h"
 #include "script/pattern.h"
 
 #include <lauxlib.h>
@@ -233,14 +234,14 @@ static int core_now_us(lua_State *L)
  * ***. Then the path they set, or nil. */
 static int core_outgoing(lua_State *L)
 {
-    const struct claw_req *r = check_req(L);
+    const struct claw_req *r = claw_api_check_req(L, 1);
     lua_createtable(L, (int)r->out_headers_n * 2, 0);
     for (size_t i = 0; i < r->out_headers_n; i++) {
         const struct claw_conf_header *h = &r->out_headers[i];
         lua_pushlstring(L, h->name.ptr, h->name.len);
         lua_rawseti(L, -2, (int)i * 2 + 1);
         if (!h->value.ptr) lua_pushboolean(L, 0);
-        else if (claw_header_is_credential(h->name)) lua_pushliteral(L, "***");
+        else if (claw_conf_key_secret(h->name)) lua_pushliteral(L, "***");
         else lua_pushlstring(L, h->value.ptr, h->value.len);
         lua_rawseti(L, -2, (int)i * 2 + 2);
     }
@@ -414,4 +415,5 @@ void claw_api_push_core(lua_State *L)
     claw_api_add_waits(L);
     claw_api_push_store(L);
     lua_setfield(L, -2, "store");
+    claw_api_add_asides(L);
 }

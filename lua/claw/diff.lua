@@ -41,31 +41,32 @@ end
 
 local compare
 
-local function compare_arrays(out, path, old, new)
-    for i = 1, math.max(#old, #new) do compare(out, ("%s[%d]"):format(path, i - 1), old[i], new[i]) end
+local function compare_arrays(out, path, old, new, bare)
+    for i = 1, math.max(#old, #new) do compare(out, ("%s[%d]"):format(path, i - 1), old[i], new[i], bare) end
 end
 
-function compare(out, path, old, new)
+function compare(out, path, old, new, bare)
     if type(old) == "table" and type(new) == "table" then
         local lists = json.is_array(old)
         if lists == json.is_array(new) then
-            if lists then return compare_arrays(out, path, old, new) end
-            for _, key in ipairs(keys_of(old, new)) do compare(out, member(path, key), old[key], new[key]) end
+            if lists then return compare_arrays(out, path, old, new, bare) end
+            for _, key in ipairs(keys_of(old, new)) do compare(out, member(path, key), old[key], new[key], bare) end
             return
         end
     end
     if old == new then return end
     local where = path == "" and "(the body)" or path
-    if old == nil then out[#out + 1] = ("+ %s: %s"):format(where, show(new))
+    if bare then out[#out + 1] = (old == nil and "+ " or new == nil and "- " or "~ ") .. where
+    elseif old == nil then out[#out + 1] = ("+ %s: %s"):format(where, show(new))
     elseif new == nil then out[#out + 1] = ("- %s: %s"):format(where, show(old))
     else out[#out + 1] = ("~ %s: %s -> %s"):format(where, show(old), show(new)) end
 end
 
 -- Lines "+ path: new", "- path: old", "~ path: old -> new"; paths as in match.json_body. At most M.LINES and one that
--- counts the others.
-function M.lines(old, new)
+-- counts the others. bare: without the values.
+function M.lines(old, new, bare)
     local out = {}
-    compare(out, "", old, new)
+    compare(out, "", old, new, bare)
     local more = #out - M.LINES
     if more > 0 then
         for i = #out, M.LINES + 1, -1 do out[i] = nil end
@@ -75,10 +76,11 @@ function M.lines(old, new)
 end
 
 -- The same of two texts, which are JSON or not.
-function M.texts(old, new)
+function M.texts(old, new, bare)
     if old == new then return {} end
     local a, b = json.decode(old or ""), json.decode(new or "")
-    if a ~= nil and b ~= nil then return M.lines(a, b) end
+    if a ~= nil and b ~= nil then return M.lines(a, b, bare) end
+    if bare then return { "~ (the body)" } end
     return { ("~ (the body): %s -> %s"):format(M.cut(old or "nothing"), M.cut(new or "nothing")) }
 end
 

@@ -34,6 +34,7 @@ local providers = require("claw.providers")
 local retry = require("claw.retry")
 local router = require("claw.router")
 local routes = require("claw.routes")
+local shadow = require("claw.shadow")
 local strategies = require("claw.route")
 local transform = require("claw.transform")
 
@@ -172,6 +173,20 @@ end
 
 local VERDICTS = { "stop", "next", "after_ms" }
 
+-- A retry hook's verdict as action and wait.
+local function said_by(verdict)
+    local said
+    for _, word in ipairs(VERDICTS) do said = said or verdict[word] and word end
+    return said == "after_ms" and "same" or said, verdict.after_ms or 0
+end
+
+-- Within what is left and allowed.
+local function settled(action, after, a, rules)
+    if action == "next" and (a.left or 0) == 0 then action = "stop" end
+    if rules.attempts and a.n >= rules.attempts then action = "stop" end
+    return action, action == "stop" and 0 or after
+end
+
 local function overridden(env, r, chain, a, rules, action, after, kind)
     local req = env.request_of(r)
     for i = 1, #chain do
@@ -180,15 +195,10 @@ local function overridden(env, r, chain, a, rules, action, after, kind)
         attempt.kind = kind
         local verdict = hooks.call(env.core, chain[i], "retry", nil, req, attempt)
         if verdict then
-            local said
-            for _, word in ipairs(VERDICTS) do said = said or verdict[word] and word end
-            action = said == "after_ms" and "same" or said
-            after = verdict.after_ms or 0
+            action, after = said_by(verdict)
         end
     end
-    if action == "next" and (a.left or 0) == 0 then action = "stop" end
-    if rules.attempts and a.n >= rules.attempts then action = "stop" end
-    return action, action == "stop" and 0 or after
+    return settled(action, after, a, rules)
 end
 
 -- ---- account
@@ -224,6 +234,38 @@ end
 
 -- The steps that a policy's hooks are run by, for openclaw.testing.
 M.steps = { check_body = check_body, transformed = transformed, event = event, overridden = overridden }
+
+-- ---- policies in shadow
+
+-- Only for an engine that has some: what the real hooks decide is handed on, and then compared.
+local function with_shadows(engine, env, state)
+    local core, admit, retried = env.core, engine.admit, engine.retry
+    local entries = shadow.collect(env.policies.always, "admit")
+
+    if entries then
+        engine.hooks.admit = true
+        function engine.admit(r)
+            local status, code, message = admit(r)
+            shadow.admit(core, entries, env.request_of(r), status, code)
+            return status, code, message
+        end
+    end
+
+    function engine.retry(r, a)
+        local action, after = retried(r, a)
+        local list = state[r]
+        local chains = list and list.plan[a.index]
+        if chains and chains.shadow_retry then
+            local rules = list.plan.route.retry
+            shadow.retry(core, chains.shadow_retry, env.request_of(r), a, action, after,
+                function(verdict)
+                    local said, wait = said_by(verdict)
+                    return settled(said, wait, a, rules)
+                end)
+        end
+        return action, after
+    end
+end
 
 -- ---- the engine
 
@@ -303,6 +345,7 @@ function M.new(spec)
     local engine = { upstreams = env.heads, route = decide.route, decide = decide.decide }
     with_hooks(engine, env, decide.state)
     with_outcomes(engine, env, decide.state, decide.quiet)
+    if env.policies.shadows then with_shadows(engine, env, decide.state) end
     function engine.trace(r, method, path, model, stream)
         return explain.trace(decide, r, { method = method, path = path, model = model, stream = stream })
     end

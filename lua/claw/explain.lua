@@ -50,7 +50,7 @@ end
 
 local function hook_names(chain)
     local names = {}
-    for i, entry in ipairs(chain) do names[i] = entry.policy.name end
+    for i, entry in ipairs(chain) do names[i] = entry.policy.name .. (entry.policy.shadow and " (in shadow)" or "") end
     return table.concat(names, ", ")
 end
 
