@@ -5,18 +5,18 @@ local guide = require("support.guide")
 local function steps(engine, r, method, path, model, stream)
     local status, code, text = engine.admit(r)
     if status then return "denied", status, code, text end
-    local first, list, third = engine.route(r, method, path, model, stream)
+    local first, list, third, number = engine.route(r, method, path, model, stream)
     if first == nil then return "refused", nil, list, third end
     if first == false then return "answered", list end
     engine.explain_attempt(r)
     engine.request(r, list[1].index, model)
-    return "routed"
+    return "routed", nil, nil, nil, number
 end
 
 local function explain(engine, r, method, path, model, stream)
     engine.explain(r, method, path, model, stream)
-    local ok, kind, status, code, text = pcall(steps, engine, r, method, path, model, stream)
-    if ok then return engine.explained(r, kind, status, code, text) end
+    local ok, kind, status, code, text, number = pcall(steps, engine, r, method, path, model, stream)
+    if ok then return engine.explained(r, kind, status, code, text, nil, nil, number) end
     return engine.explained(r, "failed", nil, nil, kind.message, kind.policy, kind.hook), kind
 end
 

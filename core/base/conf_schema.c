@@ -343,6 +343,9 @@ static const struct claw_conf_rule logging_rules[] = {
      .doc = "Least important lines to write; debug says why routes did not match."},
     {"output", STR, .fallback = "stdout", .words = "stdout stderr file", .doc = "Where to."},
     {"path", STR, CLAW_CONF_NOT_EMPTY, .doc = "The file, with output: file."},
+    {"decisions", STR, CLAW_CONF_NOT_EMPTY,
+     .doc = "A file that gets one JSON line a request, for -replay: what came (without credentials; bodies up to 64 KB, "
+            "which hold what users wrote) and what was decided. None when not given."},
     {"bodies", BOOL, .fallback = "false", .doc = "Log bodies too. They hold what users wrote."},
     {0}};
 GROUP(logging, "One line a request.");

@@ -222,7 +222,7 @@ void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx)
     if (!copy) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
     struct claw_api_handle *h = push_env(L, r);
     if (make_doc(L, r, (struct claw_str){copy, s.len}, &doc))
-        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false});
+        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false, 0});
     else lua_pushnil(L);
     lua_remove(L, -2);
 }

@@ -6,17 +6,6 @@
 
 #define ARENA_MAX (8u << 20)
 
-struct explained {
-    struct claw_policy_vm *p;
-    struct claw_req *r;
-    struct claw_buf *out;
-    int rc;
-    const char *kind; /* of the decision: see lua/claw/explain.lua */
-    int status;
-    struct claw_str code, text;
-    struct claw_policy_error err;
-};
-
 static void push_str_or_nil(lua_State *L, struct claw_str s)
 {
     if (s.len) lua_pushlstring(L, s.ptr, s.len);
@@ -25,7 +14,7 @@ static void push_str_or_nil(lua_State *L, struct claw_str s)
 
 static void begin_in(lua_State *L, void *arg)
 {
-    struct explained *x = arg;
+    struct claw_explained *x = arg;
     claw_policy_push_fn(L, x->p, CLAW_ENGINE_EXPLAIN);
     lua_pushlightuserdata(L, x->r);
     lua_pushlstring(L, x->r->head->method.ptr, x->r->head->method.len);
@@ -37,7 +26,7 @@ static void begin_in(lua_State *L, void *arg)
 
 static void attempt_in(lua_State *L, void *arg)
 {
-    struct explained *x = arg;
+    struct claw_explained *x = arg;
     claw_policy_push_fn(L, x->p, CLAW_ENGINE_EXPLAIN_ATTEMPT);
     lua_pushlightuserdata(L, x->r);
     lua_call(L, 1, 0);
@@ -45,7 +34,7 @@ static void attempt_in(lua_State *L, void *arg)
 
 static void end_in(lua_State *L, void *arg)
 {
-    struct explained *x = arg;
+    struct claw_explained *x = arg;
     claw_policy_push_fn(L, x->p, CLAW_ENGINE_EXPLAINED);
     lua_pushlightuserdata(L, x->r);
     lua_pushstring(L, x->kind);
@@ -54,7 +43,8 @@ static void end_in(lua_State *L, void *arg)
     push_str_or_nil(L, x->text);
     push_str_or_nil(L, x->err.policy);
     push_str_or_nil(L, x->err.hook);
-    lua_call(L, 7, 1);
+    lua_pushinteger(L, x->r->decision);
+    lua_call(L, 8, 1);
     if (lua_type(L, 1) != LUA_TSTRING) claw_task_raise(L, "explain", "the report is a %s", luaL_typename(L, 1));
     struct claw_str s;
     s.ptr = lua_tolstring(L, 1, &s.len);
@@ -134,7 +124,7 @@ static int fill(struct claw_req *r, struct claw_str request)
 }
 
 /* A call of the report's own functions. */
-static int call(struct explained *x, claw_task_fn fn)
+static int call(struct claw_explained *x, claw_task_fn fn)
 {
     struct claw_task_error e;
     if (claw_task_call(x->p->vm, fn, x, &x->r->arena, &e) == CLAW_OK) return x->rc;
@@ -145,7 +135,7 @@ static int call(struct explained *x, claw_task_fn fn)
 }
 
 /* The steps admit, route and transform, as the pipeline takes them. */
-static int decide(struct explained *x)
+static int decide(struct claw_explained *x, bool attempt)
 {
     struct claw_req *r = x->r;
     const struct claw_policy_ops *ops = r->gen->ops;
@@ -159,35 +149,22 @@ static int decide(struct explained *x)
         x->code = claw_str_of(r->error_code ? r->error_code : claw_err_kind(r->error));
         x->text = r->error_text;
     }
-    if (answer.ptr || r->error != CLAW_OK || !(r->candidates[0].mask & CLAW_MASK_REQUEST)) return CLAW_OK;
+    if (!attempt || answer.ptr || r->error != CLAW_OK || !(r->candidates[0].mask & CLAW_MASK_REQUEST)) return CLAW_OK;
     rc = call(x, attempt_in);
     return rc == CLAW_OK ? ops->request(x->p, r, &x->err) : rc;
 }
 
-static int explain(struct claw_policy_vm *p, struct claw_req *r, struct claw_str request, struct claw_buf *out)
-{
-    struct explained x = {.p = p, .r = r, .out = out};
-    int rc = fill(r, request);
-    if (rc == CLAW_OK) rc = call(&x, begin_in);
-    if (rc != CLAW_OK) return rc;
-    rc = decide(&x);
-    if (rc != CLAW_OK) {
-        x.kind = "failed";
-        x.text = x.err.message;
-    }
-    int end = call(&x, end_in);
-    return rc == CLAW_OK ? end : rc;
-}
-
-int claw_policy_explain(struct claw_policy_vm *p, struct claw_str request, struct claw_buf *out)
+int claw_explained_open(struct claw_explained *x, struct claw_policy_vm *p, struct claw_str request)
 {
     struct claw_req *r = calloc(1, sizeof *r);
     if (!r) return CLAW_ENOMEM;
-    struct claw_generation_local local = {.refs = 1, .gen = p->gen, .ops = &claw_policy_ops_lua, .policy = p};
+    x->p = p;
+    x->r = r;
+    x->local = (struct claw_generation_local){.refs = 1, .gen = p->gen, .ops = &claw_policy_ops_lua, .policy = p};
     claw_arena_init(&r->arena, NULL, 0, ARENA_MAX + request.len);
     claw_buf_init(&r->body, 0);
     claw_buf_init(&r->out_body, 0);
-    r->gen = &local;
+    r->gen = &x->local;
     r->ctx = p->ctx;
     r->route = -1;
     r->cost_micros = -1;
@@ -195,11 +172,46 @@ int claw_policy_explain(struct claw_policy_vm *p, struct claw_str request, struc
     r->start_us = claw_loop_clock_us();
     memcpy(r->id, "explain", sizeof "explain");
     memcpy(r->peer, "127.0.0.1", sizeof "127.0.0.1");
-    int rc = explain(p, r, request, out);
+    return fill(r, request);
+}
+
+int claw_explained_decide(struct claw_explained *x, bool attempt)
+{
+    int rc = call(x, begin_in);
+    if (rc != CLAW_OK) return rc;
+    rc = decide(x, attempt);
+    if (rc != CLAW_OK) {
+        x->kind = "failed";
+        x->text = x->err.message;
+    }
+    return rc;
+}
+
+int claw_explained_end(struct claw_explained *x) { return call(x, end_in); }
+
+void claw_explained_close(struct claw_explained *x)
+{
+    struct claw_req *r = x->r;
+    if (!r) return;
     claw_api_release(r);
     claw_buf_fini(&r->body);
     claw_buf_fini(&r->out_body);
     claw_arena_reset(&r->arena);
     free(r);
+    x->r = NULL;
+}
+
+int claw_policy_explain(struct claw_policy_vm *p, struct claw_str request, struct claw_buf *out)
+{
+    struct claw_explained x = {.out = out};
+    int rc = claw_explained_open(&x, p, request);
+    if (rc == CLAW_OK) {
+        rc = claw_explained_decide(&x, true);
+        if (x.kind) {
+            int end = claw_explained_end(&x);
+            if (rc == CLAW_OK) rc = end;
+        }
+    }
+    claw_explained_close(&x);
     return rc;
 }

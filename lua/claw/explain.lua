@@ -122,7 +122,7 @@ local function decision(self, outcome, list)
     elseif kind == "answered" then
         return ("decision: answered by the proxy with status %d"):format(outcome.status)
     end
-    return ("decision: goes to %s first"):format(list[1].name)
+    return list and ("decision: goes to %s first"):format(list[1].name) or "decision: made"
 end
 
 local function add_candidates(self, out, env, r, list)
@@ -142,9 +142,9 @@ local function add_hooks(out, env, list)
 end
 
 -- The whole report. outcome: { kind = "routed" | "denied" | "refused" | "answered" | "failed", status, code, text,
--- policy, hook }.
+-- policy, hook, number (of the list; 0: none) }.
 function M.finish(self, env, router, r, outcome)
-    local q, list = self.q, router.state[r]
+    local q, list = self.q, router.state[r] or router.quiet[outcome.number]
     router.state[r] = nil
     self.leave()
     local out = { ("request: %s %s, model %s%s"):format(q.method, q.path, q.model or "(none)",

@@ -37,7 +37,7 @@ function M.new(overrides)
         r.set_headers, r.set_path, r.ctx = saved.headers, saved.path, saved.ctx
         return changed
     end
-    function core.twin(_, doc) return fake_doc.new(doc:table()) end
+    function core.twin(_, doc) return document.new(doc:table()) end
     core.counted = {}
     function core.count_shadow(policy, hook, differs)
         core.counted[#core.counted + 1] = table.concat({ policy, hook, differs }, " ")
