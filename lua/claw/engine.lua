@@ -15,7 +15,7 @@
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
 --   explain(r, method, path, model, stream)                from here on policies run watched and without any network
 --   explain_attempt(r)                                     request is called next
---   explained(r, kind, status, code, text, policy, hook, number)   a text: what was decided and why; see claw.explain.finish
+--   explained(r, kind, status, code, text, policy, hook, number)   a text: what was decided and why (claw.explain)
 -- admit, decide, request, retry and response run on a coroutine that may be suspended in a hook: what they hold across
 -- a hook is their own. r is C's handle of a request. Between route and finish the router remembers the list r was
 -- given.

@@ -1,8 +1,8 @@
 -- shadow: policies that decide and change nothing (policies.shadow). What one would have decided is compared with
 -- what was: counted, and logged where they differ. Bodies, fields of the head and req.ctx are copies of its own.
 --
--- admit, route, choose and retry hooks run behind the real ones of their step, request hooks in their place of the chain;
--- response, event, cost and log hooks do not run.
+-- admit, route, choose and retry hooks run behind the real ones of their step, request hooks in their place of the
+-- chain; response, event, cost and log hooks do not run.
 
 local diff = require("claw.diff")
 local glob = require("claw.glob")
