@@ -87,37 +87,46 @@ static int check(const char *config)
     return rc == 0 ? 0 : 1;
 }
 
-/* -explain, or -replay, of a file. */
-static int decide(const char *config, const char *file, bool replay)
+/* -explain, or -replay, of a text: the exit status. */
+static int decide_text(struct claw_generation *gen, struct claw_str text, bool replay)
 {
-    bool changed = false;
-    struct claw_buf report, request, out;
-    struct claw_generation *gen;
     struct claw_policy_vm *vm;
+    struct claw_buf out;
+    bool changed = false;
     char *why = NULL;
-    claw_buf_init(&report, 0);
-    claw_buf_init(&request, replay ? (size_t)1 << 30 : (size_t)64 << 20);
-    claw_buf_init(&out, 0);
-    if (claw_control_build(config, 1, &gen, &report) != 0) {
-        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
-        return 1;
-    }
-    if (claw_buf_add_file(&request, strcmp(file, "-") == 0 ? "/dev/stdin" : file) != 0) {
-        fprintf(stderr, "openclaw-proxy: cannot read %s\n", file);
-        return 3;
-    }
     if (claw_policy_vm_new(gen, &vm, &why) != 0) {
         fprintf(stderr, "%s\n", why ? why : "out of memory");
         free(why);
         return 1;
     }
-    int rc = replay ? claw_policy_replay(vm, claw_buf_str(&request), &out, &changed) : claw_policy_explain(vm, claw_buf_str(&request), &out);
+    claw_buf_init(&out, 0);
+    int rc = replay ? claw_policy_replay(vm, text, &out, &changed) : claw_policy_explain(vm, text, &out);
     claw_log_redact(&out);
     claw_policy_vm_free(vm);
-    claw_generation_unref(gen);
-    claw_buf_fini(&request);
-    claw_buf_fini(&report);
     return print(0, &out) == 0 && rc == 0 && !changed ? 0 : 1;
+}
+
+static int decide(const char *config, const char *file, bool replay)
+{
+    struct claw_buf report, text;
+    struct claw_generation *gen;
+    int code = 1;
+    claw_buf_init(&report, 0);
+    claw_buf_init(&text, replay ? (size_t)1 << 30 : (size_t)64 << 20);
+    if (claw_control_build(config, 1, &gen, &report) != 0) {
+        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
+    } else {
+        if (claw_buf_add_file(&text, strcmp(file, "-") == 0 ? "/dev/stdin" : file) == 0) {
+            code = decide_text(gen, claw_buf_str(&text), replay);
+        } else {
+            fprintf(stderr, "openclaw-proxy: cannot read %s\n", file);
+            code = 3;
+        }
+        claw_generation_unref(gen);
+    }
+    claw_buf_fini(&text);
+    claw_buf_fini(&report);
+    return code;
 }
 
 int main(int argc, char **argv)
