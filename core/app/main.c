@@ -5,13 +5,15 @@
 #include <stdlib.h>
 
 static const char help[] =
-    "usage: openclaw-proxy -config FILE [-check | -explain REQUEST.json]\n"
+    "usage: openclaw-proxy -config FILE [-check | -explain REQUEST.json | -replay LOG.jsonl]\n"
     "       openclaw-proxy -schema | -reference | -version | -help\n"
     "\n"
     "  -config FILE    (also -c, --config) run the proxy on this openclaw.yaml; policies/*.lua beside it are live\n"
-    "  -check          validate the file and its policies, print every problem with its place, and exit\n"
-    "  -explain FILE   print what would be decided for this request, and why, without any network;\n"
+    "  -check          validate the file and its policies (their selftests run), print every problem with its place, and exit\n"
+    "  -explain FILE   print what is decided for this request, what each policy does with it, and why, without any network;\n"
     "                  FILE is JSON: a request body, or {\"method\",\"path\",\"headers\",\"body\"}; - is standard input\n"
+    "  -replay FILE    decide the requests of a logging.decisions file anew, without any network, and print what would change;\n"
+    "                  exit 0 when nothing would, 1 when something would\n"
     "  -schema         print the JSON Schema of openclaw.yaml\n"
     "  -reference      print the configuration reference (Markdown)\n"
     "  -version, -help\n"
@@ -20,7 +22,7 @@ static const char help[] =
     "exit: 0 clean, 1 configuration, 2 cannot listen, 3 other\n";
 
 struct arguments {
-    const char *config, *explain;
+    const char *config, *explain, *replay;
     bool check, schema, reference, version, help;
 };
 
@@ -39,6 +41,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         if (s[0] != '-') value = NULL;
         else if (is(s, "config") || is(s, "c")) value = &a->config;
         else if (is(s, "explain")) value = &a->explain;
+        else if (is(s, "replay")) value = &a->replay;
         else if (is(s, "check")) { a->check = true; continue; }
         else if (is(s, "schema")) { a->schema = true; continue; }
         else if (is(s, "reference")) { a->reference = true; continue; }
@@ -84,35 +87,46 @@ static int check(const char *config)
     return rc == 0 ? 0 : 1;
 }
 
-static int explain(const char *config, const char *file)
+/* -explain, or -replay, of a text: the exit status. */
+static int decide_text(struct claw_generation *gen, struct claw_str text, bool replay)
 {
-    struct claw_buf report, request, out;
-    struct claw_generation *gen;
     struct claw_policy_vm *vm;
+    struct claw_buf out;
+    bool changed = false;
     char *why = NULL;
-    claw_buf_init(&report, 0);
-    claw_buf_init(&request, 64u << 20);
-    claw_buf_init(&out, 0);
-    if (claw_control_build(config, 1, &gen, &report) != 0) {
-        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
-        return 1;
-    }
-    if (claw_buf_add_file(&request, strcmp(file, "-") == 0 ? "/dev/stdin" : file) != 0) {
-        fprintf(stderr, "openclaw-proxy: cannot read %s\n", file);
-        return 3;
-    }
     if (claw_policy_vm_new(gen, &vm, &why) != 0) {
         fprintf(stderr, "%s\n", why ? why : "out of memory");
         free(why);
         return 1;
     }
-    int rc = claw_policy_explain(vm, claw_buf_str(&request), &out);
+    claw_buf_init(&out, 0);
+    int rc = replay ? claw_policy_replay(vm, text, &out, &changed) : claw_policy_explain(vm, text, &out);
     claw_log_redact(&out);
     claw_policy_vm_free(vm);
-    claw_generation_unref(gen);
-    claw_buf_fini(&request);
+    return print(0, &out) == 0 && rc == 0 && !changed ? 0 : 1;
+}
+
+static int decide(const char *config, const char *file, bool replay)
+{
+    struct claw_buf report, text;
+    struct claw_generation *gen;
+    int code = 1;
+    claw_buf_init(&report, 0);
+    claw_buf_init(&text, replay ? (size_t)1 << 30 : (size_t)64 << 20);
+    if (claw_control_build(config, 1, &gen, &report) != 0) {
+        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
+    } else {
+        if (claw_buf_add_file(&text, strcmp(file, "-") == 0 ? "/dev/stdin" : file) == 0) {
+            code = decide_text(gen, claw_buf_str(&text), replay);
+        } else {
+            fprintf(stderr, "openclaw-proxy: cannot read %s\n", file);
+            code = 3;
+        }
+        claw_generation_unref(gen);
+    }
+    claw_buf_fini(&text);
     claw_buf_fini(&report);
-    return print(0, &out) == 0 && rc == 0 ? 0 : 1;
+    return code;
 }
 
 int main(int argc, char **argv)
@@ -136,6 +150,6 @@ int main(int argc, char **argv)
         return 1;
     }
     if (a.check) return check(a.config);
-    if (a.explain) return explain(a.config, a.explain);
+    if (a.explain || a.replay) return decide(a.config, a.explain ? a.explain : a.replay, !a.explain);
     return claw_control_run(a.config);
 }

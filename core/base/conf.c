@@ -248,6 +248,7 @@ static void build_sections(struct builder *b)
     struct claw_str output = text_of(l, "logging.output");
     c->logging.to = claw_str_eqz(output, "stdout") ? 1 : claw_str_eqz(output, "stderr") ? 2 : 0;
     c->logging.path = path_of(b, l, "path");
+    c->logging.decisions = path_of(b, l, "decisions");
     c->logging.text = claw_str_eqz(text_of(l, "logging.format"), "text");
     const struct claw_conf_node *r = claw_conf_get(c->root, "retry");
     c->retry_attempts = value_of(r, "attempts") ? whole_of(r, "retry.attempts") : 0;

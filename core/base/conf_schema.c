@@ -344,6 +344,9 @@ static const struct claw_conf_rule logging_rules[] = {
      .doc = "Least important lines to write; debug says why routes did not match."},
     {"output", STR, .fallback = "stdout", .words = "stdout stderr file", .doc = "Where to."},
     {"path", STR, CLAW_CONF_NOT_EMPTY, .doc = "The file, with output: file."},
+    {"decisions", STR, CLAW_CONF_NOT_EMPTY,
+     .doc = "A file that gets one JSON line a request, for -replay: what came (without credentials; bodies up to 64 KB, "
+            "which hold what users wrote) and what was decided. None when not given."},
     {"bodies", BOOL, .fallback = "false", .doc = "Log bodies too. They hold what users wrote."},
     {0}};
 GROUP(logging, "One line a request.");
@@ -363,6 +366,8 @@ static const struct claw_conf_rule policies_rules[] = {
     {"always", LIST, .each = &name_rule, .doc = "Policies that run on every request, in this order."},
     {"settings", MAP, .group = &metadata_group,
      .doc = "Settings of policies: a map under each policy's name. init finds it as conf.policies.settings.NAME."},
+    {"shadow", LIST, .each = &name_rule,
+     .doc = "Policies, by name or glob, that decide and change nothing: where one differs from what was decided, the log says so."},
     WHOLE("budget_ms", "ms", "10", 1, 60000, "CPU time one call of a policy's hook may take; then it is stopped, and the request fails. Loading a file: 10 times that."),
     WHOLE("memory_mb", "MB", "32", 1, 4096, "Memory for Lua in each worker. The call that would take more fails."),
     {"allow_private", LIST, .each = &place_rule,

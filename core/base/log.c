@@ -25,6 +25,8 @@
 #include <unistd.h>
 
 #define LINE_MAX_BYTES ((size_t)65536)
+#define DECISION_MAX_BYTES ((size_t)196608)
+#define DECISION_MARK '\1' /* begins a line for the decisions' file while it travels; no other line begins so */
 #define HAND_OVER_BYTES ((size_t)131072)
 #define CHUNK_MAX_BYTES ((size_t)524288) /* a line may grow so far before it is found to be too long */
 #define QUEUE_MAX_BYTES ((size_t)8 << 20)
@@ -37,6 +39,7 @@ struct chunk {
     struct chunk *next;
     struct claw_buf buf;
     uint64_t lines;
+    bool decisions; /* some lines are for the decisions' file */
 };
 
 struct local {
@@ -55,6 +58,7 @@ struct target {
 
 static atomic_int level_min = CLAW_LOG_INFO;
 static atomic_bool text_form;
+static atomic_bool decisions_on;
 static atomic_bool running; /* between open and close */
 static atomic_uint_fast64_t dropped;
 
@@ -74,6 +78,9 @@ static struct {
     bool accepting, stop, abandon, ended;
     bool fresh;         /* `next` is set and waits for the writer */
     struct target next;
+    bool decisions_fresh;  /* the same for the decisions' file; fd -1: none from here on */
+    struct target decisions_next;
+    char *decisions;       /* its path */
     int to;
     char *path;
     pthread_t thread;
@@ -202,6 +209,40 @@ static void write_chunk(struct target *t, struct chunk *c)
     }
 }
 
+/* Move the lines of the decisions' file out of the chunk, without their marks. Without memory they are dropped. */
+static void split(struct chunk *c, struct claw_buf *out)
+{
+    char *to = c->buf.data;
+    const char *p = to, *end = to + c->buf.len;
+    claw_buf_clear(out);
+    while (p < end) {
+        const char *nl = memchr(p, '\n', (size_t)(end - p));
+        size_t n = nl ? (size_t)(nl + 1 - p) : (size_t)(end - p);
+        if (*p == DECISION_MARK) {
+            if (claw_buf_add(out, p + 1, n - 1) != 0) drop(1);
+        } else {
+            memmove(to, p, n);
+            to += n;
+        }
+        p += n;
+    }
+    c->buf.len = (size_t)(to - c->buf.data);
+    c->decisions = false;
+}
+
+/* A regular file never blocks for long; what it does not take is dropped and counted. */
+static void write_decisions(const struct target *t, const struct claw_buf *b)
+{
+    size_t at = 0;
+    while (t->fd >= 0 && at < b->len) {
+        ssize_t w = write(t->fd, b->data + at, b->len - at);
+        if (w < 0 && errno == EINTR) continue;
+        if (w < 0) break;
+        at += (size_t)w;
+    }
+    if (at < b->len) drop(lines_in(b->data + at, b->len - at));
+}
+
 static void chunk_free(struct chunk *c)
 {
     claw_buf_fini(&c->buf);
@@ -217,6 +258,7 @@ static void chunk_spare(struct chunk *c)
     }
     claw_buf_clear(&c->buf);
     c->lines = 0;
+    c->decisions = false;
     c->next = q.spare;
     q.spare = c;
     q.spares++;
@@ -224,10 +266,16 @@ static void chunk_spare(struct chunk *c)
 
 static void *writer_main(void *arg)
 {
-    struct target t = {.fd = -1};
+    struct target t = {.fd = -1}, decisions = {.fd = -1};
+    struct claw_buf apart;
+    claw_buf_init(&apart, 0);
     pthread_mutex_lock(&q.lock);
     for (;;) {
-        if (q.fresh) {
+        if (q.decisions_fresh) {
+            target_close(&decisions);
+            decisions = q.decisions_next;
+            q.decisions_fresh = false;
+        } else if (q.fresh) {
             struct target old = t;
             t = q.next;
             q.fresh = false;
@@ -238,10 +286,15 @@ static void *writer_main(void *arg)
             struct chunk *c = q.head;
             q.head = c->next;
             if (!q.head) q.tail = NULL;
+            size_t bytes = c->buf.len;
             pthread_mutex_unlock(&q.lock);
+            if (c->decisions) {
+                split(c, &apart);
+                write_decisions(&decisions, &apart);
+            }
             write_chunk(&t, c);
             pthread_mutex_lock(&q.lock);
-            q.bytes -= c->buf.len;
+            q.bytes -= bytes;
             chunk_spare(c);
         } else if (q.stop) {
             break;
@@ -250,6 +303,8 @@ static void *writer_main(void *arg)
         }
     }
     target_close(&t);
+    target_close(&decisions);
+    claw_buf_fini(&apart);
     q.ended = true;
     pthread_cond_signal(&q.done);
     pthread_mutex_unlock(&q.lock);
@@ -321,6 +376,7 @@ static struct chunk *hand_over(struct chunk *c)
         memcpy(tail->buf.data + tail->buf.len, c->buf.data, c->buf.len);
         tail->buf.len += c->buf.len;
         tail->lines += c->lines;
+        tail->decisions |= c->decisions;
         q.bytes += c->buf.len;
     } else {
         q.bytes += c->buf.len;
@@ -339,6 +395,7 @@ static struct chunk *hand_over(struct chunk *c)
     if (next == c) {
         claw_buf_clear(&c->buf);
         c->lines = 0;
+        c->decisions = false;
     }
     return next;
 }
@@ -354,9 +411,10 @@ static void local_deliver(struct local *l)
     }
 }
 
-struct claw_buf *claw_log_begin(enum claw_log_level level)
+bool claw_log_decisions_on(void) { return atomic_load_explicit(&decisions_on, memory_order_relaxed); }
+
+static struct claw_buf *begin(void)
 {
-    if (!claw_log_on(level)) return NULL;
     struct local *l = mine ? mine : local_new();
     if (!l || !local_try(l)) {
         drop(1);
@@ -372,6 +430,18 @@ struct claw_buf *claw_log_begin(enum claw_log_level level)
     return &l->cur->buf;
 }
 
+struct claw_buf *claw_log_begin(enum claw_log_level level) { return claw_log_on(level) ? begin() : NULL; }
+
+struct claw_buf *claw_log_begin_decision(void)
+{
+    static const char mark = DECISION_MARK;
+    struct claw_buf *b = claw_log_decisions_on() ? begin() : NULL;
+    if (!b) return NULL;
+    if (claw_buf_add(b, &mark, 1) == 0) return b;
+    claw_log_end(b);
+    return NULL;
+}
+
 void claw_log_end(struct claw_buf *b)
 {
     struct local *l = mine;
@@ -379,7 +449,9 @@ void claw_log_end(struct claw_buf *b)
     size_t n = b->len - l->line_at;
     if (n > 0) {
         /* A line that does not end in a newline is one whose building failed half-way. */
-        if (n <= LINE_MAX_BYTES && b->data[b->len - 1] == '\n') {
+        bool decision = b->data[l->line_at] == DECISION_MARK;
+        if (n <= (decision ? DECISION_MAX_BYTES : LINE_MAX_BYTES) && b->data[b->len - 1] == '\n') {
+            l->cur->decisions |= decision;
             claw_log_redact_from(b, l->line_at, 1);
             l->cur->lines++;
         } else {
@@ -496,11 +568,37 @@ void claw_log_event(enum claw_log_level level, const char *msg, ...)
 
 /* ---- control ---- */
 
+static int decisions_apply(const char *path, bool anew)
+{
+    struct target t = {.fd = -1};
+    char *copy = NULL;
+    if (!path && !q.decisions) return 0;
+    if (!anew && path && q.decisions && strcmp(path, q.decisions) == 0) return 0;
+    if (path && !(copy = strdup(path))) return CLAW_ENOMEM;
+    int r = copy ? target_open(0, copy, &t) : 0;
+    if (r) {
+        free(copy);
+        return r;
+    }
+    pthread_mutex_lock(&q.lock);
+    if (q.decisions_fresh) target_close(&q.decisions_next);
+    q.decisions_next = t;
+    q.decisions_fresh = true;
+    free(q.decisions);
+    q.decisions = copy;
+    pthread_cond_signal(&q.work);
+    pthread_mutex_unlock(&q.lock);
+    atomic_store(&decisions_on, copy != NULL);
+    return 0;
+}
+
 static int conf_apply(const struct claw_log_conf *conf, bool anew)
 {
     struct target t;
     char *path = NULL;
     if (conf->to == 0 && !conf->path) return CLAW_EINVAL;
+    int told = decisions_apply(conf->decisions, anew);
+    if (told) return told;
     if (!anew && conf->to == q.to && (conf->to != 0 || (q.path && strcmp(q.path, conf->path) == 0))) { /* the same target goes on */
         atomic_store(&level_min, (int)conf->level);
         atomic_store(&text_form, conf->text);
@@ -563,8 +661,11 @@ int claw_log_set(const struct claw_log_conf *conf)
 
 int claw_log_reopen(void)
 {
-    struct claw_log_conf conf = {.to = q.to, .path = q.path}; /* `to` and `path` change in this thread only */
-    if (!atomic_load(&running) || conf.to != 0) return 0;
+    struct claw_log_conf conf = {.to = q.to, .path = q.path}; /* `to` and the paths change in this thread only */
+    if (!atomic_load(&running)) return 0;
+    int told = q.decisions ? decisions_apply(q.decisions, true) : 0;
+    if (told || conf.to != 0) return told;
+    conf.decisions = q.decisions;
     conf.level = (enum claw_log_level)atomic_load(&level_min);
     conf.text = atomic_load(&text_form);
     return conf_apply(&conf, true);
@@ -585,6 +686,7 @@ static void collect(void)
 void claw_log_close(unsigned wait_ms)
 {
     if (!atomic_exchange(&running, false)) return;
+    atomic_store(&decisions_on, false);
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += wait_ms / 1000;

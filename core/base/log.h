@@ -20,13 +20,14 @@ struct claw_log_conf {
     int to;                    /* 1 stdout, 2 stderr, 0: file `path` */
     const char *path;
     bool text;                 /* logging.format: text; else json */
+    const char *decisions;     /* logging.decisions: the file of claw_log_begin_decision's lines; NULL: none */
 };
 
 /* Start the writer thread. CLAW_EIO: the file cannot be opened (errno). Once a process. */
 int claw_log_open(const struct claw_log_conf *conf) CLAW_MUSTCHECK;
 /* Change level, target or format while running. On CLAW_EIO the old target stays. Thread: control. */
 int claw_log_set(const struct claw_log_conf *conf) CLAW_MUSTCHECK;
-/* SIGUSR1: open the file anew. */
+/* SIGUSR1: open the files anew. */
 int claw_log_reopen(void);
 /* Write what is queued, waiting at most `wait_ms`, stop the thread. */
 void claw_log_close(unsigned wait_ms);
@@ -50,6 +51,11 @@ void claw_log_event(enum claw_log_level level, const char *msg, ...) __attribute
  * them no other log call of this thread. A line over 64 KB is dropped and counted. */
 struct claw_buf *claw_log_begin(enum claw_log_level level);
 void claw_log_end(struct claw_buf *b);
+/* The same for a line of the decisions' file, whatever the level; NULL when there is none. Such a line is JSON, and dropped
+ * past 192 KB. */
+struct claw_buf *claw_log_begin_decision(void);
+/* Would it be written? Cheap. */
+bool claw_log_decisions_on(void);
 /* The time now as RFC 3339 with milliseconds, UTC, appended without quotes. Cached per second. */
 int claw_log_add_time(struct claw_buf *b) CLAW_MUSTCHECK;
 

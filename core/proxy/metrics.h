@@ -34,6 +34,8 @@
     X(FETCHES, COUNTER, "openclaw_policy_fetches_total", "outcome", "Requests made by policies (claw.http.fetch): the status, or the failure kind.") \
     X(FETCH_SECONDS, SECONDS, "openclaw_policy_fetch_duration_seconds", "", "Latency of requests made by policies.") \
     X(REDIS_CALLS, COUNTER, "openclaw_policy_redis_calls_total", "outcome", "Commands of policies to Redis: ok, error, down, timeout, busy, canceled.") \
+    X(POLICY_SHADOW, COUNTER, "openclaw_policy_shadow_total", "policy,hook,differs",                                      \
+      "Decisions of policies in shadow; differs is true, false, or error for one that failed.")                          \
     X(CLIENT_GONE, COUNTER, "openclaw_client_gone_total", "route_id", "Requests whose client left before the end.")      \
     X(IN_FLIGHT, GAUGE, "openclaw_requests_in_flight", "", "Requests being served.")                                     \
     X(CONNECTIONS, GAUGE, "openclaw_client_connections", "", "Open client connections.")                                 \

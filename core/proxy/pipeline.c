@@ -3,6 +3,7 @@
 #include "proxy/access_log.h"
 #include "proxy/account.h"
 #include "proxy/answer.h"
+#include "proxy/decision_log.h"
 #include "proxy/relay.h"
 
 #include <stdio.h>
@@ -467,6 +468,7 @@ static int step_account(struct claw_req *r)
 static int step_log(struct claw_req *r)
 {
     claw_access_log_write(r);
+    claw_decision_log_write(r);
     return CLAW_STEP_RELEASE;
 }
 

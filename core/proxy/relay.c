@@ -12,6 +12,7 @@
 
 #include "proxy/account.h"
 #include "proxy/answer.h"
+#include "proxy/decision_log.h"
 #include "proxy/pipeline.h"
 
 #include <stdlib.h>
@@ -98,6 +99,7 @@ static void forget_body(struct claw_req *r)
 {
     if (r->candidates_n && (r->candidates[r->candidate].mask & (CLAW_MASK_RESPONSE | CLAW_MASK_EVENT))) return;
     if (r->route_mask & CLAW_MASK_LOG) return;
+    if (claw_decision_log_wants(r)) return;
     claw_buf_fini(&r->body);
     claw_buf_fini(&r->out_body);
     r->has_json = false;

@@ -1,5 +1,6 @@
 #include "script/api.h"
 
+#include "base/conf_schema.h"
 #include "proxy/series.h"
 #include "script/pattern.h"
 
@@ -255,6 +256,32 @@ static int core_now_ms(lua_State *L)
     return 1;
 }
 
+static int core_now_us(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)claw_loop_clock_us());
+    return 1;
+}
+
+/* outgoing(r): what hooks set of this attempt's head, as a list: name, value (false: removed), name …; credentials as
+ * ***. Then the path they set, or nil. */
+static int core_outgoing(lua_State *L)
+{
+    const struct claw_req *r = claw_api_check_req(L, 1);
+    lua_createtable(L, (int)r->out_headers_n * 2, 0);
+    for (size_t i = 0; i < r->out_headers_n; i++) {
+        const struct claw_conf_header *h = &r->out_headers[i];
+        lua_pushlstring(L, h->name.ptr, h->name.len);
+        lua_rawseti(L, -2, (int)i * 2 + 1);
+        if (!h->value.ptr) lua_pushboolean(L, 0);
+        else if (claw_conf_key_secret(h->name)) lua_pushliteral(L, "***");
+        else lua_pushlstring(L, h->value.ptr, h->value.len);
+        lua_rawseti(L, -2, (int)i * 2 + 2);
+    }
+    if (r->out_path.len) lua_pushlstring(L, r->out_path.ptr, r->out_path.len);
+    else lua_pushnil(L);
+    return 2;
+}
+
 static int core_hash(lua_State *L)
 {
     uint64_t h = claw_str_hash(check_str(L, 1), 0);
@@ -399,6 +426,7 @@ void claw_api_push_core(lua_State *L)
     static const luaL_Reg functions[] = {
         {"header", core_header}, {"query", core_query}, {"json", core_json}, {"client_ip", core_client_ip},
         {"estimate", core_estimate}, {"facts", core_facts}, {"random", core_random}, {"now_ms", core_now_ms},
+        {"now_us", core_now_us}, {"outgoing", core_outgoing},
         {"hash", core_hash}, {"request", core_request}, {"body", core_body}, {"response_body", core_response_body},
         {"changed", core_changed}, {"is_doc", core_is_doc}, {"log", core_log}, {"load", core_load},
         {"setfenv", core_setfenv}, {"enter", core_enter}, {"leave", core_leave}, {"check", core_check},
@@ -421,4 +449,5 @@ void claw_api_push_core(lua_State *L)
     lua_setfield(L, -2, "store");
     claw_api_add_redis(L);
     claw_api_add_re(L);
+    claw_api_add_asides(L);
 }

@@ -59,6 +59,13 @@ void claw_api_begin_answer(lua_State *L, struct claw_req *r, struct claw_str bod
 void claw_api_end_answer(struct claw_req *r);
 /* Push a function that gives a policy, by its name, its claw.store. */
 void claw_api_push_store(lua_State *L);
+/* The request a req object, or a light userdata, at idx stands for; raises when it is over. */
+struct claw_req *claw_api_check_req(lua_State *L, int idx);
+/* aside, back and twin: what lets a policy run beside the request without changing it, into the table on top
+ * (api_aside.c). */
+void claw_api_add_asides(lua_State *L);
+/* Push the document at idx copied into the request's arena, as one of its own. */
+void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx);
 /* All values of a field joined by ", ", or nil. */
 void claw_api_push_header(lua_State *L, const struct claw_req *r, struct claw_str name);
 

@@ -37,6 +37,11 @@ static struct view *check_view(lua_State *L, int idx)
     return v;
 }
 
+struct claw_req *claw_api_check_req(lua_State *L, int idx)
+{
+    return lua_islightuserdata(L, idx) && lua_touserdata(L, idx) ? lua_touserdata(L, idx) : check_view(L, idx)->root->r;
+}
+
 /* ---- the request's table ------------------------------------------------------------------------------------ */
 
 static struct view *new_view(lua_State *L, int env, struct view *root, enum claw_api_slot slot)
@@ -202,6 +207,23 @@ void claw_api_push_body(lua_State *L, struct claw_req *r)
         lua_rawseti(L, -3, CLAW_API_ATTEMPT);
         h->attempt = doc;
     }
+    lua_remove(L, -2);
+}
+
+void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx)
+{
+    struct claw_json_doc *doc;
+    struct claw_buf *text = &claw_vm_of(L)->text;
+    luaL_checkstack(L, 8, NULL);
+    claw_buf_clear(text);
+    claw_value_write(L, idx, text, CLAW_VALUE_DEPTH);
+    struct claw_str s = claw_buf_str(text);
+    char *copy = claw_arena_dup(&r->arena, s.ptr, s.len);
+    if (!copy) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
+    struct claw_api_handle *h = push_env(L, r);
+    if (make_doc(L, r, (struct claw_str){copy, s.len}, &doc))
+        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false, 0});
+    else lua_pushnil(L);
     lua_remove(L, -2);
 }
 

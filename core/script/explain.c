@@ -6,24 +6,45 @@
 
 #define ARENA_MAX (8u << 20)
 
-struct explained {
-    struct claw_policy_vm *p;
-    struct claw_req *r;
-    struct claw_buf *out;
-    int rc;
-};
-
-static void explain_in(lua_State *L, void *arg)
+static void push_str_or_nil(lua_State *L, struct claw_str s)
 {
-    struct explained *x = arg;
+    if (s.len) lua_pushlstring(L, s.ptr, s.len);
+    else lua_pushnil(L);
+}
+
+static void begin_in(lua_State *L, void *arg)
+{
+    struct claw_explained *x = arg;
     claw_policy_push_fn(L, x->p, CLAW_ENGINE_EXPLAIN);
     lua_pushlightuserdata(L, x->r);
     lua_pushlstring(L, x->r->head->method.ptr, x->r->head->method.len);
     lua_pushlstring(L, x->r->head->path.ptr, x->r->head->path.len);
-    if (x->r->model.len) lua_pushlstring(L, x->r->model.ptr, x->r->model.len);
-    else lua_pushnil(L);
+    push_str_or_nil(L, x->r->model);
     lua_pushboolean(L, x->r->stream);
-    lua_call(L, 5, 1);
+    lua_call(L, 5, 0);
+}
+
+static void attempt_in(lua_State *L, void *arg)
+{
+    struct claw_explained *x = arg;
+    claw_policy_push_fn(L, x->p, CLAW_ENGINE_EXPLAIN_ATTEMPT);
+    lua_pushlightuserdata(L, x->r);
+    lua_call(L, 1, 0);
+}
+
+static void end_in(lua_State *L, void *arg)
+{
+    struct claw_explained *x = arg;
+    claw_policy_push_fn(L, x->p, CLAW_ENGINE_EXPLAINED);
+    lua_pushlightuserdata(L, x->r);
+    lua_pushstring(L, x->kind);
+    lua_pushinteger(L, x->status);
+    push_str_or_nil(L, x->code);
+    push_str_or_nil(L, x->text);
+    push_str_or_nil(L, x->err.policy);
+    push_str_or_nil(L, x->err.hook);
+    lua_pushinteger(L, x->r->decision);
+    lua_call(L, 8, 1);
     if (lua_type(L, 1) != LUA_TSTRING) claw_task_raise(L, "explain", "the report is a %s", luaL_typename(L, 1));
     struct claw_str s;
     s.ptr = lua_tolstring(L, 1, &s.len);
@@ -102,30 +123,48 @@ static int fill(struct claw_req *r, struct claw_str request)
     return rc == CLAW_OK ? fill_body(r, body.raw.ptr ? body.raw : CLAW_STR("")) : rc;
 }
 
-static int explain(struct claw_policy_vm *p, struct claw_req *r, struct claw_str request, struct claw_buf *out)
+/* A call of the report's own functions. */
+static int call(struct claw_explained *x, claw_task_fn fn)
 {
-    int rc = fill(r, request);
-    if (rc != CLAW_OK) return rc;
-    struct explained x = {p, r, out, CLAW_OK};
     struct claw_task_error e;
-    rc = claw_task_call(p->vm, explain_in, &x, &r->arena, &e);
-    if (rc == CLAW_OK) return x.rc;
-    struct claw_policy_error err;
-    claw_policy_failed(p, r, &e, "explain", &err);
-    int add = claw_buf_add_fmt(out, "%.*s: %.*s: %.*s\n%.*s\n", CLAW_STR_FMT(err.policy), CLAW_STR_FMT(err.hook),
-                               CLAW_STR_FMT(err.message), CLAW_STR_FMT(e.traceback));
+    if (claw_task_call(x->p->vm, fn, x, &x->r->arena, &e) == CLAW_OK) return x->rc;
+    int rc = claw_policy_failed(x->p, x->r, &e, "explain", &x->err);
+    int add = claw_buf_add_fmt(x->out, "%.*s: %.*s: %.*s\n%.*s\n", CLAW_STR_FMT(x->err.policy), CLAW_STR_FMT(x->err.hook),
+                               CLAW_STR_FMT(x->err.message), CLAW_STR_FMT(e.traceback));
     return add == CLAW_OK ? rc : add;
 }
 
-int claw_policy_explain(struct claw_policy_vm *p, struct claw_str request, struct claw_buf *out)
+/* The steps admit, route and transform, as the pipeline takes them. */
+static int decide(struct claw_explained *x, bool attempt)
+{
+    struct claw_req *r = x->r;
+    const struct claw_policy_ops *ops = r->gen->ops;
+    struct claw_str answer = {NULL, 0};
+    int rc = ops->admits(x->p) ? ops->admit(x->p, r, &x->err) : CLAW_OK;
+    if (rc == CLAW_OK && r->error == CLAW_OK) rc = ops->route(x->p, r, &answer, &x->status, &x->err);
+    if (rc != CLAW_OK) return rc;
+    x->kind = answer.ptr ? "answered" : r->error == CLAW_EDENIED ? "denied" : r->error != CLAW_OK ? "refused" : "routed";
+    if (r->error != CLAW_OK) {
+        x->status = r->status;
+        x->code = claw_str_of(r->error_code ? r->error_code : claw_err_kind(r->error));
+        x->text = r->error_text;
+    }
+    if (!attempt || answer.ptr || r->error != CLAW_OK || !(r->candidates[0].mask & CLAW_MASK_REQUEST)) return CLAW_OK;
+    rc = call(x, attempt_in);
+    return rc == CLAW_OK ? ops->request(x->p, r, &x->err) : rc;
+}
+
+int claw_explained_open(struct claw_explained *x, struct claw_policy_vm *p, struct claw_str request)
 {
     struct claw_req *r = calloc(1, sizeof *r);
     if (!r) return CLAW_ENOMEM;
-    struct claw_generation_local local = {.refs = 1, .gen = p->gen, .ops = &claw_policy_ops_lua, .policy = p};
+    x->p = p;
+    x->r = r;
+    x->local = (struct claw_generation_local){.refs = 1, .gen = p->gen, .ops = &claw_policy_ops_lua, .policy = p};
     claw_arena_init(&r->arena, NULL, 0, ARENA_MAX + request.len);
     claw_buf_init(&r->body, 0);
     claw_buf_init(&r->out_body, 0);
-    r->gen = &local;
+    r->gen = &x->local;
     r->ctx = p->ctx;
     r->route = -1;
     r->cost_micros = -1;
@@ -133,11 +172,46 @@ int claw_policy_explain(struct claw_policy_vm *p, struct claw_str request, struc
     r->start_us = claw_loop_clock_us();
     memcpy(r->id, "explain", sizeof "explain");
     memcpy(r->peer, "127.0.0.1", sizeof "127.0.0.1");
-    int rc = explain(p, r, request, out);
+    return fill(r, request);
+}
+
+int claw_explained_decide(struct claw_explained *x, bool attempt)
+{
+    int rc = call(x, begin_in);
+    if (rc != CLAW_OK) return rc;
+    rc = decide(x, attempt);
+    if (rc != CLAW_OK) {
+        x->kind = "failed";
+        x->text = x->err.message;
+    }
+    return rc;
+}
+
+int claw_explained_end(struct claw_explained *x) { return call(x, end_in); }
+
+void claw_explained_close(struct claw_explained *x)
+{
+    struct claw_req *r = x->r;
+    if (!r) return;
     claw_api_release(r);
     claw_buf_fini(&r->body);
     claw_buf_fini(&r->out_body);
     claw_arena_reset(&r->arena);
     free(r);
+    x->r = NULL;
+}
+
+int claw_policy_explain(struct claw_policy_vm *p, struct claw_str request, struct claw_buf *out)
+{
+    struct claw_explained x = {.out = out};
+    int rc = claw_explained_open(&x, p, request);
+    if (rc == CLAW_OK) {
+        rc = claw_explained_decide(&x, true);
+        if (x.kind) {
+            int end = claw_explained_end(&x);
+            if (rc == CLAW_OK) rc = end;
+        }
+    }
+    claw_explained_close(&x);
     return rc;
 }

@@ -41,4 +41,9 @@ extern const struct claw_policy_ops claw_policy_ops_lua;
  * /v1/chat/completions). Prints the decision to `out`. CLAW_EBAD_JSON, CLAW_EPOLICY with a text in out. */
 int claw_policy_explain(struct claw_policy_vm *vm, struct claw_str request, struct claw_buf *out) CLAW_MUSTCHECK;
 
+/* -replay: each line of `log` (logging.decisions) is decided anew, without any network, and what differs is printed to `out`,
+ * with a summary. *changed: something did. Chance is fixed: the same log gives the same answers. CLAW_EBAD_JSON (the line is
+ * named in out), CLAW_ENOMEM. */
+int claw_policy_replay(struct claw_policy_vm *vm, struct claw_str log, struct claw_buf *out, bool *changed) CLAW_MUSTCHECK;
+
 #endif

@@ -22,7 +22,8 @@ struct claw_policies {
 
 /* The engine's functions, as references in the registry. */
 #define CLAW_ENGINE_MAP(X) X(ADMIT, "admit") X(ROUTE, "route") X(DECIDE, "decide") X(REQUEST, "request") X(RETRY, "retry") \
-    X(TRACE, "trace") X(RESPONSE, "response") X(EVENT, "event") X(FINISH, "finish") X(EXPLAIN, "explain")
+    X(TRACE, "trace") X(RESPONSE, "response") X(EVENT, "event") X(FINISH, "finish") X(EXPLAIN, "explain") \
+    X(EXPLAIN_ATTEMPT, "explain_attempt") X(EXPLAINED, "explained")
 enum claw_engine_fn {
 #define CLAW_ENGINE_ENUM(id, name) CLAW_ENGINE_##id,
     CLAW_ENGINE_MAP(CLAW_ENGINE_ENUM)
@@ -62,6 +63,27 @@ void claw_policy_push_fn(lua_State *L, const struct claw_policy_vm *p, enum claw
 /* Log, count and hand up a failure. */
 int claw_policy_failed(struct claw_policy_vm *p, struct claw_req *r, const struct claw_task_error *e,
                        const char *hook, struct claw_policy_error *err);
+/* A request made from a text and decided by the engine, without any network: what -explain and -replay share. Zeroed with
+ * `out` before open; close always. */
+struct claw_explained {
+    struct claw_policy_vm *p;
+    struct claw_req *r;
+    struct claw_buf *out; /* the report, and what fails in making it */
+    struct claw_generation_local local;
+    int rc;
+    const char *kind;     /* of the decision: see lua/claw/explain.lua; NULL: none was begun */
+    int status;
+    struct claw_str code, text; /* in the request's arena */
+    struct claw_policy_error err;
+};
+/* As claw_policy_explain takes it. */
+int claw_explained_open(struct claw_explained *x, struct claw_policy_vm *p, struct claw_str request) CLAW_MUSTCHECK;
+/* admit and route, with `attempt` also request. CLAW_EPOLICY: a policy failed, which is a decision too. */
+int claw_explained_decide(struct claw_explained *x, bool attempt) CLAW_MUSTCHECK;
+/* Policies are no longer watched; the report is appended to out. */
+int claw_explained_end(struct claw_explained *x) CLAW_MUSTCHECK;
+void claw_explained_close(struct claw_explained *x);
+
 /* As claw_policy_vm_new and claw_policy_prove, with an engine made by `source` (a chunk that returns what
  * require("claw.engine") would) instead of the embedded one. For tests. */
 int claw_policy_vm_new_from(struct claw_generation *gen, struct claw_str source, struct claw_policy_vm **out,

@@ -13,7 +13,9 @@
 --   retry(r, attempt, number)                              "next" | "same" | "stop", after_ms
 --   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
---   explain(r, method, path, model, stream)                a text: the same, and what follows from it
+--   explain(r, method, path, model, stream)                from here on policies run watched and without any network
+--   explain_attempt(r)                                     request is called next
+--   explained(r, kind, status, code, text, policy, hook, number)   a text: what was decided and why (claw.explain)
 -- admit, decide, request, retry and response run on a coroutine that may be suspended in a hook: what they hold across
 -- a hook is their own. r is C's handle of a request. Between route and finish the router remembers the list r was
 -- given.
@@ -32,6 +34,7 @@ local providers = require("claw.providers")
 local retry = require("claw.retry")
 local router = require("claw.router")
 local routes = require("claw.routes")
+local shadow = require("claw.shadow")
 local strategies = require("claw.route")
 local transform = require("claw.transform")
 
@@ -170,6 +173,20 @@ end
 
 local VERDICTS = { "stop", "next", "after_ms" }
 
+-- A retry hook's verdict as action and wait.
+local function said_by(verdict)
+    local said
+    for _, word in ipairs(VERDICTS) do said = said or verdict[word] and word end
+    return said == "after_ms" and "same" or said, verdict.after_ms or 0
+end
+
+-- Within what is left and allowed.
+local function settled(action, after, a, rules)
+    if action == "next" and (a.left or 0) == 0 then action = "stop" end
+    if rules.attempts and a.n >= rules.attempts then action = "stop" end
+    return action, action == "stop" and 0 or after
+end
+
 local function overridden(env, r, chain, a, rules, action, after, kind)
     local req = env.request_of(r)
     for i = 1, #chain do
@@ -178,15 +195,10 @@ local function overridden(env, r, chain, a, rules, action, after, kind)
         attempt.kind = kind
         local verdict = hooks.call(env.core, chain[i], "retry", nil, req, attempt)
         if verdict then
-            local said
-            for _, word in ipairs(VERDICTS) do said = said or verdict[word] and word end
-            action = said == "after_ms" and "same" or said
-            after = verdict.after_ms or 0
+            action, after = said_by(verdict)
         end
     end
-    if action == "next" and (a.left or 0) == 0 then action = "stop" end
-    if rules.attempts and a.n >= rules.attempts then action = "stop" end
-    return action, action == "stop" and 0 or after
+    return settled(action, after, a, rules)
 end
 
 -- ---- account
@@ -222,6 +234,38 @@ end
 
 -- The steps that a policy's hooks are run by, for openclaw.testing.
 M.steps = { check_body = check_body, transformed = transformed, event = event, overridden = overridden }
+
+-- ---- policies in shadow
+
+-- Only for an engine that has some: what the real hooks decide is handed on, and then compared.
+local function with_shadows(engine, env, state)
+    local core, admit, retried = env.core, engine.admit, engine.retry
+    local entries = shadow.collect(env.policies.always, "admit")
+
+    if entries then
+        engine.hooks.admit = true
+        function engine.admit(r)
+            local status, code, message = admit(r)
+            shadow.admit(core, entries, env.request_of(r), status, code)
+            return status, code, message
+        end
+    end
+
+    function engine.retry(r, a)
+        local action, after = retried(r, a)
+        local list = state[r]
+        local chains = list and list.plan[a.index]
+        if chains and chains.shadow_retry then
+            local rules = list.plan.route.retry
+            shadow.retry(core, chains.shadow_retry, env.request_of(r), a, action, after,
+                function(verdict)
+                    local said, wait = said_by(verdict)
+                    return settled(said, wait, a, rules)
+                end)
+        end
+        return action, after
+    end
+end
 
 -- ---- the engine
 
@@ -301,11 +345,19 @@ function M.new(spec)
     local engine = { upstreams = env.heads, route = decide.route, decide = decide.decide }
     with_hooks(engine, env, decide.state)
     with_outcomes(engine, env, decide.state, decide.quiet)
+    if env.policies.shadows then with_shadows(engine, env, decide.state) end
     function engine.trace(r, method, path, model, stream)
         return explain.trace(decide, r, { method = method, path = path, model = model, stream = stream })
     end
+    local session
     function engine.explain(r, method, path, model, stream)
-        return explain.report(env, decide, r, { method = method, path = path, model = model, stream = stream })
+        session = explain.begin(env, decide, r, { method = method, path = path, model = model, stream = stream })
+    end
+    function engine.explain_attempt(r) explain.attempt(session, decide, r) end
+    function engine.explained(r, kind, status, code, text, policy, hook, number)
+        return explain.finish(session, env, decide, r,
+            { kind = kind, status = status, code = code, text = text, policy = policy, hook = hook,
+                number = number or 0 })
     end
     return engine
 end

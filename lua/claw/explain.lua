@@ -1,11 +1,15 @@
--- explain: the decision for one request as a text: each route and why (not), candidates in order, hooks, cost.
+-- explain: the decision for one request as a text: each route and why (not), what each policy decided and changed,
+-- candidates in order, hooks, cost.
 
 local candidates = require("claw.candidates")
+local dry = require("claw.dry")
+local hooks = require("claw.hooks")
 local match = require("claw.match")
+local witness = require("claw.witness")
 
 local M = {}
 
-local CHAINS = { "request", "response", "event", "retry" }
+local CHAINS = { "request", "retry", "response", "event" }
 
 local function usd(micros)
     return ("$%.6f"):format(micros / 1e6)
@@ -46,11 +50,11 @@ end
 
 local function hook_names(chain)
     local names = {}
-    for i, entry in ipairs(chain) do names[i] = entry.policy.name end
+    for i, entry in ipairs(chain) do names[i] = entry.policy.name .. (entry.policy.shadow and " (in shadow)" or "") end
     return table.concat(names, ", ")
 end
 
-local function hooks(out, list)
+local function later_hooks(out, list)
     for _, c in ipairs(list) do
         for _, hook in ipairs(CHAINS) do
             local chain = list.plan[c.index][hook]
@@ -81,32 +85,76 @@ function M.trace(router, r, q)
     return table.concat(out, "\n", 2)
 end
 
--- q: { method, path, model, stream }
-function M.report(env, router, r, q)
+local function names_of(env)
+    return function(index) return env.upstream_names[index] or "?" end
+end
+
+-- From here to finish policies run without any network, and are watched. q: { method, path, model, stream }.
+function M.begin(env, router, r, q)
+    local core = env.core
+    local self = { q = q, lines = {}, routes = {} }
+    self.chosen = routes(self.routes, router, r, q)
+    self.witness = witness.new(core, r, self.lines)
+    local leave = dry.enter(core, names_of(env), self.witness.say)
+    local log, outer = core.log, hooks.witness
+    core.log, hooks.witness = self.witness.log, self.witness
+    function self.leave()
+        core.log, hooks.witness = log, outer
+        leave()
+    end
+    return self
+end
+
+-- The first candidate's turn: its request hooks run next.
+function M.attempt(self, router, r)
+    local list = router.state[r]
+    self.witness.at = list and list[1] and list[1].name
+end
+
+local function decision(self, outcome, list)
+    local kind, denied = outcome.kind, self.witness.denied
+    if kind == "failed" then
+        return ("decision: none, %s failed in %s: %s"):format(outcome.policy, outcome.hook, outcome.text)
+    elseif denied and kind ~= "routed" then
+        return ("decision: denied by %s with status %d"):format(denied.policy, denied.status)
+    elseif kind == "refused" then
+        return ("decision: refused, %s: %s"):format(outcome.code, outcome.text)
+    elseif kind == "answered" then
+        return ("decision: answered by the proxy with status %d"):format(outcome.status)
+    end
+    return list and ("decision: goes to %s first"):format(list[1].name) or "decision: made"
+end
+
+local function add_candidates(self, out, env, r, list)
+    local q, chosen = self.q, self.chosen
+    env.bind(r, q.model, q.stream)
+    out[#out + 1] = ("candidates of %s (%s), in order:"):format(chosen.id, chosen.strategy)
+    for i, c in ipairs(list or {}) do out[#out + 1] = candidate_line(i, c, q, env.facts) end
+    left_out(out, env, chosen, q)
+end
+
+local function add_hooks(out, env, list)
+    out[#out + 1] = "hooks:"
+    local before = #out
+    later_hooks(out, list)
+    if #out == before then out[before] = "hooks: none; the body goes out as it came" end
+    out[#out + 1] = ("estimated input: %d tokens"):format(env.facts.input_tokens())
+end
+
+-- The whole report. outcome: { kind = "routed" | "denied" | "refused" | "answered" | "failed", status, code, text,
+-- policy, hook, number (of the list; 0: none) }.
+function M.finish(self, env, router, r, outcome)
+    local q, list = self.q, router.state[r] or router.quiet[outcome.number]
+    router.state[r] = nil
+    self.leave()
     local out = { ("request: %s %s, model %s%s"):format(q.method, q.path, q.model or "(none)",
         q.stream and ", streaming" or "") }
-    local chosen = routes(out, router, r, q)
-    local first, list, third = router.route(r, q.method, q.path, q.model, q.stream)
-    if first == true then first, list, third = router.decide(list, third, r, q.method, q.path, q.model, q.stream) end
-    if first == nil then
-        out[#out + 1] = ("decision: refused, %s: %s"):format(list, third)
-    elseif first == false then
-        out[#out + 1] = ("decision: answered by the proxy with status %d"):format(list)
-    end
-    if chosen and first ~= false then
-        env.bind(r, q.model, q.stream)
-        out[#out + 1] = ("candidates of %s (%s), in order:"):format(chosen.id, chosen.strategy)
-        for i, c in ipairs(first and list or {}) do out[#out + 1] = candidate_line(i, c, q, env.facts) end
-        left_out(out, env, chosen, q)
-    end
-    if first then
-        out[#out + 1] = "hooks:"
-        local before = #out
-        hooks(out, list)
-        if #out == before then out[before] = "hooks: none; the body goes out as it came" end
-        out[#out + 1] = ("estimated input: %d tokens"):format(env.facts.input_tokens())
-        router.state[r] = nil
-    end
+    for _, line in ipairs(self.routes) do out[#out + 1] = line end
+    if #self.lines > 0 then out[#out + 1] = "policies, as they ran:" end
+    for _, line in ipairs(self.lines) do out[#out + 1] = line end
+    if self.chosen and (outcome.kind == "refused" or list) then add_candidates(self, out, env, r, list) end
+    if list then add_hooks(out, env, list) end
+    out[#out + 1] = decision(self, outcome, list)
     return table.concat(out, "\n") .. "\n"
 end
 

@@ -7,6 +7,9 @@ local phases = require("claw.phases")
 
 local M = {}
 
+-- Who looks on (claw.witness); nil: nobody.
+M.witness = nil
+
 -- What a policy raised may be anything: only texts are told as they are.
 local function on_error(err)
     local message = type(err) == "string" and err or type(err) == "number" and tostring(err)
@@ -42,6 +45,7 @@ end
 
 -- Raise a failure, or for a policy that skips: log it and return nil.
 function M.fail(core, policy, failure)
+    if M.witness then M.witness.failed(policy, failure) end
     if not policy.skip then error(failure, 0) end
     core.failed(failure.policy, failure.hook, failure.stopped)
     core.log("error", "a policy failed and was skipped",
@@ -52,10 +56,12 @@ end
 -- entry: { policy, fn }. Returns the hook's answer, nil when it failed and is to be skipped.
 -- check(v, extra): nil, or what was expected; by default the phase's own.
 function M.call(core, entry, hook, check, a, b, c)
-    local policy, outer = entry.policy, phases.now
+    local policy, outer, witness = entry.policy, phases.now, M.witness
+    local note = witness and witness.begin(policy, hook, a, b)
     phases.now = hook
     local ok, answer = M.protect(core, false, entry.fn, a, b, c)
     phases.now = outer
+    if note then witness.ended(note, ok, answer) end
     if not ok then
         answer.policy, answer.hook = policy.name, hook
         if not (answer.message .. answer.traceback):find(policy.file, 1, true) then -- behind a tail call, or no memory

@@ -2,16 +2,23 @@
 -- of matching per-request transformations; shared by all requests they fit.
 
 local phases = require("claw.phases")
+local shadows = require("claw.shadow")
 local transform = require("claw.transform")
 
 local M = {}
 
 local CHAINS = { "request", "response", "event", "retry" }
 
+-- The hooks of one kind; of policies in shadow only request's, which has its place among the others.
 local function collect(policies, hook)
     local out = {}
     for _, policy in ipairs(policies) do
-        if policy.hooks[hook] then out[#out + 1] = { policy = policy, fn = policy.hooks[hook] } end
+        local shadow = policy.shadow
+        if shadow then
+            if hook == "request" then out[#out + 1] = shadow.request end
+        elseif policy.hooks[hook] then
+            out[#out + 1] = { policy = policy, fn = policy.hooks[hook] }
+        end
     end
     return out
 end
@@ -29,13 +36,17 @@ local function for_upstream(route, name, active)
             end
         end
         chains[hook] = chain
-        if #chain > 0 then chains.mask = chains.mask + phases.by_name[hook].bit end
+        if hook == "retry" then chains.shadow_retry = shadows.collect(route.policies, hook) end
+        if #chain > 0 or (hook == "retry" and chains.shadow_retry) then
+            chains.mask = chains.mask + phases.by_name[hook].bit
+        end
     end
     return chains
 end
 
 -- route: { id, policies, transformations, entries }; active: set of the per-request transformations that match.
--- A plan is { route, mask, cost, log, [upstream index] = { mask, request, response, event, retry } }.
+-- A plan is { route, mask, cost, log, [upstream index] = { mask, request, response, event, retry,
+-- shadow_retry (or nil) } }.
 function M.new(route, active)
     local plan = { route = route, cost = collect(route.policies, "cost"), log = collect(route.policies, "log") }
     plan.mask = (#plan.cost > 0 or #plan.log > 0) and phases.ACCOUNT_BIT or 0

@@ -2,6 +2,7 @@
 
 local glob = require("claw.glob")
 local policy = require("claw.policy")
+local shadow = require("claw.shadow")
 local suggest = require("claw.suggest")
 local transform = require("claw.transform")
 
@@ -64,7 +65,7 @@ local function always(all, list, taken, problems)
     return out
 end
 
--- { by_name = name -> policy (false: it has problems), names, always }
+-- { by_name = name -> policy (false: it has problems), names, always, shadows = are there any in shadow? }
 function M.load(spec, services, built_in, problems)
     local conf, libs = spec.conf, {}
     for _, lib in ipairs(spec.libs or {}) do libs[lib.name] = lib end
@@ -79,14 +80,24 @@ function M.load(spec, services, built_in, problems)
     local settings = conf.policies or {}
     local wanted = {}
     for name in pairs(taken) do wanted[name] = true end
-    for _, word in ipairs(settings.always or {}) do wanted[word] = true end
+    for _, list in ipairs({ settings.always or {}, settings.shadow or {} }) do
+        for _, word in ipairs(list) do wanted[word] = true end
+    end
     for _, name in ipairs(all.names) do
         local source = sources[name]
         if source.origin == "dir" or wanted[name] then
             all.by_name[name] = policy.load(source, spec.core, services(name), libs, problems) or false
         end
     end
-    all.always = always(all, settings.always, taken, problems)
+    local shadowed = shadow.mark(spec.core, all, settings.shadow, problems)
+    all.always, all.shadows = always(all, settings.always, taken, problems), #shadowed > 0
+    -- One that stands nowhere else runs on every request.
+    local listed = {}
+    for _, p in ipairs(all.always) do listed[p] = true end
+    for _, name in ipairs(shadowed) do
+        local p = all.by_name[name]
+        if not taken[name] and not listed[p] then all.always[#all.always + 1] = p end
+    end
     for _, p in ipairs(all.always) do
         if p.fn then
             problems[#problems + 1] = policy.problem(p.file,

@@ -11,6 +11,7 @@ local match = require("claw.match")
 local models = require("claw.models")
 local order = require("claw.route.order")
 local plans = require("claw.plan")
+local shadow = require("claw.shadow")
 local transform = require("claw.transform")
 
 local M = {}
@@ -191,6 +192,17 @@ local function reordered(self, route, list, r, model, stream)
     return list
 end
 
+-- What policies in shadow make of a step of `slow`.
+local function shadowed(self, route, hook, r, model, stream, list, decided)
+    local entries = route.shadow[hook]
+    if not entries then return end
+    local req = self.request_of(r, model, stream)
+    shadow.order(self.core, entries, hook, req, shadow.order_text(decided), list, resolve, function()
+        if hook == "route" then return req, copies(list) end
+        return copies(list), copy(self.facts), self.core.random
+    end)
+end
+
 -- The plan for the per-request transformations that match now; one per set of them is kept.
 local function plan_now(route, r, method, path, model)
     local active, key = {}, {}
@@ -230,12 +242,21 @@ end
 -- used between two hooks, and copied before the next one.
 local function slow(self, route, eligible, r, method, path, model, stream)
     local ok, status, code, message = admitted(self, route, r)
+    if route.shadow and route.shadow.admit then
+        shadow.admit(self.core, route.shadow.admit, self.request_of(r), status, code)
+    end
     if not ok then return false, status, envelope.body(path, status, code, message) end
     local list, reasons = eligible.candidates, eligible.reasons
     self.bind(r, model, stream)
     if route.filters.dynamic then list, reasons = candidates.now(eligible, route.filters, self.facts) end
+    local eligible_now = list
     if #list > 0 then list = choose(self, route, list) end
-    if #list > 0 and route.waits then list = reordered(self, route, list, r, model, stream) end
+    if route.shadow and #list > 0 then shadowed(self, route, "choose", r, model, stream, eligible_now, list) end
+    if #list > 0 and route.waits then
+        local before = { unpack(list) }
+        list = reordered(self, route, before, r, model, stream)
+        if route.shadow then shadowed(self, route, "route", r, model, stream, before, list) end
+    end
     if #list == 0 then
         local none = candidates.reasons_text(reasons)
         return nil, "no_upstream", #reasons > 0 and none or none .. ": nobody was chosen"

@@ -5,6 +5,7 @@ local facts = require("claw.facts")
 local match = require("claw.match")
 local plans = require("claw.plan")
 local retry = require("claw.retry")
+local shadow = require("claw.shadow")
 local strategies = require("claw.route")
 local suggest = require("claw.suggest")
 local transform = require("claw.transform")
@@ -56,7 +57,10 @@ local function chooser(env, route, strategy, where)
         return
     end
     local policy = env.policies.by_name[kind]
-    if policy and policy.hooks.choose then
+    if policy and policy.shadow then
+        problem(env, where .. ".type", ("%s is in policies.shadow, so it cannot be the strategy: list it in policies, "
+            .. "and its choose runs beside the strategy"):format(policy.file))
+    elseif policy and policy.hooks.choose then
         route.chooser = { policy = policy, fn = policy.hooks.choose }
     elseif policy then
         problem(env, where .. ".type", ("%s has no choose hook, so it is no strategy"):format(policy.file))
@@ -104,6 +108,13 @@ local function concerned(env, route)
     return out, dynamic
 end
 
+-- What runs in shadow at the route step: { admit, choose, route } (each may be nil), or nil.
+local function in_shadow(own, all)
+    local out = { admit = shadow.collect(own, "admit"), choose = shadow.collect(all, "choose"),
+        route = shadow.collect(all, "route") }
+    return next(out) ~= nil and out or nil
+end
+
 local function compile(env, given, index)
     local node, where = given.node, ("routes[%d]"):format(index - 1)
     local strategy = type(node.strategy) == "table" and node.strategy or {}
@@ -123,7 +134,8 @@ local function compile(env, given, index)
     route.retry = retry.compile(env.conf.retry, node.retry, seconds * 1000, where, env.problems)
     route.plan, route.plans, route.plan_count = plans.new(route, {}), {}, 0
     route.eligible, route.eligible_count = {}, 0
-    route.waits = #route.admit > 0 or #route.reorder > 0 -- has hooks that may
+    route.shadow = in_shadow(own, route.policies)
+    route.waits = #route.admit > 0 or #route.reorder > 0 or route.shadow ~= nil -- has hooks that may
     -- Nothing is decided per request but the order: the router's short way.
     route.simple = route.choose ~= nil and not route.filters.dynamic and not dynamic and not route.waits
     return route

@@ -14,6 +14,7 @@ function M.script_name(script)
 end
 
 local function entries_of(policy, side)
+    if policy.shadow then return { request = side == "request" and policy.shadow.request or nil } end
     if policy.fn then
         return { [side] = { policy = policy, fn = policy.fn } }
     end
@@ -37,7 +38,7 @@ local function script(t, node, side, where, policies, names, problems)
         return nil -- it has problems of its own
     end
     local found = entries_of(policy, side)
-    if next(found) == nil then
+    if next(found) == nil and not policy.shadow then
         problems[#problems + 1] = { path = where, message = ("%s has no %s hook"):format(policy.file, side) }
     end
     for hook, entry in pairs(found) do t.hooks[hook] = entry end

@@ -24,6 +24,25 @@ function M.new(overrides)
         return live.outstanding or 0, live.ms, live.age, live.mean
     end
     function core.now_ms() return 1000 end
+    function core.now_us() return 1000000 end
+    function core.aside(r, ctx)
+        local saved = { headers = r.set_headers, path = r.set_path, ctx = r.ctx }
+        r.ctx = ctx
+        return saved
+    end
+    function core.back(r, saved)
+        local changed = {}
+        if r.set_headers ~= saved.headers then changed[1] = "header " .. r.set_headers[1] end
+        if r.set_path ~= saved.path then changed[#changed + 1] = "path" end
+        r.set_headers, r.set_path, r.ctx = saved.headers, saved.path, saved.ctx
+        return changed
+    end
+    function core.twin(_, doc) return document.new(doc:table()) end
+    core.counted = {}
+    function core.count_shadow(policy, hook, differs)
+        core.counted[#core.counted + 1] = table.concat({ policy, hook, differs }, " ")
+    end
+    function core.outgoing(r) return r.set_headers or {}, r.set_path end
     function core.request(r) return r end
     function core.body(r) return r.body and document.new(r.body) end
     function core.response_body(r) return type(r.answer) == "table" and document.new(r.answer) or r.answer end

@@ -503,6 +503,67 @@ static void test_close_collects(void **state)
     free(text);
 }
 
+static void decision(const char *text, size_t padding)
+{
+    struct claw_buf *b = claw_log_begin_decision();
+    assert_non_null(b);
+    assert_int_equal(claw_buf_add_z(b, text), 0);
+    while (padding-- > 0) assert_int_equal(claw_buf_add_z(b, "x"), 0);
+    assert_int_equal(claw_buf_add_z(b, "\n"), 0);
+    claw_log_end(b);
+}
+
+static void test_decisions_have_a_file_of_their_own(void **state)
+{
+    char apart[80];
+    snprintf(apart, sizeof apart, "%s.decisions", path);
+    assert_false(claw_log_decisions_on());
+    assert_null(claw_log_begin_decision());
+    claw_log_secret(CLAW_STR("decision-secret-1"));
+    struct claw_log_conf conf = {.level = CLAW_LOG_ERROR, .to = 0, .path = path, .decisions = apart};
+    assert_int_equal(claw_log_open(&conf), 0);
+    assert_true(claw_log_decisions_on());
+    uint64_t before = claw_log_dropped();
+    claw_log_event(CLAW_LOG_ERROR, "first", NULL);
+    decision("one decision-secret-1", 0);
+    claw_log_event(CLAW_LOG_ERROR, "second", NULL);
+    decision("long ", 100000); /* past what a line of the log may have */
+    decision("too long ", 200000);
+    assert_int_equal(claw_log_dropped() - before, 1);
+    claw_log_flush();
+    conf.decisions = NULL;
+    assert_int_equal(claw_log_set(&conf), 0);
+    assert_null(claw_log_begin_decision());
+    char *text = finish();
+    assert_int_equal(count(text, "\n"), 2);
+    assert_non_null(strstr(text, "first"));
+    assert_non_null(strstr(text, "second"));
+    free(text);
+    unlink(apart);
+}
+
+static void test_decisions_are_redacted_and_whole(void **state)
+{
+    char apart[80];
+    snprintf(apart, sizeof apart, "%s.decisions", path);
+    claw_log_secret(CLAW_STR("decision-secret-1"));
+    struct claw_log_conf conf = {.level = CLAW_LOG_ERROR, .to = 0, .path = path, .decisions = apart};
+    assert_int_equal(claw_log_open(&conf), 0);
+    decision("one decision-secret-1", 0);
+    claw_log_event(CLAW_LOG_ERROR, "between", NULL);
+    decision("long ", 100000);
+    claw_log_close(10000);
+    assert_false(claw_log_decisions_on());
+    char *text = text_of(path), *decisions = text_of(apart);
+    assert_int_equal(count(text, "\n"), 1);
+    assert_int_equal(strncmp(decisions, "one ***\nlong xxx", 16), 0);
+    assert_int_equal(strlen(decisions), 8 + 5 + 100000 + 1);
+    free(text);
+    free(decisions);
+    unlink(path);
+    unlink(apart);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -517,6 +578,7 @@ int main(void)
         cmocka_unit_test(test_few_lines_keep_fitting), cmocka_unit_test(test_reader_keeps_up),
         cmocka_unit_test(test_reader_gone),     cmocka_unit_test(test_disk_full),
         cmocka_unit_test(test_threads),         cmocka_unit_test(test_close_collects),
+        cmocka_unit_test(test_decisions_have_a_file_of_their_own), cmocka_unit_test(test_decisions_are_redacted_and_whole),
         cmocka_unit_test(test_many_secrets), /* last: its secrets are everywhere */
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);

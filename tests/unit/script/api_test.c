@@ -11,7 +11,7 @@ static int setup(void **state)
         return -1;
     }
     fixture_vm(&f, "return { new = function(spec) local function no() end "
-                   "return { admit = no, route = no, decide = no, request = no, retry = no, response = no, event = no, finish = no, explain = no, trace = no } end }");
+                   "return { admit = no, route = no, decide = no, request = no, retry = no, response = no, event = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } end }");
     return 0;
 }
 
@@ -264,13 +264,31 @@ static void log_lines_carry_fields(void **state)
     claw_log_thread_end();
 }
 
+static void a_policy_beside_the_request_changes_nothing(void **state)
+{
+    struct claw_req *r = fixture_req(&f, "/v1/x", "{\"model\":\"m\",\"n\":9007199254740993}", NULL);
+    r->candidates_n = 1;
+    runs(r, "local h = req.upstream.headers h['x-kept'] = 'old' h['x-gone'] = 'old' req.upstream.path = '/old' req.ctx.note = 1 "
+            "local mine = {} local saved = core.aside(req, mine) assert(req.ctx == mine) req.ctx.other = 2 "
+            "for i = 1, 20 do h['x-new-' .. i] = 'n' end h['x-kept'] = 'new' h['x-gone'] = nil req.upstream.path = '/new' "
+            "local list = core.back(req, saved) assert(#list == 23 and list[1] == 'header x-kept' and list[2] == 'header x-gone' and list[23] == 'path') "
+            "assert(h['x-kept'] == 'old' and h['x-gone'] == 'old' and h['x-new-1'] == nil and req.upstream.path == '/old') "
+            "assert(req.ctx.note == 1 and req.ctx.other == nil and mine.other == 2) "
+            "assert(#core.back(req, core.aside(req, {})) == 0)");
+    runs(r, "local body = core.body(r) local twin = core.twin(req, body) assert(tostring(twin) == tostring(body) and twin ~= body) "
+            "twin.n = 1 twin.model = 'other' assert(body.model == 'm' and not core.changed(body) and tostring(body):find('9007199254740993', 1, true))");
+    runs(r, "core.count_shadow('p', 'admit', 'true') core.count_shadow('p', 'admit', 'error')");
+    raises(r, "core.back(req, {})", "claw.aside");
+    fixture_req_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(headers_are_found_in_any_case_and_joined), T(queries_are_decoded), T(json_paths_give_scalars), T(input_tokens_are_estimated),
         T(the_world_can_be_asked), T(the_hash_stays_what_it_is), T(req_has_its_fields), T(upstream_fields_can_be_set),
-        T(a_request_that_is_over_says_so), T(requests_without_hooks_cost_no_handle), T(log_lines_carry_fields),
+        T(a_request_that_is_over_says_so), T(requests_without_hooks_cost_no_handle), T(log_lines_carry_fields), T(a_policy_beside_the_request_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
