@@ -50,7 +50,7 @@
     X(STORE_ENTRIES, GAUGE, "openclaw_store_entries", "", "Entries in claw.store.")                                       \
     X(STORE_EVICTIONS, COUNTER, "openclaw_store_evictions_total", "", "Entries claw.store let go of before their end, for want of room.") \
     X(LOG_DROPPED, GAUGE, "openclaw_log_lines_dropped", "", "Log lines dropped because the log could not keep up.")       \
-    X(LOOP_LAG_SECONDS, SECONDS, "openclaw_loop_lag_seconds", "", "How late the event loop ran a timer due each 100 ms.")  \
+    X(LOOP_LAG_SECONDS, SECONDS, "openclaw_loop_lag_seconds", "", "How late the event loop ran a timer due each 250 ms.")  \
     X(OVERFLOW, COUNTER, "openclaw_metrics_overflow_total", "", "Updates that found no free series.")
 
 enum claw_metric {

@@ -1,9 +1,12 @@
 #include "script/budget.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <lauxlib.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -80,6 +83,15 @@ static void set_up(void)
 }
 
 /* Once a thread. Without a timer (RLIMIT_SIGPENDING) there is no bound, so that is tried again at the next call. */
+/* It is tried again at each call; until it works nothing bounds them, and that must not stay unsaid. */
+static void say_untimed(void)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    const char *why = strerror(errno);
+    if (!atomic_flag_test_and_set(&said))
+        claw_log_event(CLAW_LOG_ERROR, "policies run without policies.budget_ms: there is no timer for it", "error", why, NULL);
+}
+
 static void begin_timer(void)
 {
     pthread_once(&once, set_up);
@@ -88,9 +100,13 @@ static void begin_timer(void)
     e.sigev_notify = SIGEV_THREAD_ID;
     e.sigev_signo = SIGNAL;
     e.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-    if (timer_create(CLOCK_THREAD_CPUTIME_ID, &e, &timer) != 0) return;
+    if (timer_create(CLOCK_THREAD_CPUTIME_ID, &e, &timer) != 0) {
+        say_untimed();
+        return;
+    }
     struct itimerspec every = {{0, TICK_NS}, {0, TICK_NS}};
     if (timer_settime(timer, 0, &every, NULL) != 0) {
+        say_untimed();
         timer_delete(timer);
         return;
     }
