@@ -284,12 +284,11 @@ local function with_hooks(engine, env, state)
     engine.hooks = { admit = #admit > 0 }
 
     function engine.admit(r)
-        for i = 1, #admit do
-            local v = hooks.call(core, admit[i], "admit", nil, env.request_of(r))
-            if v then return v.deny, v.code or v[1] or "denied", v.message or v[2] or "The request was refused" end
-        end
+        local v = hooks.first(core, admit, "admit", core.request(r))
+        if v then return v.deny, v.code or v[1] or "denied", v.message or v[2] or "The request was refused" end
         return nil
     end
+    jit.off(engine.admit) -- as hooks.first
 
     function engine.request(r, index)
         local chain = chain_of(r, index, "request")
