@@ -295,6 +295,7 @@ void claw_vm_free(struct claw_vm *vm)
 {
     if (!vm) return;
     CLAW_ASSERT(vm->magic == MAGIC);
+    CLAW_ASSERT(!vm->wakes.first);
     if (vm->L) lua_close(vm->L);
     CLAW_ASSERT(vm->bytes == 0);
     free_small(vm);

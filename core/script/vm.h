@@ -20,6 +20,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "net/lane.h"
 #include "script/budget.h"
 
 #include <lua.h>
@@ -73,6 +74,7 @@ struct claw_vm {
     struct claw_arena scratch;  /* decoded texts between a C function's two calls into Lua; reset before each use */
     struct claw_buf text;       /* a text under construction, which an error must not leak */
     struct claw_task *task;     /* whose coroutine runs now; NULL: the main state */
+    struct claw_lane wakes;     /* tasks whose wait is over, past those a turn of the loop has room for */
     struct claw_task *threads[CLAW_VM_THREADS]; /* with their coroutines, for the next task */
     unsigned threads_n;
     struct claw_vm_name names[CLAW_VM_NAMES]; /* fields of req (api_req.c) */
