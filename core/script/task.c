@@ -361,6 +361,12 @@ struct claw_task *claw_task_current(lua_State *L, const char *what)
     return t;
 }
 
+bool claw_task_runs(lua_State *L)
+{
+    const struct claw_task *t = claw_vm_of(L)->task;
+    return t && t->co == L;
+}
+
 struct claw_family *claw_task_family(struct claw_task *t) { return t->family; }
 
 double claw_task_id(const struct claw_task *t) { return t->id; }

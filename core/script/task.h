@@ -73,6 +73,8 @@ _Noreturn void claw_task_raise(lua_State *L, const char *hook, const char *fmt, 
 
 /* The task that runs on L and may wait there; raises when none does (`what` begins the message). */
 struct claw_task *claw_task_current(lua_State *L, const char *what);
+/* Does a task run on L itself, and not on a coroutine that it made? */
+bool claw_task_runs(lua_State *L);
 struct claw_family *claw_task_family(struct claw_task *t);
 /* What claw_task_spawn gave; 0: a hook's own task. */
 double claw_task_id(const struct claw_task *t);
