@@ -148,13 +148,13 @@ static void make_slot(lua_State *L, struct claw_req *r, struct claw_api_handle *
     lua_pushnil(L);
 }
 
+/* Takes up to 6 places of the stack: within what each C function has. */
 static void push_slot(lua_State *L, struct claw_api_handle *h, enum claw_api_slot slot)
 {
     if (__builtin_expect(h->held & (1u << slot), 1)) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, h->ref[slot]);
         return;
     }
-    luaL_checkstack(L, 8, NULL);
     make_slot(L, h->r, h, slot);
     if (lua_isnil(L, -1)) return;
     lua_pushvalue(L, -1);
@@ -163,7 +163,6 @@ static void push_slot(lua_State *L, struct claw_api_handle *h, enum claw_api_slo
 
 void claw_api_push(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
 {
-    luaL_checkstack(L, 8, NULL);
     push_slot(L, claw_api_handle_of(L, r), slot);
 }
 
