@@ -95,8 +95,8 @@ end
 function M.first(core, entries, hook, a)
     if M.witness then return M.first_watched(core, entries, hook, a) end
     local enter, outer = core.enter, phases.now
-    phases.now = hook
     for i = 1, #entries do
+        phases.now = hook
         enter()
         local ok, answer = xpcall(entries[i].fn, on_error, a)
         if not ok or answer ~= nil then
@@ -105,7 +105,6 @@ function M.first(core, entries, hook, a)
             if not ok then answer = failure_of(answer, stopped) end
             answer = answered(core, entries[i], hook, nil, ok, answer)
             if answer ~= nil then return answer end
-            phases.now = hook
         end
     end
     core.leave()
