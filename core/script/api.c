@@ -165,9 +165,11 @@ static int core_estimate(lua_State *L)
     return 1;
 }
 
+/* request(r, often): the policies' object; often: at least three will look at it. */
 static int core_request(lua_State *L)
 {
-    claw_api_push(L, check_req(L), CLAW_API_REQ);
+    if (lua_toboolean(L, 2)) claw_api_push_direct(L, check_req(L));
+    else claw_api_push(L, check_req(L), CLAW_API_REQ);
     return 1;
 }
 

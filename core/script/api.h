@@ -35,6 +35,8 @@ struct claw_api_handle {
     int ref[CLAW_API_SLOTS];       /* places in the registry; false where nothing is held */
     unsigned refs_n;               /* made so far */
     unsigned held;                 /* a bit for each that is taken */
+    bool direct, has_direct;       /* req and req.client have metatables of this handle now; they are made */
+    int direct_meta[2], direct_fields[2]; /* in the registry: of req, of req.client */
     struct claw_json_doc *attempt; /* this attempt's body, once asked for */
     struct claw_json_doc *answer_doc;
     struct claw_str answer;        /* the whole answer a response hook looks at */
@@ -53,6 +55,9 @@ void claw_api_push_core(lua_State *L);
 struct claw_api_handle *claw_api_handle_of(lua_State *L, struct claw_req *r);
 /* Push one object of the request, made on first use. */
 void claw_api_push(lua_State *L, struct claw_req *r, enum claw_api_slot slot);
+/* Push req for many who look at it: req.client and req.client.header are found without a call into C, which pays from the third
+ * one on. Once its request is over it says so like any other. */
+void claw_api_push_direct(lua_State *L, struct claw_req *r);
 /* Pop the value that takes its place; not nil. */
 void claw_api_set(lua_State *L, struct claw_req *r, enum claw_api_slot slot);
 /* Push the body of this attempt as a document (nil when it is no JSON), with the model that is sent. */

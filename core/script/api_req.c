@@ -110,11 +110,25 @@ struct claw_api_handle *claw_api_handle_of(lua_State *L, struct claw_req *r)
     return h;
 }
 
+/* What a policy kept of them goes back to asking whether its request is over. Never raises. */
+static void end_direct(lua_State *L, struct claw_api_handle *h)
+{
+    static const enum claw_api_slot slots[] = {CLAW_API_REQ, CLAW_API_CLIENT};
+    h->direct = false;
+    for (int i = 0; i < 2; i++) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, h->ref[slots[i]]);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, h->vm->req_meta);
+        lua_setmetatable(L, -2);
+        lua_pop(L, 1);
+    }
+}
+
 void claw_api_release(struct claw_req *r)
 {
     struct claw_api_handle *h = r->handle;
     if (!h) return;
     claw_task_drop_all(&h->family);
+    if (h->direct) end_direct(h->vm->L, h);
     h->life.serial = 0;
     h->r = NULL;
     for (int slot = 0; h->held; slot++) let_go(h->vm->L, h, (enum claw_api_slot)slot);
@@ -460,6 +474,81 @@ static int call_header(lua_State *L)
     if (!name.ptr) name.ptr = luaL_checklstring(L, lua_type(L, 1) == LUA_TUSERDATA ? 2 : 1, &name.len);
     claw_api_push_header(L, r, name);
     return 1;
+}
+
+/* ---- req for many ------------------------------------------------------------------------------------------- */
+
+/* Not many: they stay as long as the VM. */
+#define DIRECTS_MAX 64
+
+/* What the fields' table does not hold. Upvalues: the handle, whether it is req.client. */
+static int direct_index(lua_State *L)
+{
+    const struct claw_api_handle *h = lua_touserdata(L, lua_upvalueindex(1));
+    CLAW_ASSERT(h->direct && h->r);
+    const char *key = lua_tostring(L, 2);
+    if (!key) return lua_pushnil(L), 1;
+    enum field f = field_of(h->vm, key);
+    if (lua_toboolean(L, lua_upvalueindex(2))) push_client_field(L, h->r, f);
+    else push_req_field(L, h->r, f);
+    return 1;
+}
+
+static int view_newindex(lua_State *L);
+static int view_tostring(lua_State *L);
+
+/* Two metatables, whose __index is a table with a metatable of its own. */
+static void make_direct(lua_State *L, struct claw_api_handle *h)
+{
+    for (int i = 0; i < 2; i++) {
+        lua_createtable(L, 0, 4);
+        lua_createtable(L, 0, 1);
+        lua_createtable(L, 0, 1);
+        lua_pushlightuserdata(L, h);
+        lua_pushboolean(L, i == 1);
+        lua_pushcclosure(L, direct_index, 2);
+        lua_setfield(L, -2, "__index");
+        lua_setmetatable(L, -2);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -3, "__index");
+        h->direct_fields[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+        lua_pushcfunction(L, view_newindex);
+        lua_setfield(L, -2, "__newindex");
+        lua_pushcfunction(L, view_tostring);
+        lua_setfield(L, -2, "__tostring");
+        lua_pushliteral(L, "claw.req");
+        lua_setfield(L, -2, "__metatable");
+        h->direct_meta[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    h->has_direct = true;
+    h->vm->directs++;
+}
+
+/* Always set before anybody can look: what stood there was an earlier request's. */
+static void set_direct(lua_State *L, struct claw_api_handle *h, int i, const char *field, enum claw_api_slot slot)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->direct_fields[i]);
+    push_slot(L, h, slot);
+    lua_setfield(L, -2, field);
+    lua_pop(L, 1);
+}
+
+void claw_api_push_direct(lua_State *L, struct claw_req *r)
+{
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
+    if (!h->direct && (h->has_direct || h->vm->directs < DIRECTS_MAX)) {
+        if (!h->has_direct) make_direct(L, h);
+        set_direct(L, h, 0, "client", CLAW_API_CLIENT);
+        set_direct(L, h, 1, "header", CLAW_API_HEADER_FN);
+        h->direct = true; /* nothing can raise any more */
+        for (int i = 0; i < 2; i++) {
+            push_slot(L, h, i ? CLAW_API_CLIENT : CLAW_API_REQ);
+            lua_rawgeti(L, LUA_REGISTRYINDEX, h->direct_meta[i]);
+            lua_setmetatable(L, -2);
+            lua_pop(L, 1);
+        }
+    }
+    push_slot(L, h, CLAW_API_REQ);
 }
 
 /* ---- assignments -------------------------------------------------------------------------------------------- */

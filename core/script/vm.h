@@ -80,6 +80,7 @@ struct claw_vm {
     struct claw_vm_name names[CLAW_VM_NAMES]; /* fields of req (api_req.c) */
     int req_meta;               /* their metatable, in the registry */
     struct claw_api_handle *handles; /* of no request now */
+    unsigned directs;           /* how many have has_direct */
     struct claw_vm_block *blocks;
     struct claw_generation *gen; /* lent by the owner: what the C functions look at; may be NULL */
     struct claw_worker_ctx *ctx;

@@ -287,7 +287,7 @@ local function with_hooks(engine, env, state)
     engine.hooks = { admit = #admit > 0 }
 
     function engine.admit(r)
-        local v = hooks.first(core, admit, "admit", core.request(r))
+        local v = hooks.first(core, admit, "admit", core.request(r, #admit > 2))
         if v then return v.deny, v.code or v[1] or "denied", v.message or v[2] or "The request was refused" end
         return nil
     end
