@@ -490,13 +490,13 @@ static void response_in(lua_State *L, void *arg)
     struct claw_api_handle *h = c->r->handle;
     if (lua_isnil(L, 1)) {
         if (!h->answer_doc || !claw_json_doc_changed(h->answer_doc)) return;
-        write_doc(L, h->answer_doc, &h->out);
+        write_doc(L, h->answer_doc, h->out);
     } else if (h->answer_doc && is_untouched(L, 1, h->answer_doc)) {
         return;
     } else {
-        write_body(L, c, "response", false, &h->out);
+        write_body(L, c, "response", false, h->out);
     }
-    c->answer = claw_buf_str(&h->out);
+    c->answer = claw_buf_str(h->out);
 }
 
 static int response(void *vm, struct claw_req *r, struct claw_str body, struct claw_str *out, struct claw_policy_error *err)
