@@ -31,6 +31,7 @@
     X(RETRIES, COUNTER, "openclaw_retries_total", "upstream_name,kind", "Tries that failed and were followed by another one.") \
     X(POLICY_ERRORS, COUNTER, "openclaw_policy_errors_total", "policy,hook", "Policy hooks that failed.")               \
     X(POLICY_STOPS, COUNTER, "openclaw_policy_stops_total", "policy,hook", "Of these, the ones that took more than policies.budget_ms.") \
+    X(POLICY_ANSWERS, COUNTER, "openclaw_policy_answers_total", "policy", "Requests that a policy answered in an upstream's place.") \
     X(FETCHES, COUNTER, "openclaw_policy_fetches_total", "outcome", "Requests made by policies (claw.http.fetch): the status, or the failure kind.") \
     X(FETCH_SECONDS, SECONDS, "openclaw_policy_fetch_duration_seconds", "", "Latency of requests made by policies.") \
     X(REDIS_CALLS, COUNTER, "openclaw_policy_redis_calls_total", "outcome", "Commands of policies to Redis: ok, error, down, timeout, busy, canceled.") \

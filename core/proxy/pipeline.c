@@ -256,28 +256,32 @@ static int refuse(struct claw_req *r, int rc, const struct claw_policy_error *er
     return fail(r, rc, r->error_text.len ? r->error_text : claw_str_of(claw_err_text(rc)));
 }
 
+static int answer_here(struct claw_req *r, const struct claw_policy_answer *answer)
+{
+    r->answered_by = answer->policy;
+    claw_answer_own(r, answer->status, answer->type, answer->body);
+    return CLAW_STEP_ACCOUNT;
+}
+
 static int step_admit(struct claw_req *r)
 {
     struct claw_policy_error err;
+    struct claw_policy_answer answer = {.body = {NULL, 0}};
     if (!r->gen->ops->admits(r->gen->policy)) return CLAW_STEP_ROUTE;
-    int rc = r->gen->ops->admit(r->gen->policy, r, &err);
+    int rc = r->gen->ops->admit(r->gen->policy, r, &answer, &err);
     if (waits(r, rc)) return WAIT;
     if (rc != 0 || r->error) return refuse(r, rc, &err);
-    return CLAW_STEP_ROUTE;
+    return answer.body.ptr ? answer_here(r, &answer) : CLAW_STEP_ROUTE;
 }
 
 static int step_route(struct claw_req *r)
 {
     struct claw_policy_error err;
-    struct claw_str answer = {NULL, 0};
-    int status = 0;
-    int rc = r->gen->ops->route(r->gen->policy, r, &answer, &status, &err);
+    struct claw_policy_answer answer = {.body = {NULL, 0}};
+    int rc = r->gen->ops->route(r->gen->policy, r, &answer, &err);
     if (waits(r, rc)) return WAIT;
     if (rc != 0 || r->error) return refuse(r, rc, &err);
-    if (answer.ptr) {
-        claw_answer_json(r, status, answer);
-        return CLAW_STEP_ACCOUNT;
-    }
+    if (answer.body.ptr) return answer_here(r, &answer);
     if (r->candidates_n == 0) return fail(r, CLAW_ENO_UPSTREAM, CLAW_STR("No upstream available"));
     return CLAW_STEP_TRANSFORM;
 }

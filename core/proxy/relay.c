@@ -75,7 +75,7 @@ static int reply(struct claw_req *r, int64_t length)
 {
     struct claw_relay *y = r->relay;
     struct claw_str head;
-    int rc = claw_answer_head(r, y->head->status, y->head, &head);
+    int rc = claw_answer_head(r, y->head->status, y->head, CLAW_STR(""), &head);
     if (rc != 0) return rc;
     r->status = y->head->status;
     claw_pipeline_reached(r, CLAW_STEP_COMMIT);

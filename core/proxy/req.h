@@ -90,6 +90,8 @@ struct claw_req {
     struct claw_str out_path;    /* set by a policy: instead of the client's path behind base_url */
     struct claw_conf_header *out_headers; /* set by policies for this attempt (value.ptr NULL: remove) */
     size_t out_headers_n, out_headers_cap;
+    struct claw_conf_header *answer_headers; /* set by policies for the client's answer (value.ptr NULL: none of this name) */
+    size_t answer_headers_n, answer_headers_cap;
     struct claw_relay *relay;
     struct claw_timer timer;     /* backoff */
     struct claw_timer deadline;  /* retry.total_timeout_seconds; means nothing behind the commit point */
@@ -100,6 +102,7 @@ struct claw_req {
     /* the outcome */
     int status;                  /* sent to the client; 0: nothing was */
     int error;                   /* CLAW_E*: why the proxy itself answered or cut */
+    struct claw_str answered_by; /* the policy that answered in an upstream's place; "": none */
     const char *error_code;      /* of the envelope, when another word than the kind */
     struct claw_str error_text;
     struct claw_str upstream_error; /* last failure's text, for the log */
@@ -136,6 +139,8 @@ struct claw_str claw_req_sent_model(const struct claw_req *r);
 /* Set, replace (value.ptr not NULL) or remove a field of this attempt's head. Copies. CLAW_EINVAL: not a valid
  * name or value, or one the proxy itself must write (host, content-length, transfer-encoding, connection …). */
 int claw_req_set_header(struct claw_req *r, struct claw_str name, struct claw_str value) CLAW_MUSTCHECK;
+/* The same for a field of the answer's head, until that has left. CLAW_EINVAL also for x-openclaw-*. */
+int claw_req_set_answer_header(struct claw_req *r, struct claw_str name, struct claw_str value) CLAW_MUSTCHECK;
 /* The head of this attempt for the upstream (with the empty line), into the arena. */
 int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *out) CLAW_MUSTCHECK;
 

@@ -112,9 +112,11 @@ function M.attempt(self, router, r)
 end
 
 local function decision(self, outcome, list)
-    local kind, denied = outcome.kind, self.witness.denied
+    local kind, denied, answered = outcome.kind, self.witness.denied, self.witness.answered
     if kind == "failed" then
         return ("decision: none, %s failed in %s: %s"):format(outcome.policy, outcome.hook, outcome.text)
+    elseif answered and kind == "answered" then
+        return ("decision: answered by %s with status %d"):format(answered.policy, answered.status)
     elseif denied and kind ~= "routed" then
         return ("decision: denied by %s with status %d"):format(denied.policy, denied.status)
     elseif kind == "refused" then

@@ -4,6 +4,7 @@
 -- picks, who of the route serves the model. These are kept in bounded tables, so that the usual request is three table
 -- reads and the strategy. Answers are tables that are used again: they must be read at once and not be changed.
 
+local admit = require("claw.admit")
 local candidates = require("claw.candidates")
 local envelope = require("claw.envelope")
 local hooks = require("claw.hooks")
@@ -153,17 +154,6 @@ end
 -- For openclaw.testing too.
 M.copies, M.resolve = copies, resolve
 
-local function admitted(self, route, r)
-    for _, entry in ipairs(route.admit) do
-        local verdict = hooks.call(self.core, entry, "admit", nil, self.request_of(r))
-        if verdict then
-            return false, verdict.deny, verdict.code or verdict[1] or "denied", verdict.message or verdict[2]
-                or "The request was refused"
-        end
-    end
-    return true
-end
-
 local function choose(self, route, list)
     local chooser = route.chooser
     if not chooser then return route.choose(list, self.facts, self.core.random) end
@@ -241,11 +231,12 @@ end
 -- Hooks may wait in here while other requests are routed: what is shared (facts, the strategies' lists) is bound and
 -- used between two hooks, and copied before the next one.
 local function slow(self, route, eligible, r, method, path, model, stream)
-    local ok, status, code, message = admitted(self, route, r)
+    local said = #route.admit > 0 and admit.run(self.core, route.admit, self.request_of(r)) or nil
     if route.shadow and route.shadow.admit then
-        shadow.admit(self.core, route.shadow.admit, self.request_of(r), status, code)
+        shadow.admit(self.core, route.shadow.admit, self.request_of(r), said)
     end
-    if not ok then return false, status, envelope.body(path, status, code, message) end
+    if said and said.answered then return false, said.status, said.body, said.content_type, said.policy end
+    if said then return false, said.status, envelope.body(path, said.status, said.code, said.message) end
     local list, reasons = eligible.candidates, eligible.reasons
     self.bind(r, model, stream)
     if route.filters.dynamic then list, reasons = candidates.now(eligible, route.filters, self.facts) end

@@ -1,5 +1,6 @@
 -- witness: looks on while hooks run and tells what each was given, decided and changed, as lines.
 
+local admit = require("claw.admit")
 local diff = require("claw.diff")
 local json = require("claw.json")
 
@@ -56,9 +57,13 @@ local TELLS = {}
 
 function TELLS.admit(_, note, answer)
     if answer == nil then return "lets it pass" end
-    note.self.denied = { policy = note.policy.name, status = answer.deny }
-    return ("denies it: %s %s: %s"):format(tostring(answer.deny), tostring(answer.code or answer[1] or "denied"),
-        tostring(answer.message or answer[2] or "The request was refused"))
+    local said = admit.read(answer, note.policy.name)
+    if said.answered then
+        note.self.answered = said
+        return ("answers it: %d: %s"):format(said.status, diff.cut(tostring(answer.say or text_of(answer.answer))))
+    end
+    note.self.denied = said
+    return ("denies it: %s %s: %s"):format(tostring(said.status), tostring(said.code), tostring(said.message))
 end
 
 function TELLS.route(_, note, answer)
@@ -87,7 +92,7 @@ local function title(note)
 end
 
 -- hooks.witness for one request r. `out` gets the lines; `at` (set by its owner) names the upstream of request hooks;
--- `denied` is set by a denial.
+-- `denied` is set by a denial, `answered` by an answer.
 function M.new(core, r, out)
     local self = { r = r, out = out, now = nil }
 
