@@ -4,9 +4,7 @@
 
 struct claw_attempt *claw_account_last(struct claw_req *r)
 {
-    if (r->attempts_n == 0) return NULL;
-    unsigned i = r->attempts_n < CLAW_ATTEMPTS_MAX ? r->attempts_n : CLAW_ATTEMPTS_MAX;
-    return &r->attempts[i - 1];
+    return r->attempts_n && r->attempt < CLAW_ATTEMPTS_MAX ? &r->attempts[r->attempt] : NULL;
 }
 
 void claw_account_settle(struct claw_req *r)

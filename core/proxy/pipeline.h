@@ -108,12 +108,14 @@ extern const struct claw_server_events claw_pipeline_server_events;
 /* For server->on_room: bodies are read straight into the request. */
 char *claw_pipeline_room(struct claw_conn *c, size_t *n);
 
+/* The exchange under way is another one than the step was about: what that one waited for is given up. */
+void claw_pipeline_regain(struct claw_req *r);
 /* A hook that waited is done. */
 void claw_pipeline_resume(struct claw_req *r);
 /* End the request with an error: the envelope when nothing was sent yet, else an error event or an abort. */
 void claw_pipeline_fail(struct claw_req *r, int code, struct claw_str text);
 /* The relay's reports. */
-void claw_pipeline_reached(struct claw_req *r, enum claw_step s); /* BACK, COMMIT or STREAM */
+void claw_pipeline_reached(struct claw_req *r, enum claw_step s); /* BACK, COMMIT or STREAM; of a hedge: TRANSFORM */
 void claw_pipeline_answered(struct claw_req *r);                 /* the answer is with the client */
 void claw_pipeline_upstream_failed(struct claw_req *r, int code, int status, const char *text, struct claw_str body,
                                    int64_t retry_after_ms);      /* before the commit point */

@@ -42,6 +42,7 @@ enum claw_commit { CLAW_HELD, CLAW_COMMITTED, CLAW_DONE };
 
 struct claw_worker_ctx; /* pipeline.h: what a worker lends its requests */
 struct claw_relay;
+struct claw_hedge;
 
 struct claw_req {
     uint32_t magic;
@@ -81,6 +82,9 @@ struct claw_req {
     uint16_t decision;      /* script's: the number of the list they came in, 0: none */
     struct claw_attempt attempts[CLAW_ATTEMPTS_MAX];
     unsigned attempts_n;    /* tries so far (may pass the array's end: only the first are kept) */
+    unsigned attempt;       /* the present one's place; CLAW_ATTEMPTS_MAX: none yet */
+    unsigned furthest;      /* candidate asked by now */
+    struct claw_conf_hedge hedging; /* the route's, or what a policy says instead */
 
     /* the exchange */
     struct claw_lease lease;
@@ -93,6 +97,9 @@ struct claw_req {
     struct claw_conf_header *answer_headers; /* set by policies for the client's answer (value.ptr NULL: none of this name) */
     size_t answer_headers_n, answer_headers_cap;
     struct claw_relay *relay;
+    struct claw_hedge *hedge;    /* once there is, or was, a second exchange */
+    struct claw_timer hedge_timer;
+    bool hedge_due;              /* as soon as the request has been sent */
     struct claw_timer timer;     /* backoff */
     struct claw_timer deadline;  /* retry.total_timeout_seconds; means nothing behind the commit point */
     struct claw_failed_try *failed; /* pipeline's: what the retry step decides on */

@@ -2,6 +2,8 @@
  * is data, and a wrong index or type must not get past this file. */
 #include "script/policy_part.h"
 
+#include "proxy/hedge.h"
+
 #include <lauxlib.h>
 #include <math.h>
 #include <stdlib.h>
@@ -247,6 +249,21 @@ static void read_decision(lua_State *L, struct call *c)
     if (c->p->decisions[number - 1]) use_decision(c->r, c->p->decisions[number - 1], number);
 }
 
+/* What a policy says of hedging: false (not), milliseconds or a percentile's name at the list's `hedge`; nil: the route's. */
+static void read_hedge(lua_State *L, struct claw_req *r)
+{
+    const struct claw_conf_hedge *of_route = &claw_req_conf(r)->routes[r->route].hedge;
+    lua_getfield(L, 2, "hedge");
+    if (!lua_isnil(L, -1)) {
+        bool number = lua_type(L, -1) == LUA_TNUMBER, no = is_false(L, -1);
+        struct claw_str word = lua_type(L, -1) == LUA_TSTRING ? text_at(L, -1) : (struct claw_str){NULL, 0};
+        r->hedging = (struct claw_conf_hedge){.budget = of_route->after_ms || of_route->percent ? of_route->budget : CLAW_HEDGE_BUDGET};
+        if (!no && ((!number && !word.ptr) || !claw_conf_hedge_after(word, number ? lua_tonumber(L, -1) : 0, &r->hedging)))
+            claw_task_raise(L, "route", "hedge is %s", show(L, -1));
+    }
+    lua_pop(L, 1);
+}
+
 static void read_list(lua_State *L, struct call *c)
 {
     struct claw_req *r = c->r;
@@ -264,6 +281,7 @@ static void read_list(lua_State *L, struct call *c)
     r->route_mask = (uint16_t)lua_tointeger(L, 3);
     r->candidates_n = (unsigned)n;
     r->candidate = 0;
+    read_hedge(L, r);
 }
 
 static void read_refusal(lua_State *L, struct call *c)

@@ -125,7 +125,15 @@ local function resolve_one(entry, list)
     return c
 end
 
--- A policy's answer as candidates; nil, what was expected. A bare name goes first, the others stay behind it.
+local PERCENTILES = { p50 = true, p75 = true, p90 = true, p95 = true, p99 = true }
+
+local function is_hedge(v)
+    if type(v) == "number" then return v >= 1 and v <= 86400000 end
+    return v == nil or v == false or PERCENTILES[v] == true
+end
+
+-- A policy's answer as candidates; nil, what was expected. A bare name goes first, the others stay behind it. What it
+-- says of hedging stays with the list.
 local function resolve(answer, list)
     local expected = "candidates of this route (" .. names_of(list) .. ")"
     if type(answer) == "string" then
@@ -138,7 +146,10 @@ local function resolve(answer, list)
         return out
     end
     if type(answer) ~= "table" then return nil, "an ordered list of " .. expected end
-    local out, seen = {}, {}
+    if not is_hedge(answer.hedge) then
+        return nil, "its hedge to be false, milliseconds or one of p50, p75, p90, p95, p99"
+    end
+    local out, seen = { hedge = answer.hedge }, {}
     for i = 1, #answer do
         local c = resolve_one(answer[i], list)
         if not c then return nil, expected end
@@ -167,12 +178,13 @@ local function choose(self, route, list)
 end
 
 local function reordered(self, route, list, r, model, stream)
-    list = { unpack(list) }
+    list = { hedge = list.hedge, unpack(list) }
     for _, entry in ipairs(route.reorder) do
         local answer = hooks.call(self.core, entry, "route", nil, self.request_of(r, model, stream), copies(list))
         if answer ~= nil then
             local resolved, expected = resolve(answer, list)
             if resolved then
+                if resolved.hedge == nil then resolved.hedge = list.hedge end
                 list = resolved
             else
                 hooks.fail(self.core, entry.policy, hooks.wrong(entry.policy, "route", expected, answer))
@@ -215,7 +227,7 @@ end
 
 -- The list as C gets it: of this request alone, so that masks and the plan can be put in.
 local function finished(list, plan)
-    local out = { plan = plan }
+    local out = { plan = plan, hedge = list.hedge }
     for i = 1, #list do
         local c = list[i]
         local mask = plan[c.index].mask
@@ -244,7 +256,7 @@ local function slow(self, route, eligible, r, method, path, model, stream)
     if #list > 0 then list = choose(self, route, list) end
     if route.shadow and #list > 0 then shadowed(self, route, "choose", r, model, stream, eligible_now, list) end
     if #list > 0 and route.waits then
-        local before = { unpack(list) }
+        local before = { hedge = list.hedge, unpack(list) }
         list = reordered(self, route, before, r, model, stream)
         if route.shadow then shadowed(self, route, "route", r, model, stream, before, list) end
     end

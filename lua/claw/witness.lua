@@ -27,6 +27,11 @@ local function order_of(answer, list)
     return names_of(out)
 end
 
+local function hedge_of(answer)
+    if type(answer) ~= "table" or answer.hedge == nil then return "" end
+    return answer.hedge == false and ", no hedge" or ", hedge after " .. tostring(answer.hedge)
+end
+
 local function text_of(body)
     if type(body) ~= "table" then return body ~= nil and tostring(body) or nil end
     local ok, text = pcall(json.encode, body)
@@ -69,13 +74,13 @@ end
 function TELLS.route(_, note, answer)
     if answer == nil then return "leaves the order: " .. names_of(note.list) end
     local before, after = names_of(note.list), order_of(answer, note.list)
-    if before == after then return "keeps the order: " .. after end
-    return ("order %s (before: %s)"):format(after, before)
+    if before == after then return "keeps the order: " .. after .. hedge_of(answer) end
+    return ("order %s (before: %s)%s"):format(after, before, hedge_of(answer))
 end
 
 function TELLS.choose(_, note, answer)
     if answer == nil then return "chooses nobody" end
-    return ("chooses %s (of %s)"):format(order_of(answer, note.list), names_of(note.list))
+    return ("chooses %s (of %s)%s"):format(order_of(answer, note.list), names_of(note.list), hedge_of(answer))
 end
 
 function TELLS.request(core, note, answer)

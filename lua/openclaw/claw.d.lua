@@ -11,8 +11,8 @@
 ---@field init? fun(conf: claw.Conf)
 ---@field selftest? fun()
 ---@field admit? fun(req: claw.Req): claw.Denial|claw.Reply|nil
----@field route? fun(req: claw.Req, candidates: claw.Candidate[]): string|(claw.Candidate|string)[]|nil
----@field choose? fun(candidates: claw.Candidate[], facts: claw.Facts, rng: fun(): number): (claw.Candidate|string)[]
+---@field route? fun(req: claw.Req, candidates: claw.Candidate[]): string|claw.Order|nil
+---@field choose? fun(candidates: claw.Candidate[], facts: claw.Facts, rng: fun(): number): claw.Order
 ---@field request? fun(req: claw.Req, body: claw.Body): claw.Body
 ---@field retry? fun(req: claw.Req, attempt: claw.Attempt): claw.RetryVerdict?
 ---@field event? fun(req: claw.Req, ev: claw.Event): claw.Event|false|claw.Event[]|nil
@@ -83,6 +83,11 @@
 ---@field context_window integer? tokens
 ---@field capabilities table<string, boolean>?
 ---@field price table? micro-dollars per million tokens: input, output, cached_input; request_micros
+
+---Candidates or their names, in order.
+---@class claw.Order
+---@field [integer] claw.Candidate|string
+---@field hedge? integer|string|false when the second one is asked too because the first is silent: after milliseconds, or "p95" (p50, p75, p90, p99) of its usual time to the first byte; false: never; nil: as the route says
 
 ---@class claw.Facts
 ---@field model string?

@@ -194,7 +194,7 @@ local function ordered(self, entry, hook, answer, list)
     end
     local names = {}
     for i, c in ipairs(resolved) do names[i] = c.name end
-    return { verdict = answer, candidates = resolved, names = names }
+    return { verdict = answer, candidates = resolved, names = names, hedge = resolved.hedge }
 end
 
 function run.route(self, entry, req, given)
@@ -281,7 +281,7 @@ end
 -- Run one hook. A result is plain data:
 --   admit              denied { status, code, message }, or answered { status, content_type, body (text), json (a
 --                      table), events (of a stream) }; neither: it goes on
---   route, choose      names, candidates            (arguments: req, candidates; candidates, facts, rng)
+--   route, choose      names, candidates, hedge     (arguments: req, candidates; candidates, facts, rng)
 --   request, response  body (text), json (a table), changed; request: upstream { path, headers }
 --   event              events, changed              retry      action, after_ms
 --   cost               cost_micros                  log        fields

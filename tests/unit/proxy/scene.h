@@ -39,6 +39,7 @@ static struct {
     int route_error;
     unsigned candidates;
     uint16_t mask;
+    struct claw_conf_hedge hedging; /* route */
     struct claw_str model; /* of each candidate */
     struct claw_str out_body, header; /* request: this body; x-made: header */
     bool always_same;      /* retry */
@@ -106,6 +107,7 @@ static int fake_route(void *vm, struct claw_req *r, struct claw_policy_answer *a
     r->error = fake.route_error;
     r->route = 0;
     r->candidates_n = fake.candidates;
+    r->hedging = fake.hedging;
     for (unsigned i = 0; i < fake.candidates; i++)
         r->candidates[i] = (struct claw_candidate){.upstream = (uint16_t)(i % UPSTREAMS), .mask = fake.mask, .model = fake.model};
     return 0;

@@ -244,6 +244,33 @@ static void admission_can_be_an_answer(void **state)
     }
 }
 
+/* ---- hedges ------------------------------------------------------------------------------------------------- */
+
+static void an_order_says_when_it_is_hedged(void **state)
+{
+    static const struct { const char *hedge; unsigned after_ms, percent; double budget; } good[] = {
+        {"nil", 0, 0, 0}, {"false", 0, 0, 0.05}, {"300", 300, 0, 0.05}, {"1.5", 1, 0, 0.05}, {"'p95'", 0, 95, 0.05}, {"'p50'", 0, 50, 0.05},
+    };
+    struct claw_policy_answer answer = {.status = 0};
+    char code[160];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(code, sizeof code, "function e.route() return 1, { { index = 1 }, hedge = %s }, 0 end", good[i].hedge);
+        engine(code);
+        r->hedging = (struct claw_conf_hedge){0};
+        assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &err), 0);
+        assert_int_equal(r->hedging.after_ms, good[i].after_ms);
+        assert_int_equal(r->hedging.percent, good[i].percent);
+        assert_true(r->hedging.budget == good[i].budget);
+    }
+    static const char *const bad[] = {"true", "0", "-1", "1e9", "0/0", "'p96'", "''", "{}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(code, sizeof code, "function e.route() return 1, { { index = 1 }, hedge = %s }, 0 end", bad[i]);
+        engine(code);
+        assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &err), CLAW_EPOLICY);
+        assert_says("hedge is");
+    }
+}
+
 /* ---- request ------------------------------------------------------------------------------------------------ */
 
 static void request(const char *code, const char *want)
@@ -935,7 +962,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(a_route_is_read), T(wrong_routes_are_refused), T(no_route_is_told), T(some_requests_are_answered_at_once), T(named_policies_are_named),
-        T(a_vm_out_of_memory_fails_the_request_only), T(memory_may_run_out_anywhere), T(admission_can_be_denied), T(admission_can_be_an_answer), T(request_hooks_make_the_body), T(the_sent_model_stands_in_the_body),
+        T(a_vm_out_of_memory_fails_the_request_only), T(memory_may_run_out_anywhere), T(admission_can_be_denied), T(admission_can_be_an_answer), T(an_order_says_when_it_is_hedged), T(request_hooks_make_the_body), T(the_sent_model_stands_in_the_body),
         T(attempts_do_not_inherit), T(wrong_bodies_are_refused), T(retries_are_asked_and_checked), T(response_hooks_make_the_answer), T(an_answer_lives_until_the_log),
         T(events_are_dropped_changed_and_multiplied), T(cost_and_fields_are_taken), T(finish_works_for_what_was_never_routed), T(numbered_lists_are_kept),
         T(the_spec_says_what_is_configured), T(engines_that_are_none_are_refused), T(problems_have_their_place), T(a_proof_fills_the_heads),
