@@ -185,7 +185,8 @@ static void give_up(struct claw_req *r, struct claw_hedge *h, const char *kind, 
 {
     exchange(r, h);
     struct claw_attempt *a = claw_account_last(r);
-    if (a && slow && !a->ttfb_us) /* at least: else who is outrun each time would seem as fast as when it is not */
+    bool first = r->candidate != h->candidate_second; /* the other one was hardly waited for */
+    if (a && slow && first && !a->ttfb_us) /* at least: else who is outrun each time would seem as fast as when it is not */
         claw_upstream_stats_ttfb(claw_req_upstream(r)->stats, claw_req_sent_model(r), claw_req_elapsed_us(r) - a->start_us, claw_loop_now_ms(r->ctx->loop));
     claw_account_attempt(r, CLAW_ECANCELED, kind);
     struct claw_client *c = r->client;

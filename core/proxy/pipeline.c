@@ -12,6 +12,7 @@
 #define WAIT (-1)
 #define TO(s) (1u << CLAW_STEP_##s)
 #define ENDS (TO(ACCOUNT))
+#define ANSWER_ROOM 4096u /* what a request that used up its memory still gets, to say so */
 #define TRIES_MAX 32u /* of one request, whatever a policy says; configuration has 20 at most */
 
 static int step_parse(struct claw_req *r);
@@ -152,6 +153,7 @@ static void fail_now(struct claw_req *r, int code, struct claw_str text)
     if (started) {
         claw_relay_cut(r, code, r->error_text);
     } else if (r->conn) {
+        r->arena.cap += ANSWER_ROOM;
         int status = r->status ? r->status : claw_err_status(code);
         const char *word = r->error_code ? r->error_code : claw_err_kind(code);
         claw_answer_error(r, status, r->error_text, code == CLAW_EDENIED && status == 401 ? "authentication_error" : claw_err_type(code), word);

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from certs import Authority, server_context
 from client import Raw, ask, chat, data_of, eventually, request
 from conftest import UPSTREAM_KEY
 from proxy import Proxy, run
@@ -209,7 +210,7 @@ def test_both_fail(racing, model, stream, order):
         post(c, model, stream)
         assert race.asked("a") and race.asked("b")
         race.go(order[0])
-        racing.up.wait(lambda up: race.asked(order[0]).finished.is_set())
+        assert race.asked(order[0]).finished.wait(10)
         race.go(order[1])
         answer = c.response()
         assert answer.status == 503 and answer.json()["error"]["message"] == order[1], answer.body
@@ -307,6 +308,24 @@ def test_each_gets_the_body_made_for_it(racing, model):
     race = Race(racing, model, a=silent, b=says)
     assert text_of(ask(racing, chat(model), path="/hook/chat/completions"), False) == "from b"
     assert race.asked("a").body["seen_by"] == "a" and race.asked("b").body["seen_by"] == "b"
+
+
+def test_who_still_connects_is_hedged_once_it_has_the_request(start, upstreams, tmp_path, model):
+    shake = threading.Event()
+    first = upstreams(tls=server_context(Authority(tmp_path).issue("u")), accept=lambda conn: not shake.wait(20))
+    second = upstreams()
+    second.on(model, lambda ex: ex.reply(content("from b")))
+    first.on(model, lambda ex: ex.until_gone())
+    p = start({
+        "upstreams": {"a": {"type": "openai", "api_key": UPSTREAM_KEY, "base_url": first.url(), "tls": {"verify": False}, "connect_timeout_seconds": 20},
+                      "b": {"type": "openai", "base_url": second.url()}},
+        "routes": [{"id": "r", "strategy": {"type": "failover", "upstreams": ["a", "b"]}, "hedge": {"after": 30, "budget": 1}}]})
+    with Raw(p.port) as c:
+        c.send(request(body=chat(model)))
+        assert c.quiet(0.3) and second.exchanges == []
+        shake.set()
+        assert text_of(c.response(), False) == "from b"
+    assert first.wait_seen(model)[0].left.wait(10)
 
 
 def test_the_budget(racing, model):
