@@ -13,6 +13,8 @@ dependencies = { "lua == 5.1" }
 build = {
     type = "builtin",
     modules = {
+        ["claw.admit"] = "lua/claw/admit.lua",
+        ["claw.answer"] = "lua/claw/answer.lua",
         ["claw.base64"] = "lua/claw/base64.lua",
         ["claw.candidates"] = "lua/claw/candidates.lua",
         ["claw.cidr"] = "lua/claw/cidr.lua",

@@ -39,6 +39,12 @@ describe("claw.shadow", function()
         assert.same({ "s admit true", "s admit false" }, core.counted)
     end)
 
+    it("compares answers by their status", function()
+        local made, core = engine("admit = function(req) return { say = 'hello' } end")
+        assert.is_nil(made.admit({ id = "7" }))
+        assert.same({ "admit: pass / answer 200" }, shadow_lines(core))
+    end)
+
     it("compares orders, of a strategy and of a route", function()
         local made, core = engine("choose = function(list) return { list[2] } end, route = function() return 'b' end")
         assert.equal("a b", (build.chat(made, "m")))

@@ -13,6 +13,7 @@
 #include "proxy/account.h"
 #include "proxy/answer.h"
 #include "proxy/decision_log.h"
+#include "proxy/hedge.h"
 #include "proxy/pipeline.h"
 
 #include <stdlib.h>
@@ -38,8 +39,6 @@ struct claw_relay {
     uv_buf_t slices[SLICES];
     unsigned n;
 };
-
-static const struct claw_client_events client_events;
 
 static void buffers_fini(void *arg)
 {
@@ -75,7 +74,8 @@ static int reply(struct claw_req *r, int64_t length)
 {
     struct claw_relay *y = r->relay;
     struct claw_str head;
-    int rc = claw_answer_head(r, y->head->status, y->head, &head);
+    claw_hedge_won(r);
+    int rc = claw_answer_head(r, y->head->status, y->head, CLAW_STR(""), &head);
     if (rc != 0) return rc;
     r->status = y->head->status;
     claw_pipeline_reached(r, CLAW_STEP_COMMIT);
@@ -248,6 +248,7 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
             failed(r, CLAW_ESTREAM_ERROR, claw_err_text(CLAW_ESTREAM_ERROR));
             return CLAW_ECANCELED;
         }
+        claw_hedge_won(r);
     }
     if (ev->has_data) claw_usage_read(ev->raw, &r->usage);
     if (ev->has_data && r->candidates[r->candidate].mask & CLAW_MASK_EVENT) return run_event_hook(r, ev->raw);
@@ -297,6 +298,8 @@ static void on_head(struct claw_client *c, struct claw_head *h)
     else if (readable && r->candidates[r->candidate].mask & CLAW_MASK_RESPONSE && may_have_body(r, h)) y->mode = WHOLE;
     else y->mode = PLAIN;
     claw_buf_init(&y->kept, y->mode == WHOLE ? claw_req_conf(r)->server.max_body_bytes : 0);
+    if (y->mode == ERROR && claw_hedge_aside(r)) failed(r, CLAW_OK, ""); /* its body would decide nothing */
+    else if (y->mode == WHOLE || y->mode == PLAIN) claw_hedge_won(r);
 }
 
 static void broken(struct claw_req *r, int code)
@@ -496,7 +499,7 @@ static void on_fail(struct claw_client *c, int code, const char *text)
 {
     struct claw_req *r = c->arg;
     struct claw_relay *y = r->relay;
-    bool stale = code == CLAW_EUPSTREAM_EOF && c->reused && !c->any_byte && !r->retried_stale;
+    bool stale = code == CLAW_EUPSTREAM_EOF && c->reused && !c->any_byte && !r->retried_stale && !claw_hedge_aside(r);
     r->client = NULL; /* it is closed */
     if (stale) { /* the upstream closed a kept connection just as it was used: that says nothing of the upstream */
         r->retried_stale = true;
@@ -515,7 +518,7 @@ static void on_fail(struct claw_client *c, int code, const char *text)
 
 static void on_drain(struct claw_client *c) { (void)c; }
 
-static const struct claw_client_events client_events = {on_head, on_body, on_batch, on_done, on_fail, on_drain};
+const struct claw_client_events claw_relay_client_events = {on_head, on_body, on_batch, on_done, on_fail, on_drain};
 
 /* ---- what the pipeline calls ------------------------------------------------------------------------------------------------ */
 
@@ -566,7 +569,7 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
     a->reused = c->reused;
     if (!c->reused) claw_req_waited(r); /* a kept connection was there at once */
     claw_client_exchange(c, &r->arena, claw_str_eqz(r->head->method, "HEAD"), route_ms ? route_ms : up->conf->first_byte_timeout_ms,
-                         up->conf->stall_timeout_ms, &client_events, r);
+                         up->conf->stall_timeout_ms, &claw_relay_client_events, r);
     int rc = claw_client_write(c, out, n + 1);
     (void)rc; /* queued: the body is ours until the answer; broken: on_fail tells */
     r->wait_from_us = claw_req_elapsed_us(r);
@@ -598,6 +601,12 @@ void claw_relay_release_held(struct claw_req *r)
     y->n = body.len > 0;
     flush(r, true);
     claw_pipeline_answered(r);
+}
+
+bool claw_relay_spoke(const struct claw_req *r)
+{
+    const struct claw_relay *y = r->relay;
+    return y && (y->replied || (y->head && y->mode != EVENTS));
 }
 
 bool claw_relay_open(const struct claw_req *r) { return r->relay && r->relay->open; }

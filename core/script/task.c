@@ -109,6 +109,7 @@ static void read_error(lua_State *L, void *arg)
 {
     struct reader *x = arg;
     complete_error(L, L, 1, NULL);
+    x->arena->cap += 4 * TEXT_MAX; /* that memory ran out can be what is to be said */
     x->err->policy = copy_field(L, x->arena, "policy", "claw");
     x->err->hook = copy_field(L, x->arena, "hook", "");
     x->err->message = copy_field(L, x->arena, "message", "unknown error");

@@ -2,11 +2,13 @@
 --
 -- new(spec) returns the engine, or nil and the problems of the configuration and the policies. Its fields:
 --   hooks.admit, upstreams[i]                              static facts for C
---   admit(r)                                               nil | status, code, message
+--   admit(r)                                               nil | status, code, message; or false, status,
+--                                                          body, content type, policy: who answers
 --   route(r, method, path, model, stream)                  route index, candidates, mask [, number] | false, status,
---                                                          body | nil, code, message. With a number the same three
---                                                          come with it for ever, and finish is not called. Or true,
---                                                          route, eligible: its hooks may wait, decide is to be called
+--                                                          body [, content type, policy] | nil, code, message.
+--                                                          With a number the same three come with it for ever, and
+--                                                          finish is not called. Or true, route, eligible: its hooks
+--                                                          may wait, decide is to be called
 --   decide(route, eligible, r, method, path, model, stream)     as route, without a number
 --   request(r, index, model), response(r, index)           nil | body
 --   event(r, index, type, data)                            nil | false | { { type, data }, … }
@@ -21,6 +23,7 @@
 -- given.
 
 local claw = require("claw")
+local admission = require("claw.admit")
 local cost = require("claw.cost")
 local explain = require("claw.explain")
 local facts = require("claw.facts")
@@ -242,15 +245,15 @@ M.steps = { check_body = check_body, transformed = transformed, event = event, o
 
 -- Only for an engine that has some: what the real hooks decide is handed on, and then compared.
 local function with_shadows(engine, env, state)
-    local core, admit, retried = env.core, engine.admit, engine.retry
+    local core, admitted, retried = env.core, engine.admitted, engine.retry
     local entries = shadow.collect(env.policies.always, "admit")
 
     if entries then
         engine.hooks.admit = true
-        function engine.admit(r)
-            local status, code, message = admit(r)
-            shadow.admit(core, entries, env.request_of(r), status, code)
-            return status, code, message
+        function engine.admitted(r)
+            local said = admitted(r)
+            shadow.admit(core, entries, env.request_of(r), said)
+            return said
         end
     end
 
@@ -286,10 +289,13 @@ local function with_hooks(engine, env, state)
 
     engine.hooks = { admit = #admit > 0 }
 
+    function engine.admitted(r) return admission.run(core, admit, core.request(r, #admit > 2)) end
+
     function engine.admit(r)
-        local v = hooks.first(core, admit, "admit", core.request(r, #admit > 2))
-        if v then return v.deny, v.code or v[1] or "denied", v.message or v[2] or "The request was refused" end
-        return nil
+        local said = engine.admitted(r)
+        if not said then return nil end
+        if said.answered then return false, said.status, said.body, said.content_type, said.policy end
+        return said.status, said.code, said.message
     end
     jit.off(engine.admit) -- as hooks.first
 

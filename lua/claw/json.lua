@@ -90,7 +90,7 @@ function write(v, out, depth)
         out[#out + 1] = number(v)
     elseif kind == "boolean" then
         out[#out + 1] = tostring(v)
-    elseif kind == "userdata" then
+    elseif kind == "userdata" and getmetatable(v) ~= "claw.req" then
         out[#out + 1] = tostring(v) -- a document is its own JSON text
     elseif kind ~= "table" then
         error("no JSON for a " .. kind, 0)

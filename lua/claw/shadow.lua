@@ -4,6 +4,7 @@
 -- admit, route, choose and retry hooks run behind the real ones of their step, request hooks in their place of the
 -- chain; response, event, cost and log hooks do not run.
 
+local admit = require("claw.admit")
 local diff = require("claw.diff")
 local glob = require("claw.glob")
 local hooks = require("claw.hooks")
@@ -83,14 +84,13 @@ end
 
 -- ---- the others: behind the real ones
 
--- status: what was really denied with, nil: nothing. entries as of claw.plan.
-function M.admit(core, entries, req, status, code)
-    local real = status and ("deny %d %s"):format(status, code) or "pass"
+-- said: the real verdict, read (claw.admit), nil: none. entries as of claw.plan.
+function M.admit(core, entries, req, said)
+    local real = admit.text(said)
     for _, entry in ipairs(entries) do
         local ok, v = verdict_of(core, entry.policy, "admit", req, entry.fn, req)
         if ok then
-            compare(core, entry.policy, "admit", req, real,
-                v and ("deny %d %s"):format(v.deny, v.code or v[1] or "denied") or "pass")
+            compare(core, entry.policy, "admit", req, real, admit.text(v and admit.read(v, entry.policy.name)))
         end
     end
 end
