@@ -136,13 +136,13 @@ int claw_task_prepare(struct claw_vm *vm)
     return lua_checkstack(L, 64) ? CLAW_OK : CLAW_ENOMEM;
 }
 
-static void collect(lua_State *L, void *arg) { claw_vm_collect(L); }
+static void collect(lua_State *L, void *arg) { claw_vm_make_room(L, *(const bool *)arg); }
 
-/* A call before this one came near the cap. Here, unlike in the hook, no frame holds on to what is dead. */
-static void make_room(struct claw_vm *vm)
+/* A call came near the cap. Here, unlike in the hook, no frame holds on to what is dead. */
+static void make_room(struct claw_vm *vm, bool failed)
 {
     lua_State *L = vm->L;
-    struct entry e = {collect, NULL};
+    struct entry e = {collect, &failed};
     lua_pushvalue(L, SLOT_ENTER);
     lua_pushlightuserdata(L, &e);
     lua_pcall(L, 1, 0, 0);
@@ -153,7 +153,8 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
 {
     lua_State *L = vm->L;
     CLAW_ASSERT(lua_gettop(L) == SLOTS && !vm->task); /* calls do not nest */
-    if (__builtin_expect(vm->armed || vm->bytes > vm->cap - vm->cap / 4, 0)) make_room(vm);
+    if (__builtin_expect(vm->armed || vm->owed, 0)) make_room(vm, false);
+    vm->began = vm->bytes;
     struct entry e = {fn, arg};
     vm->stack_base = __builtin_frame_address(0);
     lua_pushvalue(L, SLOT_ENTER);
@@ -162,7 +163,7 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
     if (__builtin_expect(vm->budget.inside, 0)) claw_budget_leave(&vm->budget);
     if (__builtin_expect(rc == 0, 1)) {
         lua_settop(L, SLOTS);
-        if (__builtin_expect(vm->stress, 0)) make_room(vm);
+        if (__builtin_expect(vm->stress, 0)) make_room(vm, false);
         return CLAW_OK;
     }
     *err = (struct claw_task_error){CLAW_STR("claw"), CLAW_STR(""), CLAW_STR("not enough memory (policies.memory_mb)"),
@@ -176,6 +177,7 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
         lua_pcall(L, 2, 0, 0);
     }
     lua_settop(L, SLOTS);
+    if (__builtin_expect(vm->bytes > vm->cap - vm->cap / 4, 0)) make_room(vm, true);
     return CLAW_EPOLICY;
 }
 
