@@ -13,6 +13,8 @@ enum { SLOT_ON_ERROR = 1, SLOT_ENTER, SLOTS = SLOT_ENTER };
 #define RESULTS_MAX 8
 #define TEXT_MAX (8u << 10) /* of an error's fields: a log line holds them all */
 #define ERROR_BYTES (64u << 10)
+#define SPAWNED_US 5000 /* of a turn, that spawned tasks compute before the rest of them is put off */
+#define PAUSE_MS (2 * CLAW_LOOP_TICK_MS)
 
 enum state { FRESH, RUNS, WAITS, OVER };
 
@@ -168,6 +170,7 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
     }
     *err = (struct claw_task_error){CLAW_STR("claw"), CLAW_STR(""), CLAW_STR("not enough memory (policies.memory_mb)"),
                                     CLAW_STR(""), false};
+    a->cap += ERROR_BYTES; /* what is told, here and to the client, has room where the call left none */
     if (rc != LUA_ERRMEM) {
         struct reader x = {a, err};
         struct entry again = {read_error, &x};
@@ -382,12 +385,27 @@ int claw_task_sleep(lua_State *L, struct claw_task *t, unsigned ms, bool joins)
 
 static void run_spawned(struct claw_task *t);
 
+/* Many that wake at once, each with a budget of its own, must not keep the loop for the sum of these. */
+static bool put_off(struct claw_task *t)
+{
+    struct claw_vm *vm = t->vm;
+    struct claw_loop *l = loop_of(t);
+    if (vm->spawned_turn != l->turn) {
+        vm->spawned_turn = l->turn;
+        vm->spawned_us = 0;
+    }
+    if (vm->spawned_us < SPAWNED_US) return false;
+    t->ready = false;
+    claw_timer_start(l, &t->timer, PAUSE_MS);
+    return true;
+}
+
 static void on_wake(struct claw_deferred *d)
 {
     struct claw_task *t = (struct claw_task *)((char *)d - offsetof(struct claw_task, wake));
     if (t->state == OVER) free(t);
     else if (t->own) claw_pipeline_resume(t->req);
-    else run_spawned(t);
+    else if (!put_off(t)) run_spawned(t);
 }
 
 void claw_task_wake(struct claw_task *t)
@@ -437,8 +455,10 @@ static void run_spawned(struct claw_task *t)
     struct spawned s = {t, false};
     struct claw_task_error err;
     struct claw_arena arena;
-    claw_arena_init(&arena, NULL, 0, ERROR_BYTES);
-    if (claw_task_call(t->vm, spawned_in, &s, &arena, &err) != CLAW_OK && !s.ran) {
+    struct claw_vm *vm = t->vm;
+    uint64_t from = claw_loop_clock_us();
+    claw_arena_init(&arena, NULL, 0, 0);
+    if (claw_task_call(vm, spawned_in, &s, &arena, &err) != CLAW_OK && !s.ran) {
         struct claw_family *f = t->family;
         void (*over)(struct claw_family *) = t->over;
         log_failure(t, err.message.ptr);
@@ -447,6 +467,7 @@ static void run_spawned(struct claw_task *t)
             if (w->joins) claw_task_wake(w);
         if (over) over(f);
     }
+    vm->spawned_us += claw_loop_clock_us() - from;
     claw_arena_reset(&arena);
 }
 

@@ -68,6 +68,7 @@ struct claw_vm {
     struct claw_task *task;     /* whose coroutine runs now; NULL: the main state */
     struct claw_task *threads[CLAW_VM_THREADS]; /* with their coroutines, for the next task */
     unsigned threads_n;
+    uint64_t spawned_turn, spawned_us; /* what spawned tasks took of this turn of the loop */
     struct claw_vm_name names[CLAW_VM_NAMES]; /* fields of req (api_req.c) */
     struct claw_generation *gen; /* lent by the owner: what the C functions look at; may be NULL */
     struct claw_worker_ctx *ctx;
