@@ -90,6 +90,7 @@ build = {
         ["openclaw.clock"] = "lua/openclaw/clock.lua",
         ["openclaw.core"] = "lua/openclaw/core.lua",
         ["openclaw.document"] = "lua/openclaw/document.lua",
+        ["openclaw.expressions"] = "lua/openclaw/expressions.lua",
         ["openclaw.facts"] = "lua/openclaw/facts.lua",
         ["openclaw.outside"] = "lua/openclaw/outside.lua",
         ["openclaw.reference"] = "lua/openclaw/reference.lua",

@@ -80,6 +80,16 @@ describe("claw.shadow", function()
         assert.truthy(core.logged[1].fields.error:find("policies/s.lua:1: oh", 1, true))
     end)
 
+    it("stops at an answer that would be a very long text", function()
+        local made, core = engine("request = function() local t = { 1 } for _ = 1, 60 do t = { t, t } end return t end")
+        core.check = function() error("stopped", 0) end
+        local r = { body = { model = "m" }, ctx = {} }
+        build.chat(made, "m", r)
+        made.request(r, 1, "m")
+        assert.same({ "s request error" }, core.counted)
+        assert.equal("stopped", core.logged[1].fields.error)
+    end)
+
     it("runs where it is placed only", function()
         local made, core = engine("admit = function() return { deny = 403 } end", { routes = {
             { id = "r", match = { path = "/v1/chat/completions" }, policies = { "s" }, strategy = { upstreams = { "a" } } },

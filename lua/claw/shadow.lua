@@ -54,9 +54,13 @@ end
 
 -- ---- request hooks: in their place
 
-local function text_of(body)
-    if type(body) == "table" then return json.encode(body) end
-    return body ~= nil and tostring(body) or nil
+-- What it answers costs it, too: the text is made within a call's time.
+local function text_of(core, body)
+    if type(body) ~= "table" then return true, body ~= nil and tostring(body) or nil end
+    core.enter(false)
+    local ok, text = pcall(json.encode, body, core.check)
+    core.leave()
+    return ok, text
 end
 
 -- Paths and names without values: bodies hold what users wrote.
@@ -69,11 +73,11 @@ end
 local function request_entry(core, policy, fn)
     local function run(req, body)
         local twin = core.is_doc(body) and core.twin(req, body) or body
-        local before = text_of(body)
+        local _, before = text_of(core, body)
         local ok, answer, head = aside(core, policy, "request", req, fn, req, twin)
         if ok then
             if answer == nil then answer = twin end
-            ok, answer = pcall(text_of, answer)
+            ok, answer = text_of(core, answer)
             if not ok then answer = { message = tostring(answer) } end
         end
         if not ok then return failed(core, policy, "request", req, answer) end
