@@ -1,7 +1,10 @@
 #include "net/offload.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -10,12 +13,13 @@
 
 static struct {
     pthread_once_t once;
-    pthread_mutex_t lock;
-    pthread_cond_t work;
-    struct claw_offload *first, **last;
     unsigned threads;
-    uint64_t started;
-} pool = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .last = &pool.first};
+    atomic_ullong started;
+    sem_t waiting; /* not a condition: a signal may wait for a thread of lower priority that is just leaving its wait */
+    _Atomic(struct claw_offload *) fresh; /* newest first: loops take no lock that a thread of lower priority may hold */
+    pthread_mutex_t taking; /* of what follows; for the threads alone */
+    struct claw_offload *first;
+} pool = {.once = PTHREAD_ONCE_INIT, .taking = PTHREAD_MUTEX_INITIALIZER};
 
 static void deliver(struct claw_loop *l, struct claw_message *m)
 {
@@ -24,17 +28,46 @@ static void deliver(struct claw_loop *l, struct claw_message *m)
     o->done(o);
 }
 
+/* The oldest. There is one: each is counted by the semaphore after it was put there. */
+static struct claw_offload *take(void)
+{
+    pthread_mutex_lock(&pool.taking);
+    if (!pool.first) {
+        for (struct claw_offload *o = atomic_exchange_explicit(&pool.fresh, NULL, memory_order_acquire), *older; o; o = older) {
+            older = o->next;
+            o->next = pool.first;
+            pool.first = o;
+        }
+    }
+    struct claw_offload *o = pool.first;
+    pool.first = o->next;
+    pthread_mutex_unlock(&pool.taking);
+    return o;
+}
+
+static __thread bool is_ours;
+
+void claw_offload_yield(void)
+{
+    if (is_ours) sched_yield();
+}
+
+/* On Linux nice value and policy are a thread's own: workers stay ahead of handshakes. SCHED_BATCH: woken by a worker, a thread
+ * does not take the CPU from it in the middle of its turn. */
+static void stand_back(void)
+{
+    struct sched_param none = {0};
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), LOWER_BY);
+}
+
 static void *serve(void *unused)
 {
-    /* On Linux the nice value is a thread's own: workers stay ahead of handshakes. */
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), LOWER_BY);
+    is_ours = true;
+    stand_back();
     for (;;) {
-        pthread_mutex_lock(&pool.lock);
-        while (!pool.first) pthread_cond_wait(&pool.work, &pool.lock);
-        struct claw_offload *o = pool.first;
-        pool.first = o->next;
-        if (!pool.first) pool.last = &pool.first;
-        pthread_mutex_unlock(&pool.lock);
+        while (sem_wait(&pool.waiting) != 0) continue;
+        struct claw_offload *o = take();
         o->run(o);
         claw_loop_post(o->loop, &o->message);
     }
@@ -43,10 +76,12 @@ static void *serve(void *unused)
 
 static void start(void)
 {
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t may;
+    int cpus = sched_getaffinity(0, sizeof may, &may) == 0 ? CPU_COUNT(&may) : 1;
     unsigned wanted = cpus < 1 ? 1 : cpus > CLAW_OFFLOAD_THREADS ? CLAW_OFFLOAD_THREADS : (unsigned)cpus;
     pthread_attr_t attr;
     sigset_t all, before;
+    sem_init(&pool.waiting, 0, 0);
     sigfillset(&all);
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED); /* they end with the process */
@@ -61,22 +96,13 @@ int claw_offload_start(struct claw_loop *l, struct claw_offload *o)
     pthread_once(&pool.once, start);
     if (pool.threads == 0) return CLAW_EIO;
     o->loop = l;
-    o->next = NULL;
     o->message.run = deliver;
     l->offloaded++;
-    pthread_mutex_lock(&pool.lock);
-    pool.started++;
-    *pool.last = o;
-    pool.last = &o->next;
-    pthread_mutex_unlock(&pool.lock);
-    pthread_cond_signal(&pool.work);
+    atomic_fetch_add_explicit(&pool.started, 1, memory_order_relaxed);
+    o->next = atomic_load_explicit(&pool.fresh, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&pool.fresh, &o->next, o, memory_order_release, memory_order_relaxed)) continue;
+    sem_post(&pool.waiting);
     return 0;
 }
 
-uint64_t claw_offload_started(void)
-{
-    pthread_mutex_lock(&pool.lock);
-    uint64_t n = pool.started;
-    pthread_mutex_unlock(&pool.lock);
-    return n;
-}
+uint64_t claw_offload_started(void) { return atomic_load_explicit(&pool.started, memory_order_relaxed); }

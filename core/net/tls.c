@@ -1,3 +1,4 @@
+#include "net/offload.h"
 #include "net/tls_part.h"
 
 #include <stdio.h>
@@ -195,23 +196,35 @@ static int failed(struct claw_tls *t, int rc)
 }
 
 #if MBEDTLS_VERSION_MAJOR >= 3
-static int go_on(struct claw_tls *t) { return mbedtls_ssl_handshake(&t->ssl); }
+static bool is_over(const struct claw_tls *t) { return mbedtls_ssl_is_handshake_over((mbedtls_ssl_context *)&t->ssl); }
+
+static int step(struct claw_tls *t) { return mbedtls_ssl_handshake_step(&t->ssl); }
 #else
+static bool is_over(const struct claw_tls *t) { return t->ssl.state == MBEDTLS_SSL_HANDSHAKE_OVER; }
+
 /* The step that verifies the peer's certificate is taken under the lock of the trusted ones (tls_part.h). */
-static int go_on(struct claw_tls *t)
+static int step(struct claw_tls *t)
 {
     struct claw_tls_roots *roots = t->client ? t->client->roots : t->server->client_ca;
-    int verifies = t->client ? MBEDTLS_SSL_SERVER_CERTIFICATE : MBEDTLS_SSL_CLIENT_CERTIFICATE, rc = 0;
+    bool lock = roots && t->ssl.state == (t->client ? MBEDTLS_SSL_SERVER_CERTIFICATE : MBEDTLS_SSL_CLIENT_CERTIFICATE);
 
-    while (rc == 0 && t->ssl.state != MBEDTLS_SSL_HANDSHAKE_OVER) {
-        bool lock = roots && t->ssl.state == verifies;
-        if (lock) pthread_mutex_lock(&roots->verifying);
-        rc = mbedtls_ssl_handshake_step(&t->ssl);
-        if (lock) pthread_mutex_unlock(&roots->verifying);
-    }
+    if (lock) pthread_mutex_lock(&roots->verifying);
+    int rc = mbedtls_ssl_handshake_step(&t->ssl);
+    if (lock) pthread_mutex_unlock(&roots->verifying);
     return rc;
 }
 #endif
+
+static int go_on(struct claw_tls *t)
+{
+    int rc = 0;
+
+    while (rc == 0 && !is_over(t)) {
+        rc = step(t);
+        claw_offload_yield();
+    }
+    return rc;
+}
 
 static void handshake_done(struct claw_tls *t)
 {
