@@ -32,7 +32,7 @@ struct claw_tls {
     struct claw_tls_name name;
     struct claw_buf in, out;
     struct scan from_peer, to_peer;
-    bool started, offered, done, closed;
+    bool started, ended, offered, done, closed;
     int failed; /* CLAW_E*, 0 */
     char error[320];
 };
@@ -159,10 +159,16 @@ int claw_tls_new(struct claw_tls_server *server, struct claw_tls_client *client,
     return 0;
 }
 
+void claw_tls_end(struct claw_tls *t)
+{
+    if (!t->ended) mbedtls_ssl_free(&t->ssl);
+    t->ended = true;
+}
+
 void claw_tls_free(struct claw_tls *t)
 {
     if (!t) return;
-    mbedtls_ssl_free(&t->ssl);
+    claw_tls_end(t);
     claw_buf_fini(&t->in);
     claw_buf_fini(&t->out);
     claw_tls_server_unref(t->server);
@@ -245,7 +251,6 @@ int claw_tls_handshake(struct claw_tls *t)
     }
     t->from_peer.whole = false;
     int rc = go_on(t);
-    release_in(t);
     if (rc == 0) {
         handshake_done(t);
         return 0;
@@ -254,6 +259,10 @@ int claw_tls_handshake(struct claw_tls *t)
     if (t->offered) claw_tls_session_drop(t->client, t->name.text);
     return failed(t, rc);
 }
+
+bool claw_tls_started(const struct claw_tls *t) { return t->started; }
+
+bool claw_tls_lacks_bytes(const struct claw_tls *t) { return t->started && !t->from_peer.whole; }
 
 bool claw_tls_heavy(const struct claw_tls *t)
 {
