@@ -396,12 +396,17 @@ static struct census take_census(struct claw_loop *l, bool say)
     return c;
 }
 
+static void wait_for_posting(const struct claw_loop_private *p)
+{
+    while (atomic_load_explicit(&p->posting, memory_order_acquire) > 0) sched_yield();
+}
+
 int claw_loop_fini(struct claw_loop *l, bool say)
 {
     CLAW_ASSERT(l->magic == MAGIC);
     struct claw_loop_private *p = l->priv;
 
-    while (atomic_load_explicit(&p->posting, memory_order_acquire) > 0) sched_yield();
+    wait_for_posting(p);
     read_mail(l);
     run_deferred(p);
     claw_lanes_empty(l);
@@ -418,6 +423,7 @@ int claw_loop_fini(struct claw_loop *l, bool say)
         claw_lanes_empty(l);
         c = take_census(l, false);
     }
+    wait_for_posting(p); /* who brought the last piece of work may not have left yet */
     c = take_census(l, say);
 
     uv_close((uv_handle_t *)&p->tick, NULL);

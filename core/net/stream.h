@@ -7,8 +7,8 @@
  * Writing: what the kernel takes at once is never copied (uv_try_write, one system call); the rest is copied
  * into the stream's queue and sent when the socket drains. A user that respects CLAW_EAGAIN and waits for
  * on_drain keeps at most one call's bytes queued. TCP_NODELAY is always on.
- * Full TLS handshakes run on other threads, at a lower scheduling priority than the workers (offload.h). Their cheap steps
- * and the closes are done on the loop, a bounded number a turn (lane.h).
+ * TLS handshakes run on other threads, at a lower scheduling priority than the workers (offload.h), which also free what a
+ * handshake made. What comes of each step, and the closes, are done on the loop, a bounded number a turn (lane.h).
  * Calling claw_stream_close inside any callback is legal; no callback but on_close comes after it.
  */
 #ifndef CLAW_NET_STREAM_H

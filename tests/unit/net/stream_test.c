@@ -260,7 +260,7 @@ static void tls_talk(void **state)
         uint64_t pooled = claw_offload_started() - before;
         if (i == 0) /* the client once or more, as its bytes come in; the server's two flights */
             assert_true(pooled >= 3);
-        else /* a resumed handshake stays on the loop, but for the server's look at the ticket */
+        else /* a resumed handshake is light work, but for the server's look at the ticket */
             assert_int_equal(pooled, 1);
     }
     claw_tls_client_counts(c, &all, &resumed);
