@@ -59,6 +59,8 @@ struct claw_req {
     struct claw_worker_ctx *ctx;
     struct claw_generation_local *gen;
     struct claw_conn *conn; /* NULL once gone */
+    struct claw_relay *relay;
+    uint64_t bytes_out;     /* these, and conn, relay, commit: what each piece of an answer touches, in one cache line */
     struct claw_req *prev, *next; /* the worker's list of requests in flight */
     struct claw_deferred deferred;
     struct claw_lane_ticket begin;
@@ -91,7 +93,6 @@ struct claw_req {
     struct claw_str out_path;    /* set by a policy: instead of the client's path behind base_url */
     struct claw_conf_header *out_headers; /* set by policies for this attempt (value.ptr NULL: remove) */
     size_t out_headers_n, out_headers_cap;
-    struct claw_relay *relay;
     struct claw_timer timer;     /* backoff */
     struct claw_timer deadline;  /* retry.total_timeout_seconds; means nothing behind the commit point */
     struct claw_failed_try *failed; /* pipeline's: what the retry step decides on */
@@ -112,7 +113,7 @@ struct claw_req {
     uint32_t waited_us;          /* of that, for the upstream and the client's body */
     uint32_t wait_from_us;
     uint32_t overhead_us;        /* elapsed without waited, when the answer's head left */
-    uint64_t bytes_in, bytes_out;
+    uint64_t bytes_in;
 
     struct claw_arena arena;
     char first[];                /* the arena's first block */
