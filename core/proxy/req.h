@@ -60,7 +60,7 @@ struct claw_req {
     struct claw_generation_local *gen;
     struct claw_conn *conn; /* NULL once gone */
     struct claw_relay *relay;
-    uint64_t bytes_out;     /* these, and conn, relay, commit: what each piece of an answer touches, in one cache line */
+    uint64_t bytes_out;     /* with commit, conn and relay in one cache line: what each piece of an answer touches */
     struct claw_req *prev, *next; /* the worker's list of requests in flight */
     struct claw_deferred deferred;
     struct claw_lane_ticket begin;
