@@ -27,17 +27,18 @@ enum mode { ERROR, WHOLE, PLAIN, EVENTS };
 
 struct claw_relay {
     enum mode mode;
-    struct claw_head *head;    /* the upstream's */
     bool json, replied, paused, in_over;
-    bool broke;                /* … and broke off meanwhile */
+    bool hooked;               /* an event hook sees what comes */
     bool open;                 /* ERROR: a long one, whose upstream is paused while the retry step decides */
+    bool broke;                /* … and broke off meanwhile */
+    unsigned n;                /* slices */
     struct claw_str batch;     /* what is being read: slices inside it live until the batch ends */
+    uv_buf_t slices[SLICES];
+    struct claw_head *head;    /* the upstream's */
     struct claw_sse sse;
     struct claw_buf kept;      /* held bytes */
     struct claw_buf made;      /* what event hooks wrote in this batch */
     struct claw_buf tmp;
-    uv_buf_t slices[SLICES];
-    unsigned n;
 };
 
 static void buffers_fini(void *arg)
@@ -251,7 +252,7 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
         claw_hedge_won(r);
     }
     if (ev->has_data) claw_usage_read(ev->raw, &r->usage);
-    if (ev->has_data && r->candidates[r->candidate].mask & CLAW_MASK_EVENT) return run_event_hook(r, ev->raw);
+    if (ev->has_data && y->hooked) return run_event_hook(r, ev->raw);
     int rc = begin_events(r);
     if (rc != 0) return rc;
     push(r, ev->raw);
@@ -288,6 +289,7 @@ static void on_head(struct claw_client *c, struct claw_head *h)
     a->status = (uint16_t)h->status;
     a->ttfb_us = now;
     y->head = h;
+    y->hooked = r->candidates[r->candidate].mask & CLAW_MASK_EVENT;
     bool readable = !coding || claw_str_ieq(coding->value, CLAW_STR("identity"));
     bool events = type && type->value.len >= 17 && strncasecmp(type->value.ptr, "text/event-stream", 17) == 0;
     y->json = readable && type && type->value.len >= 16 && strncasecmp(type->value.ptr, "application/json", 16) == 0;
@@ -472,7 +474,7 @@ static void end_events(struct claw_req *r, bool reusable)
     }
     /* A last line without its empty line is dropped by every client, but it is not ours to drop; unless a hook that
      * could not see it is there to keep things back. */
-    if (!(r->candidates[r->candidate].mask & CLAW_MASK_EVENT)) push(r, rest);
+    if (!y->hooked) push(r, rest);
     flush(r, true);
     answered(r, reusable);
 }

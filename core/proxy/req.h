@@ -60,6 +60,8 @@ struct claw_req {
     struct claw_worker_ctx *ctx;
     struct claw_generation_local *gen;
     struct claw_conn *conn; /* NULL once gone */
+    struct claw_relay *relay;
+    uint64_t bytes_out;     /* with commit, conn and relay in one cache line: what each piece of an answer touches */
     struct claw_req *prev, *next; /* the worker's list of requests in flight */
     struct claw_deferred deferred;
     struct claw_lane_ticket begin;
@@ -97,7 +99,6 @@ struct claw_req {
     size_t out_headers_n, out_headers_cap;
     struct claw_conf_header *answer_headers; /* set by policies for the client's answer (value.ptr NULL: none of this name) */
     size_t answer_headers_n, answer_headers_cap;
-    struct claw_relay *relay;
     struct claw_hedge *hedge;    /* once there is, or was, a second exchange */
     struct claw_timer hedge_timer;
     bool hedge_due;              /* as soon as the request has been sent */
@@ -122,7 +123,7 @@ struct claw_req {
     uint32_t waited_us;          /* of that, for the upstream and the client's body */
     uint32_t wait_from_us;
     uint32_t overhead_us;        /* elapsed without waited, when the answer's head left */
-    uint64_t bytes_in, bytes_out;
+    uint64_t bytes_in;
 
     struct claw_arena arena;
     char first[];                /* the arena's first block */

@@ -197,7 +197,7 @@ def nginx(mock_port, lua=None, wrapper=()):
     path = WORK / f"{label}.conf"
     path.write_text(NGINX % dict(parts, work=WORK, label=label, port=port))
     own = ["env", "LD_LIBRARY_PATH=" + os.path.dirname((glob.glob(str(LUA_HOME / "usr/lib/*/libluajit-5.1.so.2")) + ["/"])[0])] if lua else []
-    return Server([*own, "nginx", "-p", str(WORK), "-c", str(path), "-e", str(WORK / f"{label}.err")], port, 1, label, wrapper)
+    return Server(["nginx", "-p", str(WORK), "-c", str(path), "-e", str(WORK / f"{label}.err")], port, 1, label, [*own, *wrapper])
 
 
 def openclaw(mock_port, wrapper=(), policies=None):
