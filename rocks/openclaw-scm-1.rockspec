@@ -84,6 +84,7 @@ build = {
         ["claw.protocols.openai_responses.items"] = "lua/claw/protocols/openai_responses/items.lua",
         ["claw.protocols.openai_responses.models"] = "lua/claw/protocols/openai_responses/models.lua",
         ["claw.protocols.openai_responses.outgoing"] = "lua/claw/protocols/openai_responses/outgoing.lua",
+        ["claw.protocols.openai_responses.pieces"] = "lua/claw/protocols/openai_responses/pieces.lua",
         ["claw.protocols.openai_responses.reader"] = "lua/claw/protocols/openai_responses/reader.lua",
         ["claw.protocols.openai_responses.request"] = "lua/claw/protocols/openai_responses/request.lua",
         ["claw.protocols.openai_responses.tools"] = "lua/claw/protocols/openai_responses/tools.lua",

@@ -59,6 +59,16 @@ describe("a request of Gemini's", function()
         assert.equal("{}", tostring(calls[1].input))
     end)
 
+    it("bears very many calls of one name, and a schema that is one long word", function()
+        local calls, results = {}, {}
+        for i = 1, 5000 do calls[i], results[i] = '{"functionCall":{"name":"a"}}', '{"functionResponse":{"name":"a","response":{}}}' end
+        local started = os.clock()
+        local r = read('{"contents":[{"role":"model","parts":[' .. table.concat(calls, ",") .. ']},{"parts":[' .. table.concat(results, ",")
+            .. ']}],"tools":[{"functionDeclarations":[{"name":"f","parameters":{"description":"m' .. ("a"):rep(100000) .. '"}}]}]}')
+        assert.equal(r.turns[1].parts[5000].id, r.turns[2].parts[5000].id)
+        assert.is_true(os.clock() - started < 10)
+    end)
+
     it("has its schemas put into JSON Schema's words, and nothing else touched", function()
         local r = read('{"contents":[],"tools":[{"functionDeclarations":[{"name":"f","parameters":{"type":"OBJECT","propertyOrdering":'
             .. '["type"],"properties":'
@@ -162,6 +172,7 @@ describe("a request for Gemini", function()
         assert.same({ thinkingBudget = 0 }, thinking("gemini-2.5-flash", { off = true }))
         assert.same({ thinkingBudget = 128, includeThoughts = true }, thinking("gemini-2.5-pro", { effort = "none", show = true }))
         assert.same({ thinkingBudget = 32768 }, thinking("gemini-2.5-pro", { budget = 60000 }))
+        assert.same({ thinkingBudget = -1, includeThoughts = true }, thinking("gemini-2.5-flash-lite", { show = true }))
         assert.same({ thinkingLevel = "low" }, thinking("gemini-3-pro-preview", { effort = "minimal" }))
         assert.same({ thinkingLevel = "high" }, thinking("gemini-3-pro-preview", { effort = "medium" }))
         assert.same({ thinkingLevel = "medium" }, thinking("gemini-3-flash", { effort = "medium" }))

@@ -47,7 +47,7 @@ local function read_thinking(config, r)
     r.reasoning = { effort = LEVEL[(word(get(asked, "thinkingLevel")) or ""):lower()],
         budget = budget and budget > 0 and budget or nil, off = budget == 0 or nil,
         show = flag(get(asked, "includeThoughts")) }
-    if not next(r.reasoning) then r.reasoning = nil end
+    if not next(r.reasoning) and budget ~= -1 then r.reasoning = nil end -- -1: as it sees fit
 end
 
 -- Other things to answer with than text: an upstream that only has text cannot do what is asked.
@@ -106,6 +106,8 @@ local function write_thinking(r, config, cx)
     elseif asked.budget or BUDGET[asked.effort] then
         local least, most = models.budgets(model)
         out.thinkingBudget = math.max(least, math.min(most, asked.budget or BUDGET[asked.effort]))
+    elseif (models.generation(model) or 3) < 3 then
+        out.thinkingBudget = -1 -- as it sees fit: Flash-Lite would not by itself
     end
     if next(out) then config.thinkingConfig = out end
 end

@@ -26,7 +26,7 @@ local function write_rest(r, body, cx)
     for name in pairs(r.rest or {}) do names[#names + 1] = name end
     table.sort(names)
     for _, name in ipairs(names) do
-        if OWN[name] then
+        if OWN[name] or r.dialect == "gemini" and not name:find("^generationConfig%.") then
             body[name] = r.rest[name]
         elseif not name:find("^generationConfig%.") and fields.says(r.rest[name]) then
             cx.drop(name, "hint")

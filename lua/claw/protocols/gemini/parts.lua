@@ -41,19 +41,19 @@ end
 
 local function call_id(ids, name, id)
     id = id or ids.cx.id("call_")
-    local queue = ids.waiting[name] or {}
+    local queue = ids.waiting[name] or { first = 1, answered = {} }
     ids.waiting[name] = queue
     queue[#queue + 1] = id
     return id
 end
 
 local function result_id(ids, name, id)
-    local queue = ids.waiting[name] or {}
-    local at = 1
-    for i, one in ipairs(queue) do
-        if one == id then at = i end
-    end
-    return id or queue[1] or ids.cx.id("call_"), table.remove(queue, at)
+    local queue = ids.waiting[name]
+    if not queue then return id or ids.cx.id("call_") end
+    while queue.answered[queue[queue.first]] do queue.first = queue.first + 1 end
+    id = id or queue[queue.first] or ids.cx.id("call_")
+    queue.answered[id] = true
+    return id
 end
 
 -- ---- media

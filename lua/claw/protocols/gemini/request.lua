@@ -36,7 +36,7 @@ function M.read(body, cx)
     if word(contents) then contents = { { role = "user", parts = { { text = contents } } } } end
     if not fields.array(contents) then cx.refuse('"contents" must be a list of turns', "contents") end
     local ids = parts.ids(cx)
-    local r = { system = {}, turns = {}, rest = {}, model = cx.asked }
+    local r = { dialect = "gemini", system = {}, turns = {}, rest = {}, model = cx.asked }
     read_parts(get(body, "systemInstruction"), ids, r.system, cx)
     local special = {}
     read_state(body, special)

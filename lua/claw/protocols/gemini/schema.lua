@@ -13,7 +13,7 @@ local DEPTH = 64
 local function is_foreign(text)
     return text:find('"type"%s*:%s*"%u') or text:find('"nullable"', 1, true) or text:find('"propertyOrdering"', 1, true)
         or text:find('"property_ordering"', 1, true) or text:find('"any_of"', 1, true)
-        or text:find('"m%a+_?%a+"%s*:%s*"%d+"')
+        or text:find('"m[%a_]+"%s*:%s*"%d+"')
 end
 
 local rewrite

@@ -155,7 +155,7 @@ local function write_rest(r, body, cx)
     for name in pairs(r.rest or {}) do names[#names + 1] = name end
     table.sort(names)
     for _, name in ipairs(names) do
-        if OWN[name] then
+        if OWN[name] or r.dialect == "openai_responses" and name ~= "include" then
             body[name] = r.rest[name]
         elseif name ~= "include" and fields.says(r.rest[name]) then
             cx.drop(name, "hint")
@@ -171,6 +171,10 @@ function M.write(r, cx)
         service_tier = TIER[r.service_tier] and r.service_tier or nil }
     write_system(r, body, input, cx)
     for _, turn in ipairs(r.turns) do write_turn(turn, input, body, custom, cx) end
+    local last = r.turns[#r.turns]
+    if last and last.role == "assistant" and r.dialect ~= "openai_responses" then
+        cx.drop("messages.prefill", "hint", "the answer begins anew, not where the last turn ends")
+    end
     tools.write(r, body, cx)
     write_format(r, body)
     write_reasoning(r, body, cx)

@@ -9,68 +9,19 @@ local content = require("claw.protocols.openai_responses.content")
 local errors = require("claw.protocols.openai_responses.error")
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
+local pieces = require("claw.protocols.openai_responses.pieces")
 local seal = require("claw.protocols.seal")
 
 local M = {}
 
 local word, count, object, list, members = fields.word, fields.count, fields.object, fields.list, fields.fields
 
-local match = string.match
+local PARTS, put, close, begin = pieces.PARTS, pieces.put, pieces.close, pieces.begin
+local text, key_of = pieces.text, pieces.key_of
 
 local NOTHING = {}
 local UNREADABLE = { status = 502, kind = "server", message = "the upstream sent an event that is no JSON" }
 local CUT = { status = 502, kind = "server", message = "the upstream's stream ended before its answer did" }
-local PARTS = 4096 -- of an item, at most
-
--- ---- parts: { index, kind, key, open, said (has any text or input come?) }
-
-local function put(out, event)
-    out[#out + 1] = event
-end
-
-local function close(s, part, out)
-    if not part.open then return end
-    part.open = false
-    s.open[part.index] = nil
-    put(out, { on = "part_end", index = part.index })
-end
-
--- Those of an item, or all.
-local function close_all(s, output, out)
-    local indexes = {}
-    for index, part in pairs(s.open) do
-        if not output or part.output == output then indexes[#indexes + 1] = index end
-    end
-    table.sort(indexes)
-    for _, index in ipairs(indexes) do close(s, s.open[index], out) end
-end
-
-local function begin(s, key, given, out)
-    for _, part in pairs(s.open) do
-        if part.kind ~= "call" then
-            close(s, part, out) -- at most one is open
-            break
-        end
-    end
-    local part = { index = s.count, kind = given.kind, output = math.floor(key / PARTS), open = true }
-    s.count = s.count + 1
-    s.parts[key], s.open[part.index] = part, part
-    s.calls, s.refused = s.calls or part.kind == "call", s.refused or part.kind == "refusal"
-    put(out, { on = "part", index = part.index, part = given })
-    return part
-end
-
-local function key_of(e)
-    return (count(e.output_index) or 0) * PARTS + (count(e.content_index) or 0) % PARTS
-end
-
-local function text(s, key, kind, said, out)
-    if type(said) ~= "string" or said == "" then return end
-    local part = s.parts[key]
-    if not part or not part.open or part.kind ~= kind then part = begin(s, key, { kind = kind }, out) end
-    part.said = true
-    put(out, { on = "text", index = part.index, text = said })
-end
 
 local on = {}
 
@@ -221,7 +172,7 @@ local function item_done(s, item, output, out, cx, raw)
         answer.read_item(raw or item, got, {}, cx)
         if got[1] then begin(s, output * PARTS, got[1], out) end
     end
-    close_all(s, output, out)
+    pieces.close_item(s, output, out)
 end
 
 on["response.output_item.done"] = function(s, e, out, cx, data)
@@ -252,7 +203,7 @@ local function finished(s, e, out, cx)
             if object(all[i]) then item_done(s, all[i], i - 1, out, cx) end
         end
     end
-    close_all(s, nil, out)
+    pieces.close_all(s, out)
     local usage = answer.read_usage(response.usage)
     if usage then put(out, { on = "usage", usage = usage }) end
     put(out, { on = "stop", stop = answer.stop(response, s.calls, s.refused) })
@@ -275,34 +226,10 @@ on.error = function(s, e, out)
     s.over = true
 end
 
--- Most events are a piece of text without a character that must be escaped, spelt like one of these: no need to decode.
-local HEAD = '{"type":"response.output_text.delta",'
-local TEXTS = {
-    '^"content_index":(%d+),"delta":"([^"\\%c]+)","item_id":"[%w_-]+","logprobs":%[%],"obfuscation":"%w*",'
-        .. '"output_index":(%d+),"sequence_number":%d+}$',
-    '^"content_index":(%d+),"delta":"([^"\\%c]+)","item_id":"[%w_-]+","logprobs":%[%],'
-        .. '"output_index":(%d+),"sequence_number":%d+}$',
-}
-
--- A text's piece { key of its part, text } in an event's data, nothing when it must be decoded.
-local function piece(data)
-    if data:sub(1, #HEAD) ~= HEAD then return end
-    for i = 1, #TEXTS do
-        local at, said, output = match(data, TEXTS[i], #HEAD + 1)
-        if at then return tonumber(output) * PARTS + tonumber(at), said end
-    end
-end
-
--- Decoding is slower where there is a [], and each piece of text has one that says nothing.
-local function decoded(data, cx)
-    if data:sub(1, #HEAD - 2) == HEAD:sub(1, -3) then data = data:gsub(',"logprobs":%[%]', "", 1) end
-    return cx.decode(data)
-end
-
 local BEFORE = { ["response.failed"] = true, error = true }
 
 function M.new(cx)
-    local s = { parts = {}, open = {}, count = 0 }
+    local s = pieces.new()
 
     local function fail(err)
         s.over = true
@@ -314,13 +241,13 @@ function M.new(cx)
         if not event then return fail(CUT) end
         local data = event.data
         if type(data) ~= "string" or data == "" or data:find("^%s*%[DONE%]%s*$") then return NOTHING end
-        local key, said = piece(data)
+        local key, said = pieces.piece(data)
         local part = key and s.parts[key]
         if part and part.open and part.kind == "text" then
             part.said = true
             return { { on = "text", index = part.index, text = said } }
         end
-        local e = decoded(data, cx)
+        local e = pieces.decoded(data, cx)
         if not object(e) then return fail(UNREADABLE) end
         local kind = word(e.type) or event.type
         local read = kind and on[kind]

@@ -131,7 +131,8 @@ function M.read(body, cx)
         and not word(body.previous_response_id) then
         cx.refuse('"input" must be a text or a list of items', "input")
     end
-    local r = { system = {}, turns = {}, rest = {}, model = word(body.model), stream = flag(body.stream),
+    local r = { dialect = "openai_responses", system = {}, turns = {}, rest = {}, model = word(body.model),
+        stream = flag(body.stream),
         max_tokens = count(body.max_output_tokens), temperature = number(body.temperature), top_p = number(body.top_p),
         top_logprobs = count(body.top_logprobs), parallel = flag(body.parallel_tool_calls),
         metadata = object(body.metadata), service_tier = word(body.service_tier), store = flag(body.store),
