@@ -196,11 +196,21 @@ local function read_all(text, state)
     return v
 end
 
+-- Does it hold a []? Few texts have many "[": looking for those first is several times faster than one pattern.
+local function has_empty_array(text)
+    local at = text:find("[", 1, true)
+    while at do
+        if text:find("^[ \t\r\n]*%]", at + 1) then return true end
+        at = text:find("[", at + 1, true)
+    end
+    return false
+end
+
 -- The value of a text, or nil, message, "EBAD_JSON". check: as in encode.
 function M.decode(text, check)
     if type(text) ~= "string" then error("claw.json.decode wants a string, got " .. type(text), 2) end
     local ok, v
-    if text:find("%[[ \t\r\n]*%]") or (check and #text > LARGE) then
+    if (check and #text > LARGE) or has_empty_array(text) then
         ok, v = pcall(read_all, text, { n = 0, check = check })
     else
         ok, v = pcall(cjson.decode, text)
