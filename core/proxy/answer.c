@@ -86,15 +86,9 @@ int claw_answer_head(struct claw_req *r, int status, const struct claw_head *fro
     return 0;
 }
 
-int claw_answer_envelope(struct claw_buf *out, struct claw_str message, const char *type, const char *code)
+struct claw_envelope claw_answer_envelope_of(const struct claw_req *r, int status, struct claw_str message, const char *type, const char *code)
 {
-    int rc = claw_buf_add_z(out, "{\"error\":{\"message\":");
-    if (rc == 0) rc = claw_buf_add_json(out, message);
-    if (rc == 0) rc = claw_buf_add_z(out, ",\"type\":");
-    if (rc == 0) rc = claw_buf_add_json(out, claw_str_of(type));
-    if (rc == 0) rc = claw_buf_add_z(out, ",\"param\":null,\"code\":");
-    if (rc == 0) rc = claw_buf_add_json(out, claw_str_of(code));
-    return rc == 0 ? claw_buf_add_z(out, "}}") : rc;
+    return (struct claw_envelope){(enum claw_dialect)r->dialect, status, message, type, code, r->error_param, {r->id, 32}};
 }
 
 void claw_answer_json(struct claw_req *r, int status, struct claw_str body)
@@ -122,7 +116,8 @@ void claw_answer_error(struct claw_req *r, int status, struct claw_str message, 
     struct claw_buf b;
     if (!r->conn) return;
     claw_buf_init(&b, 0);
-    if (claw_answer_envelope(&b, message, type, code) == 0) {
+    struct claw_envelope e = claw_answer_envelope_of(r, status, message, type, code);
+    if (claw_envelope_write(&b, &e) == 0) {
         claw_log_redact(&b); /* a message may be the upstream's, and quote a key */
         claw_answer_json(r, status, claw_buf_str(&b));
     } else {

@@ -619,10 +619,11 @@ void claw_relay_cut(struct claw_req *r, int code, struct claw_str text)
     if (!c) return;
     if (y && y->mode == EVENTS && !y->in_over && y->replied) {
         struct claw_buf json, event;
+        struct claw_str type;
+        struct claw_envelope e = claw_answer_envelope_of(r, claw_err_status(code), text, claw_err_type(code), claw_err_kind(code));
         claw_buf_init(&json, 0);
         claw_buf_init(&event, 0);
-        if (claw_answer_envelope(&json, text, claw_err_type(code), claw_err_kind(code)) == 0 &&
-            claw_sse_write(&event, CLAW_STR(""), claw_buf_str(&json)) == 0) {
+        if (claw_envelope_write_event(&json, &e, &type) == 0 && claw_sse_write(&event, type, claw_buf_str(&json)) == 0) {
             struct claw_str s = claw_buf_str(&event);
             y->slices[y->n++] = uv_buf_init((char *)s.ptr, (unsigned)s.len);
             int rc = claw_conn_send(c, y->slices, y->n, false);

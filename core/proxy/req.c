@@ -60,7 +60,7 @@ struct claw_req *claw_req_new(struct claw_worker_ctx *ctx, struct claw_conn *c)
     r->serial = next_serial();
     r->route = -1;
     r->cost_micros = -1;
-    r->usage = (struct claw_usage){-1, -1, -1, -1};
+    r->usage = (struct claw_usage){-1, -1, -1, -1, {0}};
     r->start_us = claw_loop_clock_us();
     make_id(r->id);
     if (c) memcpy(r->peer, c->peer, sizeof r->peer);
@@ -94,6 +94,36 @@ void claw_req_free(struct claw_req *r)
     r->next = ctx->spare;
     ctx->spare = r;
     ctx->spare_n++;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* In place; what is no %XX stands for itself. */
+static size_t percent_decode(char *s, size_t n)
+{
+    size_t to = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool coded = s[i] == '%' && i + 2 < n && hex_digit(s[i + 1]) >= 0 && hex_digit(s[i + 2]) >= 0;
+        s[to++] = coded ? (char)(hex_digit(s[i + 1]) << 4 | hex_digit(s[i + 2])) : s[i];
+        if (coded) i += 2;
+    }
+    return to;
+}
+
+int claw_req_read_path(struct claw_req *r)
+{
+    struct claw_str model;
+    r->dialect = r->sent_as = (uint8_t)claw_dialect_of_path(r->head->path, &model, &r->stream);
+    if (model.len == 0) return 0;
+    char *copy = claw_arena_dup(&r->arena, model.ptr, model.len);
+    if (!copy) return CLAW_EREQ_MEM;
+    r->model = (struct claw_str){copy, percent_decode(copy, model.len)};
+    return 0;
 }
 
 void claw_req_cancel_upstream(struct claw_req *r)

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "http/server.h"
 #include "http/sse.h"
+#include "proxy/dialect.h"
 #include "proxy/generation.h"
 #include "proxy/pool.h"
 #include "proxy/usage.h"
@@ -47,8 +48,10 @@ struct claw_req {
     uint32_t magic;
     uint8_t step;           /* enum claw_step */
     uint8_t commit;         /* enum claw_commit */
+    uint8_t dialect;        /* enum claw_dialect: what the client speaks */
+    uint8_t sent_as;        /* enum claw_dialect: what this attempt speaks to its upstream */
     bool stepping, again;   /* the driver runs; a step is to be run when it returns */
-    bool stream;            /* the body asks for a stream */
+    bool stream;            /* the body (Gemini: the path) asks for a stream */
     bool has_json;          /* the body was scanned: json is valid */
     bool finished;          /* logged; only the end of the turn is missing */
     bool gone;              /* conn is no longer ours */
@@ -101,6 +104,7 @@ struct claw_req {
     int status;                  /* sent to the client; 0: nothing was */
     int error;                   /* CLAW_E*: why the proxy itself answered or cut */
     const char *error_code;      /* of the envelope, when another word than the kind */
+    struct claw_str error_param; /* which field of the request; "": none */
     struct claw_str error_text;
     struct claw_str upstream_error; /* last failure's text, for the log */
     struct claw_usage usage;
@@ -121,6 +125,8 @@ struct claw_req {
 struct claw_req *claw_req_new(struct claw_worker_ctx *ctx, struct claw_conn *c);
 /* Unpin, reset the arena, give the memory back. Only from the end of a turn. */
 void claw_req_free(struct claw_req *r);
+/* The head is here: what its path says (dialect; for Gemini's the model and whether it streams). CLAW_EREQ_MEM. */
+int claw_req_read_path(struct claw_req *r) CLAW_MUSTCHECK;
 /* Give up the upstream exchange or lease under way, if any. */
 void claw_req_cancel_upstream(struct claw_req *r);
 /* Microseconds since the request began. */

@@ -7,7 +7,7 @@
  *
  *   store    claw.store of one policy (api_store.c)
  *
- * Fields of req: id method path query model stream route status elapsed_ms attempts usage cost_micros, ctx (the
+ * Fields of req: id method path query dialect model stream route status elapsed_ms attempts usage cost_micros, ctx (the
  * policy's own table), body (the original, read-only), client { ip headers header(name) }, upstream { name url model
  * path headers }; path and headers can be assigned. What is not there is nil; assigning to anything else raises.
  */

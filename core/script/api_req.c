@@ -328,13 +328,13 @@ static void push_usage(lua_State *L, const struct claw_usage *u)
 
 enum field {
     F_ID = 1, F_METHOD, F_PATH, F_QUERY, F_MODEL, F_STREAM, F_ROUTE, F_STATUS, F_CLIENT, F_BODY, F_UPSTREAM, F_ATTEMPTS,
-    F_USAGE, F_COST, F_CTX, F_ELAPSED, F_IP, F_HEADERS, F_HEADER, F_NAME, F_URL,
+    F_USAGE, F_COST, F_CTX, F_ELAPSED, F_IP, F_HEADERS, F_HEADER, F_NAME, F_URL, F_DIALECT,
 };
 static const struct { const char *name; enum field field; } fields[] = {
     {"id", F_ID}, {"method", F_METHOD}, {"path", F_PATH}, {"query", F_QUERY}, {"model", F_MODEL}, {"stream", F_STREAM},
     {"route", F_ROUTE}, {"status", F_STATUS}, {"client", F_CLIENT}, {"body", F_BODY}, {"upstream", F_UPSTREAM},
     {"attempts", F_ATTEMPTS}, {"usage", F_USAGE}, {"cost_micros", F_COST}, {"ctx", F_CTX}, {"elapsed_ms", F_ELAPSED},
-    {"ip", F_IP}, {"headers", F_HEADERS}, {"header", F_HEADER}, {"name", F_NAME}, {"url", F_URL},
+    {"ip", F_IP}, {"headers", F_HEADERS}, {"header", F_HEADER}, {"name", F_NAME}, {"url", F_URL}, {"dialect", F_DIALECT},
 };
 
 static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
@@ -347,6 +347,7 @@ static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
     case F_PATH: push_str(L, head->path); return;
     case F_QUERY: push_str(L, head->query); return;
     case F_MODEL: push_str_or_nil(L, r->model); return;
+    case F_DIALECT: push_str_or_nil(L, claw_str_of(claw_dialect_name((enum claw_dialect)r->dialect))); return;
     case F_STREAM: lua_pushboolean(L, r->stream); return;
     case F_ROUTE: push_str_or_nil(L, claw_req_route_id(r)); return;
     case F_STATUS:

@@ -109,6 +109,19 @@ int claw_policy_failed(struct claw_policy_vm *p, struct claw_req *r, const struc
 
 /* ---- admit -------------------------------------------------------------------------------------------------- */
 
+/* Status, code and message of a policy's denial, from idx on. */
+static void read_denial(lua_State *L, struct call *c, int idx)
+{
+    if (!is_whole(L, idx, 400, 599)) claw_task_raise(L, "admit", "deny: %s is no status from 400 to 599", show(L, idx));
+    struct claw_str code = lua_type(L, idx + 1) == LUA_TSTRING ? text_at(L, idx + 1) : CLAW_STR("denied");
+    struct claw_str text = lua_type(L, idx + 2) == LUA_TSTRING ? text_at(L, idx + 2) : claw_str_of(claw_err_text(CLAW_EDENIED));
+    code = keep(L, c, code);
+    c->r->error_text = keep(L, c, text);
+    c->r->error_code = code.ptr;
+    c->r->status = (int)lua_tointeger(L, idx);
+    c->r->error = CLAW_EDENIED;
+}
+
 static void admit_in(lua_State *L, void *arg)
 {
     struct call *c = arg;
@@ -117,14 +130,7 @@ static void admit_in(lua_State *L, void *arg)
         lua_pushlightuserdata(L, c->r);
     }
     if (waits(L, c, "admit", 1, 3) || lua_isnil(L, 1)) return;
-    if (!is_whole(L, 1, 400, 599)) claw_task_raise(L, "admit", "deny: %s is no status from 400 to 599", show(L, 1));
-    struct claw_str code = lua_type(L, 2) == LUA_TSTRING ? text_at(L, 2) : CLAW_STR("denied");
-    struct claw_str text = lua_type(L, 3) == LUA_TSTRING ? text_at(L, 3) : claw_str_of(claw_err_text(CLAW_EDENIED));
-    code = keep(L, c, code);
-    c->r->error_text = keep(L, c, text);
-    c->r->error_code = code.ptr;
-    c->r->status = (int)lua_tointeger(L, 1);
-    c->r->error = CLAW_EDENIED;
+    read_denial(L, c, 1);
 }
 
 static int admit(void *vm, struct claw_req *r, struct claw_policy_error *err)
@@ -308,6 +314,10 @@ static void route_in(lua_State *L, void *arg)
     case LUA_TNIL: read_refusal(L, c); return;
     case LUA_TBOOLEAN:
         if (lua_toboolean(L, 1)) break;
+        if (!lua_isnil(L, 4)) {
+            read_denial(L, c, 2);
+            return;
+        }
         if (!is_whole(L, 2, 200, 599)) claw_task_raise(L, "route", "an answer of status %s", show(L, 2));
         if (lua_type(L, 3) != LUA_TSTRING) claw_task_raise(L, "route", "an answer that is a %s", luaL_typename(L, 3));
         c->status = (int)lua_tointeger(L, 2);

@@ -4,7 +4,8 @@
 --   hooks.admit, upstreams[i]                              static facts for C
 --   admit(r)                                               nil | status, code, message
 --   route(r, method, path, model, stream)                  route index, candidates, mask [, number] | false, status,
---                                                          body | nil, code, message. With a number the same three
+--                                                          body | false, status, code, message (denied) | nil, code,
+--                                                          message. With a number the same three
 --                                                          come with it for ever, and finish is not called. Or true,
 --                                                          route, eligible: its hooks may wait, decide is to be called
 --   decide(route, eligible, r, method, path, model, stream)     as route, without a number

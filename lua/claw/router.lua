@@ -5,7 +5,6 @@
 -- reads and the strategy. Answers are tables that are used again: they must be read at once and not be changed.
 
 local candidates = require("claw.candidates")
-local envelope = require("claw.envelope")
 local hooks = require("claw.hooks")
 local match = require("claw.match")
 local models = require("claw.models")
@@ -245,7 +244,7 @@ local function slow(self, route, eligible, r, method, path, model, stream)
     if route.shadow and route.shadow.admit then
         shadow.admit(self.core, route.shadow.admit, self.request_of(r), status, code)
     end
-    if not ok then return false, status, envelope.body(path, status, code, message) end
+    if not ok then return false, status, code, message end
     local list, reasons = eligible.candidates, eligible.reasons
     self.bind(r, model, stream)
     if route.filters.dynamic then list, reasons = candidates.now(eligible, route.filters, self.facts) end

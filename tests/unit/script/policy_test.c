@@ -425,7 +425,7 @@ static void cost_and_fields_are_taken(void **state)
            "assert(i == 1 and model == 'gpt-4' and input == 10 and cached == nil and output == 0 and reasoning == 7) "
            "return 4200000, { b = 'x\"', a = 1, status = 'mine', nested = { 1, { k = true } }, none = core.null } end");
     r->candidates_n = 1;
-    r->usage = (struct claw_usage){10, 0, -1, 7};
+    r->usage = (struct claw_usage){10, 0, -1, 7, {0}};
     assert_int_equal(claw_policy_ops_lua.finish(f.p, r, &err), 0);
     assert_int_equal(r->cost_micros, 4200000);
     assert_true(claw_str_eqz(r->log_fields, "\"a\":1,\"b\":\"x\\\"\",\"nested\":[1,{\"k\":true}],\"none\":null,\"policy.status\":\"mine\""));
@@ -451,19 +451,19 @@ static void numbered_lists_are_kept(void **state)
 {
     static const struct { const char *price; struct claw_usage u; int64_t micros; } cases[] = {
         /* as in spec/cost_spec.lua */
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 0, -1}, 60000},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, -1, -1}, 60000},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 400, 7}, 49200},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 0, 5000, -1}, 3000},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {0, 0, 0, -1}, 0},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, 10, -1, -1}, 600},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, -1, -1, -1}, -1},
-        {"input = 500000", {1, 0, 0, -1}, 1}, {"input = 499999", {1, 0, 0, -1}, 0}, {"input = 100000", {14, 0, 0, -1}, 1},
-        {"input = 1000000", {10, 5, 10, -1}, 10}, {"input = 1, output = 0", {1, 0, 0, -1}, 0},
-        {"input = 1000000, request_micros = 7", {2, 0, 0, -1}, 9}, {"request_micros = 7", {-1, -1, -1, -1}, 7},
-        {"request_micros = 7", {5, 5, 0, -1}, 7}, {"", {10, 10, 0, -1}, -1},
-        {"input = 75000000, output = 150000000", {1000000, 200000, 0, -1}, 105000000},
-        {"input = 9007199254740992", {1000000000, 0, 0, -1}, -1}, /* past what Lua's numbers hold */
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 0, -1, {0}}, 60000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, -1, -1, {0}}, 60000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 400, 7, {0}}, 49200},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 0, 5000, -1, {0}}, 3000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {0, 0, 0, -1, {0}}, 0},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, 10, -1, -1, {0}}, 600},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, -1, -1, -1, {0}}, -1},
+        {"input = 500000", {1, 0, 0, -1, {0}}, 1}, {"input = 499999", {1, 0, 0, -1, {0}}, 0}, {"input = 100000", {14, 0, 0, -1, {0}}, 1},
+        {"input = 1000000", {10, 5, 10, -1, {0}}, 10}, {"input = 1, output = 0", {1, 0, 0, -1, {0}}, 0},
+        {"input = 1000000, request_micros = 7", {2, 0, 0, -1, {0}}, 9}, {"request_micros = 7", {-1, -1, -1, -1, {0}}, 7},
+        {"request_micros = 7", {5, 5, 0, -1, {0}}, 7}, {"", {10, 10, 0, -1, {0}}, -1},
+        {"input = 75000000, output = 150000000", {1000000, 200000, 0, -1, {0}}, 105000000},
+        {"input = 9007199254740992", {1000000000, 0, 0, -1, {0}}, -1}, /* past what Lua's numbers hold */
     };
     struct claw_str answer = {NULL, 0};
     int status = 0;
@@ -814,7 +814,7 @@ static void the_real_engine_decides(void **state)
     uint64_t after;
     assert_int_equal(claw_policy_ops_lua.retry(f.p, r, &x, &action, &after, &err), 0);
     assert_int_equal(action, CLAW_RETRY_NEXT);
-    r->usage = (struct claw_usage){1000, 100, -1, -1};
+    r->usage = (struct claw_usage){1000, 100, -1, -1, {0}};
     assert_int_equal(claw_policy_ops_lua.finish(f.p, r, &err), 0);
     assert_int_equal(r->cost_micros, 36000);
     assert_true(claw_str_eqz(r->log_fields, "\"marked\":true,\"tries\":0"));
