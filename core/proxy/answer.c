@@ -15,6 +15,12 @@ static bool stays_here(const struct claw_head *from, const struct claw_header *h
     return claw_head_hop(from, h);
 }
 
+/* What was written anew has a type of its own, and is not coded. */
+static bool tells_of_body(const struct claw_header *h)
+{
+    return h->id == CLAW_H_CONTENT_TYPE || h->id == CLAW_H_CONTENT_ENCODING;
+}
+
 static inline char *put(char *at, struct claw_str s)
 {
     if (s.len) memcpy(at, s.ptr, s.len);
@@ -69,7 +75,7 @@ int claw_answer_head(struct claw_req *r, int status, const struct claw_head *fro
     struct claw_str reason = claw_str_of(claw_h1_reason(status));
     r->ttfb_us = claw_req_elapsed_us(r); /* it leaves in this callback */
     r->overhead_us = r->ttfb_us - r->waited_us;
-    size_t most = 96 + reason.len;
+    size_t most = 160 + reason.len + r->dropped.len;
     for (size_t i = 0; from && i < from->n; i++) most += from->headers[i].name.len + from->headers[i].value.len + 4;
     if (expose) most += 320 + claw_req_route_id(r).len + claw_req_sent_model(r).len + (up ? up->conf->name.len : 0);
     char *start = claw_arena_alloc(&r->arena, most), *at = start, digits[24];
@@ -78,8 +84,10 @@ int claw_answer_head(struct claw_req *r, int status, const struct claw_head *fro
     at = put(at, number(digits, (uint64_t)status));
     at = put(put(put(at, CLAW_STR(" ")), reason), CLAW_STR("\r\n"));
     for (size_t i = 0; from && i < from->n; i++)
-        if (!stays_here(from, &from->headers[i])) at = put_field(at, from->headers[i].name, from->headers[i].value);
-    if (!from) at = put_field(at, CLAW_STR("content-type"), CLAW_STR("application/json"));
+        if (!stays_here(from, &from->headers[i]) && !(r->answer_type && tells_of_body(&from->headers[i]))) at = put_field(at, from->headers[i].name, from->headers[i].value);
+    if (!from || r->answer_type)
+        at = put_field(at, CLAW_STR("content-type"), from ? claw_str_of(r->answer_type) : CLAW_STR("application/json"));
+    if (r->dropped.len) at = put_field(at, CLAW_STR("x-openclaw-dropped"), r->dropped);
     if (expose) at = put_own(at, r);
     CLAW_ASSERT((size_t)(at - start) <= most);
     *out = (struct claw_str){start, (size_t)(at - start)};

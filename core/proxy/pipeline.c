@@ -303,11 +303,16 @@ static int step_transform(struct claw_req *r)
         r->out_body_set = false;
         r->out_path = CLAW_STR("");
         r->out_headers_n = 0;
+        r->translated = false;
+        r->sent_as = r->dialect;
+        r->dropped = CLAW_STR("");
+        r->answer_type = NULL;
+        r->answer_status = 0;
     }
     if (!(r->candidates[r->candidate].mask & CLAW_MASK_REQUEST)) return CLAW_STEP_UPSTREAM;
     int rc = r->gen->ops->request(r->gen->policy, r, &err);
     if (waits(r, rc)) return WAIT;
-    return rc == 0 ? CLAW_STEP_UPSTREAM : refuse(r, rc, &err);
+    return rc == 0 && !r->error ? CLAW_STEP_UPSTREAM : refuse(r, rc, &err);
 }
 
 static void on_lease_ready(struct claw_lease *l, struct claw_client *c)
@@ -381,7 +386,7 @@ static void on_backoff(struct claw_timer *timer)
     go(r, CLAW_STEP_TRANSFORM);
 }
 
-/* What the upstream itself says in an error event: {"error":{"message":…}} or {"error":"…"}. */
+/* What the upstream itself says in an error event: {"error":{"message":…}}, {"error":"…"} or {"message":"…"}. */
 static struct claw_str told_message(struct claw_req *r, struct claw_str event)
 {
     struct claw_sse_fields f;
@@ -392,6 +397,7 @@ static struct claw_str told_message(struct claw_req *r, struct claw_str event)
     claw_buf_init(&tmp, 0);
     if (claw_sse_parse(event, &tmp, &f) == 0 && claw_json_scan(f.data, &r->arena, &top, &err) == 0) {
         struct claw_json_value e = claw_json_top_get(&top, CLAW_STR("error"));
+        if (e.type == CLAW_JSON_NONE) e = claw_json_top_get(&top, CLAW_STR("message"));
         if (e.type == CLAW_JSON_OBJECT) e = claw_json_get(e, CLAW_STR("message"));
         if (claw_json_text(e, &r->arena, &out) == 0) out = keep(r, out);
     }
@@ -449,7 +455,7 @@ static int step_back(struct claw_req *r)
     struct claw_str body = claw_relay_whole(r), out = {NULL, 0};
     int rc = r->gen->ops->response(r->gen->policy, r, body, &out, &err);
     if (waits(r, rc)) return WAIT;
-    if (rc != 0) return refuse(r, rc, &err);
+    if (rc != 0 || r->error) return refuse(r, rc, &err);
     claw_relay_send_whole(r, out.ptr ? out : body);
     return WAIT;
 }

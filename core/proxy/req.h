@@ -59,6 +59,9 @@ struct claw_req {
     bool retried_stale;     /* a stale kept connection was replaced once in this attempt */
     bool accounted;         /* usage was settled: cost and log fields are there */
     bool outstanding;       /* counted in the upstream's facts */
+    bool translated;        /* this attempt: sent_as is another than dialect, and its answer is to be written anew */
+    bool array;             /* a stream goes to the client as a JSON array of its events (Gemini's without alt=sse) */
+    bool hides_usage;       /* this attempt: usage was asked for in the client's stead, and is kept from it */
     struct claw_worker_ctx *ctx;
     struct claw_generation_local *gen;
     struct claw_conn *conn; /* NULL once gone */
@@ -93,6 +96,9 @@ struct claw_req {
     struct claw_str out_path;    /* set by a policy: instead of the client's path behind base_url */
     struct claw_conf_header *out_headers; /* set by policies for this attempt (value.ptr NULL: remove) */
     size_t out_headers_n, out_headers_cap;
+    struct claw_str dropped;     /* fields the translation left out, with commas between; "": none */
+    int answer_status;           /* of the answer instead of the upstream's; 0: the upstream's */
+    const char *answer_type;     /* content-type of the answer instead of the upstream's; NULL: the upstream's */
     struct claw_relay *relay;
     struct claw_timer timer;     /* backoff */
     struct claw_timer deadline;  /* retry.total_timeout_seconds; means nothing behind the commit point */

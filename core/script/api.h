@@ -64,6 +64,8 @@ struct claw_req *claw_api_check_req(lua_State *L, int idx);
 /* aside, back and twin: what lets a policy run beside the request without changing it, into the table on top
  * (api_aside.c). */
 void claw_api_add_asides(lua_State *L);
+/* Push a document over a copy of the text, as one of the request's own; nil when it is no JSON object or array. */
+void claw_api_push_parsed(lua_State *L, struct claw_req *r, struct claw_str text);
 /* Push the document at idx copied into the request's arena, as one of its own. */
 void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx);
 /* All values of a field joined by ", ", or nil. */

@@ -183,6 +183,7 @@ static void set_model(lua_State *L, struct claw_req *r, struct claw_json_doc *do
 {
     struct claw_json_node *root = claw_json_doc_root(doc), *n;
     if (r->candidate >= r->candidates_n || claw_json_node_type(root) != CLAW_JSON_OBJECT) return;
+    if (claw_dialect_is_gemini((enum claw_dialect)r->dialect)) return; /* it goes into the path */
     struct claw_str model = r->candidates[r->candidate].model;
     if (model.len == 0) return;
     struct claw_buf *text = &claw_vm_of(L)->text;
@@ -210,21 +211,28 @@ void claw_api_push_body(lua_State *L, struct claw_req *r)
     lua_remove(L, -2);
 }
 
-void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx)
+void claw_api_push_parsed(lua_State *L, struct claw_req *r, struct claw_str text)
 {
     struct claw_json_doc *doc;
+    luaL_checkstack(L, 8, NULL);
+    char *copy = claw_arena_dup(&r->arena, text.ptr, text.len);
+    if (!copy) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
+    struct claw_api_handle *h = push_env(L, r);
+    bool good = make_doc(L, r, (struct claw_str){copy, text.len}, &doc);
+    enum claw_json_type type = good ? claw_json_node_type(claw_json_doc_root(doc)) : CLAW_JSON_NONE;
+    if (type == CLAW_JSON_OBJECT || type == CLAW_JSON_ARRAY)
+        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false, 0});
+    else lua_pushnil(L);
+    lua_remove(L, -2);
+}
+
+void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx)
+{
     struct claw_buf *text = &claw_vm_of(L)->text;
     luaL_checkstack(L, 8, NULL);
     claw_buf_clear(text);
     claw_value_write(L, idx, text, CLAW_VALUE_DEPTH);
-    struct claw_str s = claw_buf_str(text);
-    char *copy = claw_arena_dup(&r->arena, s.ptr, s.len);
-    if (!copy) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
-    struct claw_api_handle *h = push_env(L, r);
-    if (make_doc(L, r, (struct claw_str){copy, s.len}, &doc))
-        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false, 0});
-    else lua_pushnil(L);
-    lua_remove(L, -2);
+    claw_api_push_parsed(L, r, claw_buf_str(text));
 }
 
 void claw_api_begin_attempt(lua_State *L, struct claw_req *r)

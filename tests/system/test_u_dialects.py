@@ -69,3 +69,43 @@ def test_policies_and_the_log_know_the_dialect(dialects, path, dialect, model):
     line = dialects.request_line(answer)
     assert line["dialect"] == dialect and line["asked"] == (model or "nobody") == line["model"]
     assert line["streams"] is ("stream" in path)
+
+
+# ---- paths, and usage that is asked for in the client's stead
+
+@pytest.mark.parametrize("path,body,wanted,sent", [
+    ("/v1beta/models/gem-1:generateContent?key=k&x=1", CONTENTS, "/gemini/v1beta/models/gem-1:generateContent?x=1", CONTENTS),
+    ("/v1beta/models/gem%2F1:countTokens", CONTENTS, "/gemini/v1beta/models/gem%2F1:countTokens", CONTENTS),
+    ("/v1/messages", {"model": "claude-x", "n": 1.0}, "/anthropic/v1/messages", {"model": "claude-y", "n": 1.0}),
+    ("/v1/messages/count_tokens", {"model": "claude-2"}, "/anthropic/v1/messages/count_tokens", {"model": "claude-2"}),
+    ("/v1/responses", {"model": "gpt"}, "/openai/v1/responses", {"model": "gpt"}),
+], ids=["gemini", "count", "messages", "count_tokens", "responses"])
+def test_own_dialects_go_to_the_providers_own_paths(dialects, path, body, wanted, sent):
+    mark = dialects.up.mark()
+    assert post(dialects, path, body).status == 200
+    ex, = dialects.up.since(mark)
+    assert ex.request.target == wanted and ex.body == sent
+
+
+USAGE_CHUNK = event({"id": "c", "choices": [], "usage": CHAT["usage"]})
+CHUNKS = [event({"id": "c", "choices": [{"index": 0, "delta": {"content": "x"}}], "usage": None}), USAGE_CHUNK, b"data: [DONE]\n\n"]
+
+
+@pytest.mark.parametrize("options,sent,shown", [
+    ("", '{"stream_options":{"include_usage":true},%s}', False),
+    (',"stream_options":null', '{%s,"stream_options":{"include_usage":true}}', False),
+    (',"stream_options":{}', '{%s,"stream_options":{"include_usage":true}}', False),
+    (',"stream_options":{"a":1}', '{%s,"stream_options":{"include_usage":true,"a":1}}', False),
+    (',"stream_options":{"include_usage":false}', '{%s,"stream_options":{"include_usage":true}}', False),
+    (',"stream_options":{"include_usage":true}', '{%s,"stream_options":{"include_usage":true}}', True),
+], ids=["absent", "null", "empty", "other", "false", "true"])
+def test_usage_is_asked_for_and_kept_from_who_did_not_ask(dialects, options, sent, shown):
+    dialects.up.on("gpt", lambda ex: ex.stream(CHUNKS))
+    plain = '"model":"gpt","messages":[],"stream":true,"x":[1.0, {}]'
+    mark = dialects.up.mark()
+    answer = ask(dialects, ("{" + plain + options + "}").encode())
+    ex, = dialects.up.since(mark)
+    assert ex.request.body.decode() == sent.replace("%s", plain)
+    assert answer.body == b"".join(e for e in CHUNKS if shown or e is not USAGE_CHUNK)
+    line = dialects.request_line(answer)
+    assert line["input_tokens"] == 11 and line["output_tokens"] == 7, line

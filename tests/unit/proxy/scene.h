@@ -180,9 +180,15 @@ static void fake_release(void *vm, struct claw_req *r)
     assert_false(r->outstanding);
 }
 
+static int fake_error(void *vm, struct claw_req *r, int status, struct claw_str body, struct claw_str *out, struct claw_policy_error *err)
+{
+    *out = fake.response;
+    return 0;
+}
+
 static bool fake_admits(void *vm) { return fake.admits; }
 
-static const struct claw_policy_ops fake_ops = {fake_admit, fake_route,  fake_request, fake_retry,  fake_response,
+static const struct claw_policy_ops fake_ops = {fake_admit, fake_route,  fake_request, fake_retry,  fake_response, fake_error,
                                                 fake_event, fake_finish, fake_release, fake_admits};
 
 /* ---- the proxy and its upstreams ------------------------------------------------------------------------------------------ */

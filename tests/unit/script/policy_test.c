@@ -24,7 +24,7 @@ static int teardown(void **state)
 
 static const char frame[] =
     "return { new = function(spec) S = spec core = spec.core "
-    "local function no() end local e = { admit = no, route = no, decide = no, request = no, retry = no, response = no, event = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } "
+    "local function no() end local e = { admit = no, route = no, decide = no, request = no, retry = no, response = no, error = no, event = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } "
     "e.hooks = { admit = true } %s return e end }";
 
 /* A generation with two upstreams and an engine whose functions `code` sets on `e`. */
@@ -398,8 +398,8 @@ static void events_are_dropped_changed_and_multiplied(void **state)
     assert_int_equal(n, 64);
     assert_true(claw_str_eqz(out[63].data, "64"));
     static const struct { const char *verdict, *says; } bad[] = {
-        {"true", "the events are true"}, {"'x'", "the events are \"x\""}, {"{ 1 }", "an event is a number"}, {"{ { data = 5 } }", "an event's data is a number"},
-        {"(function() local t = {} for i = 1, 65 do t[i] = {} end return t end)()", "65 events for one"},
+        {"true", "the events are true"}, {"5", "the events are 5"}, {"{ 1 }", "an event is a number"}, {"{ { data = 5 } }", "an event's data is a number"},
+        {"(function() local t = {} for i = 1, 513 do t[i] = {} end return t end)()", "513 events for one"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char code[200];
