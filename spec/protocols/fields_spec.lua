@@ -31,6 +31,13 @@ describe("claw.protocols.fields", function()
         assert.equal(1, fields.fields({ a = 1 }).a)
     end)
 
+    it("has no number and no text for what is too large", function()
+        assert.is_nil(fields.number(1 / 0))
+        assert.is_nil(fields.number(-1 / 0))
+        assert.is_nil(fields.encoded({ 1 / 0 }))
+        assert.equal("[1]", fields.encoded({ 1 }))
+    end)
+
     it("knows what says nothing", function()
         assert.equal("1 3 4 5 6 10 11 14 15", taken(function(v) return fields.says(v) or nil end))
         assert.is_false(fields.says(nil))

@@ -17,7 +17,7 @@ function M.word(v)
 end
 
 function M.number(v)
-    if type(v) == "number" then return v end
+    if type(v) == "number" and v - v == 0 then return v end -- 1e999 is none
 end
 
 -- A number of things: whole, from 0.
@@ -63,6 +63,12 @@ function M.says(v)
     local kind = type(v)
     if kind == "userdata" then return #v > 0 end
     return kind ~= "table" or next(v) ~= nil
+end
+
+-- The JSON text of a decoded value, or nil: decoding takes 1e999, which no JSON says.
+function M.encoded(v)
+    local ok, text = pcall(json.encode, v)
+    return ok and text or nil
 end
 
 return M

@@ -1,0 +1,351 @@
+-- content: what an OpenAI chat message says, as parts of the vocabulary and back.
+--
+-- Providers that speak this protocol add to it: reasoning_content (DeepSeek, xAI), reasoning and reasoning_details
+-- (OpenRouter, Groq), content that is an array of thinking chunks (Mistral), extra_content (Gemini).
+
+local fields = require("claw.protocols.fields")
+local json = require("claw.json")
+
+local M = {}
+
+local word, text_of = fields.word, fields.text
+local list, object, members = fields.list, fields.object, fields.fields
+
+-- OpenRouter's names of whose reasoning a detail is.
+local FAMILY = { ["anthropic-claude-v1"] = "anthropic", ["google-gemini-v1"] = "gemini",
+    ["openai-responses-v1"] = "openai" }
+M.FORMAT = {}
+for format, family in pairs(FAMILY) do M.FORMAT[family] = format end
+M.FAMILY = FAMILY
+
+local EXTENSION = { ["application/pdf"] = ".pdf", ["text/plain"] = ".txt", ["text/markdown"] = ".md",
+    ["text/csv"] = ".csv", ["text/html"] = ".html", ["application/json"] = ".json" }
+
+-- ---- reading
+
+-- media_type, base64 of a data: URL, or nil.
+function M.data_url(url)
+    local head, data = url:match("^data:([^,]*);base64,(.*)$")
+    if head then return head:match("^[^;]+") or "text/plain", data end
+end
+
+local function mark(part)
+    local control = object(part.cache_control)
+    return control and (word(control.ttl) or true) or nil
+end
+
+local function located(part, url)
+    local media_type, data = M.data_url(url)
+    if data then
+        part.media_type, part.data = media_type, data
+    else
+        part.url = url
+    end
+    return part
+end
+
+local READ = {}
+
+function READ.text(part)
+    return { kind = "text", text = text_of(part.text) or "", cache = mark(part) }
+end
+
+function READ.image_url(part)
+    local given = part.image_url
+    local url = text_of(given) or text_of(members(given).url)
+    if not url then return nil end
+    return located({ kind = "image", detail = word(members(given).detail), cache = mark(part) }, url)
+end
+
+function READ.input_audio(part)
+    local audio = members(part.input_audio)
+    if not text_of(audio.data) then return nil end
+    return { kind = "audio", data = audio.data, format = word(audio.format) }
+end
+
+function READ.file(part)
+    local file = members(part.file)
+    local out = { kind = "document", title = word(file.filename), cache = mark(part) }
+    if text_of(file.file_data) then
+        local media_type, data = M.data_url(file.file_data)
+        out.media_type, out.data = media_type or "application/pdf", data or file.file_data
+    elseif word(file.file_id) then
+        out.file_id, out.origin = file.file_id, "openai"
+    else
+        return nil
+    end
+    return out
+end
+
+function READ.video_url(part)
+    local url = text_of(part.video_url) or text_of(members(part.video_url).url)
+    return url and located({ kind = "video" }, url) or nil
+end
+
+function READ.document_url(part) -- Mistral
+    local url = text_of(part.document_url)
+    return url and located({ kind = "document", title = word(part.document_name) }, url) or nil
+end
+
+function READ.refusal(part)
+    return { kind = "refusal", text = text_of(part.refusal) or "" }
+end
+
+-- Mistral: { type: "thinking", thinking: [{ type: "text", text }] }
+function M.thinking_text(chunk)
+    if text_of(chunk.thinking) then return chunk.thinking end
+    local said, chunks = {}, list(chunk.thinking)
+    for i = 1, #chunks do said[#said + 1] = text_of(members(chunks[i]).text) end
+    return table.concat(said)
+end
+
+function READ.thinking(part)
+    return { kind = "thinking", text = M.thinking_text(part) }
+end
+
+M.mark = mark
+
+-- Adds the parts of a message's content to `parts`.
+function M.read(content, parts)
+    if text_of(content) then
+        parts[#parts + 1] = { kind = "text", text = content }
+        return
+    end
+    local chunks = list(content)
+    for i = 1, #chunks do
+        local part = object(chunks[i])
+        local read = part and READ[part.type]
+        local got = read and read(part)
+        if not got and part then
+            got = { kind = "other", raw = part, origin = "openai", what = text_of(part.type) or "untyped" }
+        end
+        parts[#parts + 1] = got
+    end
+end
+
+local function read_detail(detail, parts)
+    local origin = FAMILY[detail.format]
+    local kind, id = detail.type, word(detail.id)
+    if kind == "reasoning.encrypted" and word(detail.data) then
+        parts[#parts + 1] = { kind = "redacted", data = detail.data, origin = origin, id = id }
+    elseif kind == "reasoning.text" or kind == "reasoning.summary" then
+        local said = text_of(kind == "reasoning.text" and detail.text or detail.summary) or ""
+        local signature = word(detail.signature)
+        if said == "" and not signature then return end
+        parts[#parts + 1] = { kind = "thinking", text = said, signature = signature, origin = signature and origin,
+            id = id, summary = kind == "reasoning.summary" or nil }
+    end
+end
+
+-- Adds a message's reasoning to `parts`: details know more than the plain text does.
+function M.read_reasoning(message, parts)
+    local plain = word(message.reasoning_content) or word(message.reasoning)
+    local details, first, said = list(message.reasoning_details), #parts + 1, false
+    for i = 1, #details do
+        local detail = object(details[i])
+        if detail then read_detail(detail, parts) end
+    end
+    for i = first, #parts do said = said or (parts[i].text or "") ~= "" end
+    if not plain or said then return end
+    if parts[first] and parts[first].kind == "thinking" then -- a detail with the signature alone
+        parts[first].text = plain
+    else
+        table.insert(parts, first, { kind = "thinking", text = plain })
+    end
+end
+
+-- A call's arguments: a document when they are an object, else their text.
+function M.read_input(arguments, cx)
+    if object(arguments) then return arguments end
+    local said = text_of(arguments) or ""
+    if not said:find("%S") then return cx.parse("{}") end
+    local doc = cx.parse(said)
+    return object(doc) and doc or said
+end
+
+local function read_call(call, cx)
+    local custom = call.type == "custom" and object(call.custom)
+    local named = custom or members(call["function"])
+    local google = members(members(call.extra_content).google)
+    local signature = word(google.thought_signature)
+    local part = { kind = "call", id = word(call.id) or cx.id("call_"), name = text_of(named.name) or "",
+        signature = signature, origin = signature and "gemini" or nil }
+    if custom then
+        part.custom, part.input = true, text_of(custom.input) or ""
+    else
+        part.input = M.read_input(named.arguments, cx)
+    end
+    return part
+end
+
+-- Adds a message's calls to `parts`.
+function M.read_calls(message, parts, cx)
+    local calls = list(message.tool_calls)
+    for i = 1, #calls do
+        local call = object(calls[i])
+        if call then parts[#parts + 1] = read_call(call, cx) end
+    end
+end
+
+-- The one call of the time before tools.
+function M.read_legacy_call(message, parts, cx)
+    local call = object(message.function_call)
+    if not call then return nil end
+    local part = { kind = "call", id = cx.id("call_"), name = text_of(call.name) or "",
+        input = M.read_input(call.arguments, cx) }
+    parts[#parts + 1] = part
+    return part.id
+end
+
+-- An answer in audio: its words are in the transcript.
+function M.read_audio(message, parts)
+    local audio = object(message.audio)
+    if not audio then return end
+    if word(audio.transcript) then parts[#parts + 1] = { kind = "text", text = audio.transcript } end
+    if text_of(audio.data) then
+        parts[#parts + 1] = { kind = "audio", data = audio.data, raw = audio }
+    else
+        parts[#parts + 1] = { kind = "other", raw = audio, origin = "openai_message", what = "audio" }
+    end
+end
+
+-- Adds url_citation annotations to the text part they speak of.
+function M.read_annotations(message, part)
+    local notes = list(message.annotations)
+    for i = 1, #notes do
+        local cited = object(members(notes[i]).url_citation)
+        if cited and word(cited.url) then
+            part.citations = part.citations or {}
+            table.insert(part.citations, { url = cited.url, title = word(cited.title),
+                start = fields.count(cited.start_index), finish = fields.count(cited.end_index) })
+        end
+    end
+end
+
+-- ---- writing
+
+local function data_url(media_type, data)
+    return ("data:%s;base64,%s"):format(media_type or "application/octet-stream", data)
+end
+
+local function marked(out, part, cx)
+    if not part.cache then return out end
+    if not cx.provider.cache_control then
+        cx.drop("cache_control", "hint", "the upstream caches by itself")
+        return out
+    end
+    out.cache_control = { type = "ephemeral", ttl = type(part.cache) == "string" and part.cache or nil }
+    return out
+end
+
+local WRITE = {}
+
+function WRITE.text(part) return { type = "text", text = part.text } end
+function WRITE.refusal(part) return { type = "text", text = part.text } end
+
+function WRITE.image(part, cx)
+    if part.file_id then return cx.drop("messages.content.image.file_id", "content", "files are the provider's own") end
+    return { type = "image_url",
+        image_url = { url = part.url or data_url(part.media_type or "image/png", part.data), detail = part.detail } }
+end
+
+-- A document that is text goes as text, with its title and context in front: nothing of it is lost.
+local function document_text(part)
+    local lines = {}
+    if part.title then lines[1] = part.title end
+    if part.context then lines[#lines + 1] = part.context end
+    lines[#lines + 1] = part.text
+    return { type = "text", text = table.concat(lines, "\n\n") }
+end
+
+function WRITE.document(part, cx)
+    if part.citations then cx.drop("messages.content.document.citations", "hint") end
+    if part.text then return document_text(part) end
+    if part.data then
+        local name = part.title or "document" .. (EXTENSION[part.media_type] or "")
+        return { type = "file", file = { filename = name, file_data = data_url(part.media_type, part.data) } }
+    elseif part.url and cx.provider.document_url then
+        return { type = "document_url", document_url = part.url, document_name = part.title }
+    elseif part.file_id and part.origin == "openai" then
+        return { type = "file", file = { file_id = part.file_id, filename = part.title } }
+    end
+    cx.drop("messages.content.document", "content", part.url and "documents go by content, not by URL"
+        or "files are the provider's own")
+end
+
+function WRITE.audio(part)
+    return { type = "input_audio", input_audio = { data = part.data, format = part.format or "wav" } }
+end
+
+function WRITE.video(part, cx)
+    if not cx.provider.video_url then return cx.drop("messages.content.video", "content") end
+    return { type = "video_url", video_url = { url = part.url or data_url(part.media_type or "video/mp4", part.data) } }
+end
+
+function WRITE.other(part, cx)
+    if part.origin == "openai" then return part.raw end
+    cx.drop("messages.content." .. tostring(part.what), "content")
+end
+
+local function server(part, cx)
+    cx.drop("messages.content." .. part.kind, "content", "a provider's own tools")
+end
+WRITE.server_call, WRITE.server_result = server, server
+
+-- A part of a user's or system's message; nil when it cannot be said.
+function M.write(part, cx)
+    local write = WRITE[part.kind]
+    local out = write and write(part, cx)
+    return out and marked(out, part, cx)
+end
+
+-- A part that has no place in an assistant's message.
+function M.lose(part, cx)
+    cx.drop("messages.content." .. tostring(part.what or part.kind), "content")
+end
+
+-- A call's arguments as the text they are here.
+function M.arguments(input)
+    if type(input) == "string" then return input:find("%S") and input or "{}" end
+    if type(input) == "table" then return json.encode(input) end
+    return input and tostring(input) or "{}"
+end
+
+function M.write_call(part)
+    local out = { id = part.id }
+    if part.custom then
+        out.type, out.custom = "custom", { name = part.name, input = part.input }
+    else
+        out.type, out["function"] = "function", { name = part.name, arguments = M.arguments(part.input) }
+    end
+    if part.signature and part.origin == "gemini" then
+        out.extra_content = { google = { thought_signature = part.signature } }
+    end
+    return out
+end
+
+-- What a client hands back of a thinking part, or nil when it has no secret to carry.
+function M.write_detail(part, index)
+    local format = M.FORMAT[part.origin]
+    if part.kind == "redacted" then
+        return { type = "reasoning.encrypted", data = part.data, format = format, id = part.id, index = index }
+    elseif part.signature then
+        return { type = "reasoning.text", text = part.text, signature = part.signature, format = format, id = part.id,
+            index = index }
+    end
+end
+
+-- Sets a message's reasoning_content and reasoning_details.
+function M.write_reasoning(message, parts)
+    local said, details = {}, {}
+    for _, part in ipairs(parts) do
+        if part.kind == "thinking" and part.text ~= "" then said[#said + 1] = part.text end
+        if part.kind == "thinking" or part.kind == "redacted" then
+            details[#details + 1] = M.write_detail(part, #details)
+        end
+    end
+    message.reasoning_content = said[1] and table.concat(said, "\n\n") or nil
+    message.reasoning_details = details[1] and details
+end
+
+return M

@@ -1,0 +1,218 @@
+-- outgoing: a request of the vocabulary, written for OpenAI's chat protocol and those who speak it.
+--
+-- What a provider does otherwise is in its table: `max_tokens_field`, `max_stops`, `stream_options` (false: refused),
+-- `top_k`, `cache_control`, `document_url`, `video_url` (true: known), `flat_content` (a result's content is one text),
+-- `reasoning_field` (how it takes reasoning back: "reasoning_content", "reasoning", "reasoning_details").
+
+local content = require("claw.protocols.openai_chat.content")
+local json = require("claw.json")
+
+local M = {}
+
+local function add(messages, message)
+    messages[#messages + 1] = message
+end
+
+-- Content of a user's or system's message: text where it is one text, for not all providers take a list there.
+local function body_of(parts, cx, joined)
+    local out = {}
+    for _, part in ipairs(parts) do out[#out + 1] = content.write(part, cx) end
+    local texts = {}
+    for i, chunk in ipairs(out) do
+        if chunk.type ~= "text" or type(chunk) == "userdata" or chunk.cache_control then return out end
+        texts[i] = chunk.text
+    end
+    if #texts > 1 and not joined then return out end
+    return table.concat(texts, joined or "")
+end
+
+-- A result's text is the tool's message; what else is in it (images) can only be said by the user, behind all results.
+local function write_result(part, messages, media, cx)
+    local texts = {}
+    for _, p in ipairs(part.parts) do
+        if p.kind == "text" or p.kind == "refusal" or p.kind == "document" and p.text then
+            texts[#texts + 1] = p
+        else
+            media[#media + 1] = p
+        end
+    end
+    if part.error then cx.drop("messages.content.is_error", "hint", "what the result says is kept") end
+    if part.cache then cx.drop("cache_control", "hint", "the upstream caches by itself") end
+    add(messages, { role = "tool", tool_call_id = part.id,
+        content = body_of(texts, cx, cx.provider.flat_content and "\n" or nil) })
+end
+
+local WRITE = {}
+
+function WRITE.user(t, messages, cx)
+    local rest, media = {}, {}
+    for _, part in ipairs(t.parts) do
+        if part.kind == "result" then write_result(part, messages, media, cx) else rest[#rest + 1] = part end
+    end
+    for i, part in ipairs(media) do table.insert(rest, i, part) end
+    if rest[1] or not t.parts[1] then
+        add(messages, { role = "user", name = t.name, content = body_of(rest, cx) })
+    end
+end
+
+function WRITE.system(t, messages, cx)
+    add(messages, { role = "system", name = t.name, content = body_of(t.parts, cx, "\n\n") })
+end
+
+-- Thinking goes along only where the provider says how it takes it back: others refuse it, or bill what they do not
+-- need.
+local function write_thinking(message, parts, cx)
+    local field = cx.provider.reasoning_field
+    if not field then return end
+    content.write_reasoning(message, parts)
+    if field == "reasoning_details" and message.reasoning_details then
+        message.reasoning_content = nil
+    elseif field ~= "reasoning_details" then
+        message.reasoning_details = nil
+        local said = message.reasoning_content
+        message.reasoning_content = nil
+        message[field] = said
+    end
+end
+
+function WRITE.assistant(t, messages, cx)
+    local message, said, refused, calls = { role = "assistant", name = t.name }, {}, {}, {}
+    for _, part in ipairs(t.parts) do
+        if part.kind == "text" then
+            said[#said + 1] = part.text
+            if part.cache then content.write(part, cx) end
+        elseif part.kind == "refusal" then
+            refused[#refused + 1] = part.text
+        elseif part.kind == "call" then
+            calls[#calls + 1] = content.write_call(part)
+        elseif part.kind == "other" and part.origin == "openai_message" then
+            message[part.what] = part.raw
+        elseif part.kind ~= "thinking" and part.kind ~= "redacted" then
+            content.lose(part, cx)
+        end
+    end
+    write_thinking(message, t.parts, cx)
+    message.content = said[1] and table.concat(said) or (calls[1] or refused[1]) and json.null or ""
+    message.refusal = refused[1] and table.concat(refused) or nil
+    message.tool_calls = calls[1] and calls
+    add(messages, message)
+end
+
+local function write_messages(r, cx)
+    local messages = json.array()
+    if r.system and r.system[1] then WRITE.system({ parts = r.system }, messages, cx) end
+    for _, t in ipairs(r.turns) do WRITE[t.role](t, messages, cx) end
+    local last = r.turns[#r.turns]
+    if last and last.role == "assistant" and r.dialect ~= "openai_chat" then
+        cx.drop("messages.prefill", "hint", "the answer begins anew, not where the last turn ends")
+    end
+    return messages
+end
+
+local function write_tools(r, cx)
+    local out = {}
+    for _, tool in ipairs(r.tools or {}) do
+        if not tool.server then
+            if tool.cache then cx.drop("cache_control", "hint", "the upstream caches by itself") end
+            out[#out + 1] = { type = "function", ["function"] = { name = tool.name, description = tool.description,
+                parameters = tool.schema, strict = tool.strict } }
+        elseif tool.origin == "openai_chat" then
+            out[#out + 1] = tool.server
+        else
+            cx.drop("tools." .. tostring(tool.kind), "tool", "only its own provider runs it")
+        end
+    end
+    return out[1] and out or nil
+end
+
+local function write_choice(r)
+    local choice = r.tool_choice
+    if not choice then return nil end
+    if choice.mode ~= "tool" then return choice.mode end
+    return { type = "function", ["function"] = { name = choice.name } }
+end
+
+local MAX_STOPS = 4 -- developers.openai.com, chat.completions.create, stop
+
+local function write_stop(r, cx)
+    if not r.stop or #r.stop <= (cx.provider.max_stops or MAX_STOPS) then return r.stop end
+    local out = {}
+    for i = 1, cx.provider.max_stops or MAX_STOPS do out[i] = r.stop[i] end
+    cx.drop("stop_sequences", "hint", ("only the first %d of %d are sent"):format(#out, #r.stop))
+    return out
+end
+
+local function write_format(format)
+    if not format then return nil end
+    if format.kind == "json" then return { type = "json_object" } end
+    return { type = "json_schema", json_schema = { name = format.name or "answer", description = format.description,
+        schema = format.schema, strict = format.strict } }
+end
+
+-- Budgets as efforts; the other way round is in Anthropic's writer.
+local function effort_of(reasoning)
+    if reasoning.effort then return reasoning.effort end
+    local budget = reasoning.budget
+    if not budget then return nil end -- think as you see fit: what the model does anyway
+    return budget <= 4096 and "low" or budget <= 12288 and "medium" or "high"
+end
+
+local function write_reasoning(r, out)
+    local reasoning = r.reasoning
+    if not reasoning then return end
+    out.thinking, out.reasoning = reasoning.thinking, reasoning.more -- as this dialect's client said it
+    if out.reasoning then return end
+    if reasoning.off then -- said to a model that has no reasoning it is an error
+        if reasoning.effort == "none" then out.reasoning_effort = "none" end
+    else
+        out.reasoning_effort = effort_of(reasoning)
+    end
+end
+
+-- o1, o3, gpt-5 … refuse max_tokens, which is what all others know.
+local function max_tokens_field(model, provider)
+    if provider.max_tokens_field then return provider.max_tokens_field end
+    local name = (model or ""):match("([^/]*)$")
+    return (name:find("^o%d") or name:find("^gpt%-[5-9]")) and "max_completion_tokens" or "max_tokens"
+end
+
+-- What the client's own dialect says and this reader has no name for is kept when both are the same.
+local function write_rest(r, out, cx)
+    local names = {}
+    for name in pairs(r.rest or {}) do names[#names + 1] = name end
+    table.sort(names)
+    for _, name in ipairs(names) do
+        if r.dialect == "openai_chat" then
+            out[name] = r.rest[name]
+        else
+            cx.drop(name, name == "mcp_servers" and "tool" or "hint")
+        end
+    end
+end
+
+local TIER = { standard_only = "default" } -- Anthropic's
+
+function M.write(r, cx)
+    local out = { model = cx.model or r.model, messages = write_messages(r, cx), tools = write_tools(r, cx) }
+    if r.stream then out.stream, out.stream_options = true, { include_usage = true } end
+    if cx.provider.stream_options == false then out.stream_options = nil end
+    if out.tools then out.tool_choice, out.parallel_tool_calls = write_choice(r), r.parallel end
+    out[max_tokens_field(out.model, cx.provider)] = r.max_tokens
+    out.temperature, out.top_p, out.stop, out.seed = r.temperature, r.top_p, write_stop(r, cx), r.seed
+    out.n = r.n and r.n ~= 1 and r.n or nil
+    out.presence_penalty, out.frequency_penalty = r.presence_penalty, r.frequency_penalty
+    out.logprobs, out.top_logprobs, out.logit_bias = r.logprobs, r.top_logprobs, r.logit_bias
+    out.user, out.metadata, out.store = r.user, r.metadata, r.store
+    out.service_tier = TIER[r.service_tier] or r.service_tier
+    out.response_format, out.verbosity = write_format(r.format), r.verbosity
+    write_reasoning(r, out)
+    if r.top_k and (cx.provider.top_k or r.dialect == "openai_chat") then
+        out.top_k = r.top_k
+    elseif r.top_k then
+        cx.drop("top_k", "hint")
+    end
+    write_rest(r, out, cx)
+    return out
+end
+
+return M

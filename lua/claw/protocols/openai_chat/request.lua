@@ -1,0 +1,206 @@
+-- request: an OpenAI chat request, read into the vocabulary.
+
+local content = require("claw.protocols.openai_chat.content")
+local fields = require("claw.protocols.fields")
+
+local M = {}
+
+local word, text_of, number, count, flag = fields.word, fields.text, fields.number, fields.count, fields.flag
+local list, object, members = fields.list, fields.object, fields.fields
+
+-- Fields with a name in the vocabulary. Others are the request's `rest`.
+local KNOWN = {}
+for name in ([[model stream messages tools functions tool_choice function_call parallel_tool_calls max_tokens
+    max_completion_tokens temperature top_p top_k stop seed n presence_penalty frequency_penalty logprobs top_logprobs
+    logit_bias user metadata service_tier store response_format reasoning_effort reasoning thinking verbosity
+    stream_options]]):gmatch("%S+") do
+    KNOWN[name] = true
+end
+
+local EFFORT = { none = true, minimal = true, low = true, medium = true, high = true, xhigh = true }
+
+-- ---- messages
+
+local ROLE = {}
+
+local function turn(role, message)
+    return { role = role, name = word(message.name), parts = {} }
+end
+
+function ROLE.user(message)
+    local t = turn("user", message)
+    content.read(message.content, t.parts)
+    return t
+end
+
+function ROLE.system(message, state)
+    local t = turn("system", message)
+    content.read(message.content, t.parts)
+    if state.begun then return t end
+    for _, part in ipairs(t.parts) do table.insert(state.system, part) end
+end
+ROLE.developer = ROLE.system
+
+function ROLE.assistant(message, state, cx)
+    local t = turn("assistant", message)
+    content.read_reasoning(message, t.parts)
+    content.read(message.content, t.parts)
+    if word(message.refusal) then table.insert(t.parts, { kind = "refusal", text = message.refusal }) end
+    content.read_calls(message, t.parts, cx)
+    -- It had no id: the one made for it is given to the result that follows.
+    state.legacy = content.read_legacy_call(message, t.parts, cx) or state.legacy
+    content.read_audio(message, t.parts)
+    return t
+end
+
+local function result(message, id)
+    local part = { kind = "result", id = id, name = word(message.name), parts = {} }
+    content.read(message.content, part.parts)
+    return { role = "user", parts = { part } }
+end
+
+function ROLE.tool(message, _, cx)
+    return result(message, word(message.tool_call_id) or cx.id("call_"))
+end
+
+ROLE["function"] = function(message, state, cx)
+    return result(message, state.legacy or cx.id("call_"))
+end
+
+local function read_messages(body, request, cx)
+    local messages = fields.array(body.messages)
+    if not messages then cx.refuse('"messages" must be a list of messages', "messages") end
+    local state = { system = request.system }
+    for i = 1, #messages do
+        local message = object(messages[i])
+        local role = message and ROLE[message.role]
+        if not role then
+            cx.refuse(("messages[%d] must be an object with role system, developer, user, assistant, tool or function")
+                :format(i - 1), "messages")
+        end
+        local t = role(message, state, cx)
+        if t then
+            state.begun = true
+            table.insert(request.turns, t)
+        end
+    end
+end
+
+-- ---- tools
+
+local function read_function(named)
+    return { name = text_of(named.name) or "", description = word(named.description), schema = object(named.parameters),
+        strict = flag(named.strict) }
+end
+
+local function read_tools(body, request)
+    local tools, given, old = {}, list(body.tools), list(body.functions)
+    for i = 1, #given do
+        local tool = object(given[i])
+        local named = tool and object(tool["function"])
+        if named then
+            tools[#tools + 1] = read_function(named)
+            tools[#tools].cache = content.mark(tool)
+        elseif tool then
+            tools[#tools + 1] = { server = tool, kind = text_of(tool.type) or "untyped", origin = "openai_chat" }
+        end
+    end
+    for i = 1, #old do
+        if object(old[i]) then tools[#tools + 1] = read_function(old[i]) end
+    end
+    request.tools = tools[1] and tools or nil
+end
+
+-- { type: "allowed_tools", allowed_tools: { mode, tools } }: the others are as good as not given.
+local function allow(request, allowed)
+    local names, kept, of = {}, {}, list(allowed.tools)
+    for i = 1, #of do
+        local name = text_of(members(members(of[i])["function"]).name)
+        if name then names[name] = true end
+    end
+    for _, tool in ipairs(request.tools or {}) do
+        if names[tool.name] then kept[#kept + 1] = tool end
+    end
+    request.tools = kept[1] and kept or nil
+    return { mode = allowed.mode == "required" and "required" or "auto" }
+end
+
+local MODE = { auto = "auto", none = "none", required = "required", any = "required" } -- Mistral says any
+
+local function read_choice(body, request)
+    local choice = body.tool_choice
+    if not fields.says(choice) then choice = body.function_call end
+    if text_of(choice) then return MODE[choice] and { mode = MODE[choice] } or nil end
+    choice = object(choice)
+    if not choice then return nil end
+    if object(choice.allowed_tools) then return allow(request, choice.allowed_tools) end
+    local name = word(members(choice["function"]).name) or word(members(choice.custom).name) or word(choice.name)
+    return name and { mode = "tool", name = name } or nil
+end
+
+-- ---- the rest
+
+local function read_stop(v)
+    if text_of(v) then return { v } end
+    local out, given = {}, list(v)
+    for i = 1, #given do out[#out + 1] = text_of(given[i]) end
+    return out[1] and out or nil
+end
+
+local function read_format(v)
+    local format = members(v)
+    if format.type == "json_object" then return { kind = "json" } end
+    local schema = format.type == "json_schema" and object(format.json_schema)
+    if not schema then return nil end
+    return { kind = "schema", name = word(schema.name), description = word(schema.description),
+        schema = object(schema.schema), strict = flag(schema.strict) }
+end
+
+-- reasoning_effort, OpenRouter's reasoning { effort, max_tokens, enabled, exclude }, DeepSeek's thinking { type }.
+local function read_reasoning(body)
+    local more, thinking = members(body.reasoning), members(body.thinking)
+    local effort = word(body.reasoning_effort) or word(more.effort)
+    local budget = count(more.max_tokens) or count(thinking.budget_tokens)
+    local off = effort == "none" or more.enabled == false or thinking.type == "disabled" or nil
+    local on = more.enabled == true or thinking.type == "enabled"
+    if not (effort or budget or off or on) then return nil end
+    local show
+    if flag(more.exclude) ~= nil then show = not more.exclude end
+    return { effort = EFFORT[effort] and effort or nil, budget = budget, off = off, show = show,
+        thinking = object(body.thinking), more = object(body.reasoning) }
+end
+
+local function read_rest(body, cx)
+    local rest
+    for name, v in cx.each(body) do
+        if not KNOWN[name] and fields.says(v) then
+            rest = rest or {}
+            rest[name] = v
+        end
+    end
+    return rest
+end
+
+function M.read(body, cx)
+    if not object(body) then cx.refuse("the body must be a JSON object") end
+    local r = { dialect = "openai_chat", model = text_of(body.model), stream = body.stream == true, system = {},
+        turns = {} }
+    read_messages(body, r, cx)
+    read_tools(body, r)
+    r.tool_choice = read_choice(body, r)
+    r.parallel = flag(body.parallel_tool_calls)
+    r.max_tokens = count(body.max_completion_tokens) or count(body.max_tokens)
+    r.temperature, r.top_p, r.top_k = number(body.temperature), number(body.top_p), count(body.top_k)
+    r.stop, r.seed, r.n = read_stop(body.stop), number(body.seed), count(body.n)
+    r.presence_penalty, r.frequency_penalty = number(body.presence_penalty), number(body.frequency_penalty)
+    r.logprobs, r.top_logprobs = flag(body.logprobs), count(body.top_logprobs)
+    r.logit_bias = fields.says(body.logit_bias) and object(body.logit_bias) or nil
+    r.user, r.metadata = word(body.user), fields.says(body.metadata) and object(body.metadata) or nil
+    r.service_tier, r.store = word(body.service_tier), flag(body.store)
+    r.format, r.reasoning, r.verbosity = read_format(body.response_format), read_reasoning(body), word(body.verbosity)
+    r.include_usage = members(body.stream_options).include_usage == true or nil
+    r.rest = read_rest(body, cx)
+    return r
+end
+
+return M
