@@ -5,7 +5,7 @@ local guide = require("support.guide")
 local function conf(extra)
     local out = {
         upstreams = { a = { models = { "m" }, cost_per_million_input_tokens = 30, cost_per_million_output_tokens = 60 },
-            b = { type = "anthropic" } },
+            b = { type = "openai" } },
         routes = { { id = "r", strategy = { type = "failover", upstreams = { "a", "b" } } } },
     }
     for key, value in pairs(extra or {}) do out[key] = value end

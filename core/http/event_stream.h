@@ -25,8 +25,9 @@ struct claw_event_stream {
 /* < 0 stops the feed and is returned. */
 typedef int (*claw_event_stream_fn)(void *arg, const struct claw_event_stream_message *m);
 
+/* At the start of a stream; no memory yet. fini frees what a message under way gathered. */
 void claw_event_stream_init(struct claw_event_stream *s, size_t max_message_bytes);
-void claw_event_stream_fini(struct claw_event_stream *s);
+void claw_event_stream_fini(struct claw_event_stream *s); /* see init */
 /* CLAW_ENOMEM, CLAW_EBAD_RESPONSE (too large, a wrong sum, lengths that do not fit), or what on_message returned. */
 int claw_event_stream_feed(struct claw_event_stream *s, const char *data, size_t n, claw_event_stream_fn on_message, void *arg) CLAW_MUSTCHECK;
 /* Is a message under way? */

@@ -16,6 +16,7 @@ struct claw_ndjson {
 /* A line without its end, valid during the call. < 0 stops the feed and is returned. */
 typedef int (*claw_ndjson_fn)(void *arg, struct claw_str line);
 
+/* At the start of a stream; no memory yet. fini frees what a line under way gathered. */
 void claw_ndjson_init(struct claw_ndjson *s, size_t max_line_bytes);
 void claw_ndjson_fini(struct claw_ndjson *s);
 /* CLAW_ENOMEM, CLAW_EBAD_RESPONSE (too long), or what on_line returned. */

@@ -12,9 +12,9 @@
 --   request(r, index, model)                               nil | body | body, protocol, dropped (translated) | false,
 --                                                          "untranslatable" or "translation", message, field
 --   response(r, index)                                     nil | body | body, status | false, message (it is none)
---   error(r, index, status, body)                          the body of an error answer of a translated attempt
---   event(r, index, type, data)                            nil | false | { { type, data }, … } | message (it is an error,
---                                                          or the stream was cut). data nil: the stream's end
+--   error(r, index, status, body)                          the body of a translated attempt's error answer
+--   event(r, index, type, data)                            nil | false | { { type, data }, … } | message (it is an
+--                                                          error, or a cut). data nil: the stream's end
 --   retry(r, attempt, number)                              "next" | "same" | "stop", after_ms
 --   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)

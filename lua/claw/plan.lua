@@ -51,8 +51,8 @@ local function for_upstream(route, upstream, active, dialect)
 end
 
 -- route: { id, policies, transformations, entries }; active: set of the per-request transformations that match.
--- dialect: the client's (nil: none). A plan is { route, mask, cost, log, translates, [upstream index] = { mask, request,
--- response, event, retry, shadow_retry (or nil), translate (or nil) } }.
+-- dialect: the client's (nil: none). A plan is { route, mask, cost, log, translates, [upstream index] = { mask,
+-- request, response, event, retry, shadow_retry (or nil), translate (or nil) } }.
 function M.new(route, active, dialect)
     local plan = { route = route, cost = collect(route.policies, "cost"), log = collect(route.policies, "log") }
     plan.mask = (#plan.cost > 0 or #plan.log > 0) and phases.ACCOUNT_BIT or 0

@@ -12,7 +12,7 @@ local models = require("claw.models")
 local order = require("claw.route.order")
 local plans = require("claw.plan")
 local shadow = require("claw.shadow")
-local routes = require("claw.routes")
+local view_of = require("claw.routes").view_of
 local transform = require("claw.transform")
 
 local M = {}
@@ -322,7 +322,6 @@ function M.new(env)
         core = env.core, routes = sorted(env.routes), known = env.known, prices = env.prices, facts = env.facts,
         bind = env.bind, request_of = env.request_of, state = {}, quiet = {}, buckets = {}, bucket_count = 0,
     }
-    local view_of = routes.view_of
     local state, facts, bind, random = self.state, env.facts, env.bind, env.core.random
 
     -- See the contract at the top of claw.engine.

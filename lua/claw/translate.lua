@@ -1,7 +1,7 @@
 -- translate: one attempt at an upstream that speaks another protocol than the client. See protocols/README.md.
 --
--- pair() is asked once per route, upstream and dialect; the rest runs per attempt, behind the policies' request hooks and
--- in front of their response and event hooks. What goes wrong here is told as text, never raised.
+-- pair() is asked once per route, upstream and dialect; the rest runs per attempt, behind the policies' request hooks
+-- and in front of their response and event hooks. What goes wrong here is told as text, never raised.
 
 local context = require("claw.protocols.context")
 local json = require("claw.json")
@@ -29,7 +29,7 @@ local function on_error(err)
     return { message = tostring(err), traceback = debug.traceback("", 2) }
 end
 
--- fn(…), or nil and what it raised. A fault of ours is logged with its place: the client is only told that there is one.
+-- fn(…), or nil and what it raised. A fault of ours is logged with its place: the client is told that there is one.
 local function protected(core, r, what, fn, ...)
     local ok, a, b = xpcall(fn, on_error, ...)
     if ok then return a, b end
@@ -77,7 +77,8 @@ local function read_answer(core, r, at, body)
     note_usage(core, r, answer.usage)
     if answer.error then
         local status = answer.error.status
-        return at.pair.from.write_error(answer.error, at.cx), status and status >= 400 and status <= 599 and status or 502
+        if not status or status < 400 or status > 599 then status = 502 end
+        return at.pair.from.write_error(answer.error, at.cx), status
     end
     return at.pair.from.write_answer(answer, at.cx)
 end

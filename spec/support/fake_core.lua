@@ -50,7 +50,7 @@ function M.new(overrides)
         local decoded = json.decode(text)
         return type(decoded) == "table" and document.new(decoded) or nil
     end
-    function core.rewritten(r) return r.set_path ~= nil end
+    function core.rewritten(r) return r.set_path ~= nil or r.upstream ~= nil and r.upstream.path ~= nil end
     function core.used(r, input, cached, output, reasoning) r.used = { input, cached, output, reasoning } end
     function core.request_id(r) return r.id or ("%032x"):format(1) end
     function core.is_doc(v) return document.is(v) end

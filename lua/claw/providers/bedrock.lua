@@ -1,5 +1,5 @@
--- The key is a Bedrock API key; requests are not signed. base_url is https://bedrock-runtime.REGION.amazonaws.com, or that
--- and /openai/v1 for the models that speak as OpenAI's do.
+-- The key is a Bedrock API key; requests are not signed. base_url is https://bedrock-runtime.REGION.amazonaws.com, or
+-- that and /openai/v1 for the models that speak as OpenAI's do.
 return {
     family = "bedrock", version = "", auth = { header = "authorization", prefix = "Bearer " },
     protocols = { { "bedrock_converse", "/model/{model}/converse", stream = "/model/{model}/converse-stream" } },

@@ -2,9 +2,9 @@
 --   family        whose secrets (signatures of reasoning) it understands, and whose models it has
 --   auth          { header, prefix } of the key, or false
 --   headers       { { name, value }, … } every request to it carries
---   protocols     { { name, path, stream = path }, … }, preferred first: what it speaks and where, below base_url. {model}
---                 stands for the model that is sent, {api_version} for the upstream's api_version; stream is where
---                 streams are asked for, when elsewhere. Names are those of claw.dialect and claw.protocols. Not
+--   protocols     { { name, path, stream = path }, … }, preferred first: what it speaks and where, below base_url.
+--                 {model} stands for the model that is sent, {api_version} for the upstream's api_version; stream is
+--                 where streams are asked for, when elsewhere. Names are those of claw.dialect and claw.protocols. Not
 --                 given: it speaks whatever a client speaks, and paths stay as they came
 --   version       what stands before the paths when base_url has no path of its own (http://host:8000)
 --   forms         { { ends = pattern, … }, … }: the first whose pattern ends base_url's path says otherwise
