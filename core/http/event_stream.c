@@ -112,11 +112,11 @@ int claw_event_stream_feed(struct claw_event_stream *s, const char *data, size_t
         if (rc != 0) return rc;
         data += part;
         n -= part;
+        if (want == PRELUDE && claw_buf_size(&s->rest) == want && length(s, claw_buf_str(&s->rest).ptr) == 0) return CLAW_EBAD_RESPONSE;
         if (want == PRELUDE || claw_buf_size(&s->rest) < want) continue;
         rc = give(claw_buf_str(&s->rest).ptr, want, on_message, arg);
         if (rc < 0) return rc;
         claw_buf_clear(&s->rest);
     }
-    /* A prelude that came with the last byte is judged with the next. */
     return 0;
 }
