@@ -1,9 +1,9 @@
 -- outgoing: a request of the vocabulary, written for OpenAI's chat protocol and those who speak it.
 --
--- What a provider does otherwise is in its table: `max_tokens_field`, `max_stops`, `stream_options` (false: refused),
--- `top_k`, `cache_control`, `document_url`, `video_url` (true: known), `flat_content` (a result's content is one text),
--- `tool_id_length` (spelling.id), `reasoning_field` (how it takes reasoning back: "reasoning_content", "reasoning",
--- "reasoning_details").
+-- What a provider does otherwise is in its table: `max_tokens_field`, `max_stops`, `stream_usage` (false: not to be
+-- asked for), `top_k`, `cache_control`, `document_url`, `video_url` (true: known), `flat_content` (a result's content
+-- is one text), `tool_id_length` (spelling.id), `reasoning_field` (how it takes reasoning back: "reasoning_content",
+-- "reasoning", "reasoning_details").
 
 local spelling = require("claw.protocols.openai_chat.spelling")
 local json = require("claw.json")
@@ -196,7 +196,7 @@ local TIER = { standard_only = "default" } -- Anthropic's
 function M.write(r, cx)
     local out = { model = cx.model or r.model, messages = write_messages(r, cx), tools = write_tools(r, cx) }
     if r.stream then out.stream, out.stream_options = true, { include_usage = true } end
-    if cx.provider.stream_options == false then out.stream_options = nil end
+    if cx.provider.stream_usage == false then out.stream_options = nil end
     if out.tools then out.tool_choice = write_choice(r) end
     if out.tools and not r.legacy then out.parallel_tool_calls = r.parallel end
     out[max_tokens_field(out.model, cx.provider)] = r.max_tokens
