@@ -60,10 +60,12 @@ function M.scrub(message)
     return message
 end
 
+local PLAIN = 500 -- bytes of an answer that may be a message
+
 -- A message from an error answer that is no JSON: its words when it is plain and short, never a page.
 function M.plain(status, body)
-    local text = type(body) == "string" and body:match("^%s*(.-)%s*$") or ""
-    if text == "" or #text > 500 or text:find("[<%z]") then return "the upstream answered " .. tostring(status) end
+    local text = type(body) == "string" and #body <= PLAIN and body:match("^%s*(.-)%s*$") or ""
+    if text == "" or text:find("[<%z]") then return "the upstream answered " .. tostring(status) end
     return M.scrub(text)
 end
 

@@ -78,6 +78,8 @@ describe("anthropic_messages.messages", function()
     it("ends a prefill without white space", function()
         assert.equal("so: {", write({ user(text("a")), assistant(text("so: {\n ")) })[2].content)
         assert.equal(1, #write({ user(text("a")), assistant(text(" ")) }))
+        local long = ("a" .. (" "):rep(100000)):rep(3)
+        assert.equal(#long - 100000, #write({ user(text("a")), assistant(text(long)) })[2].content)
         assert.equal("a ", write({ user(text("a ")) })[1].content)
     end)
 

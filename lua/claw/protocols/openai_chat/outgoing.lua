@@ -173,7 +173,8 @@ end
 -- o1, o3, gpt-5 … refuse max_tokens, which is what all others know.
 local function max_tokens_field(model, provider)
     if provider.max_tokens_field then return provider.max_tokens_field end
-    local name = (model or ""):match("([^/]*)$")
+    local name = model or ""
+    name = name:match(".*/(.*)") or name
     return (name:find("^o%d") or name:find("^gpt%-[5-9]")) and "max_completion_tokens" or "max_tokens"
 end
 

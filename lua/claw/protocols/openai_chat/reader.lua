@@ -75,7 +75,9 @@ local function begin_waiting(c, out, cx, all)
     end
 end
 
--- The call a delta belongs to.
+local CALLS = 1024 -- of a choice: more are left out
+
+-- The call a delta belongs to, and whether it is new.
 local function find_call(c, delta)
     local at, id = count(delta.index), word(delta.id)
     local call
@@ -90,6 +92,7 @@ local function find_call(c, delta)
     local name = word(members(delta["function"]).name)
     if call and id and call.id and id ~= call.id and name then call = c.by_id[id] end
     if call then return call, false end
+    if #c.calls >= CALLS then return nil end
     call = { text = {} }
     c.calls[#c.calls + 1] = call
     if at then c.by_index[at] = call end
@@ -98,6 +101,7 @@ end
 
 local function call_delta(c, delta, out, cx)
     local call, new = find_call(c, delta)
+    if not call then return end
     local named = members(delta["function"])
     local id = word(delta.id)
     if id and not call.id then
