@@ -6,6 +6,7 @@ local mutate = require("support.mutate")
 local protocols = require("claw.protocols")
 local recorded = require("support.recorded")
 local rules = require("support.stream_rules")
+local samples = require("support.samples")
 
 local NAMES = { "openai_chat", "anthropic_messages" }
 local ROUNDS = tonumber(os.getenv("CLAW_MUTATIONS")) or 12 -- of each recording
@@ -76,12 +77,8 @@ local function stream(case, module, rng)
     end
 end
 
-describe("broken traffic", function()
-    if not recorded.folder then
-        pending(recorded.missing)
-        return
-    end
-    for _, case in ipairs(recorded.cases(protocol_of)) do
+local function check(cases)
+    for _, case in ipairs(cases) do
         local module = protocols.get(protocol_of(case))
         it(case.name, function()
             for round = 1, ROUNDS do
@@ -92,4 +89,13 @@ describe("broken traffic", function()
             end
         end)
     end
+end
+
+describe("broken made up traffic", function()
+    check(samples.cases)
+end)
+
+describe("broken recorded traffic", function()
+    if not recorded.folder then return pending(recorded.missing) end
+    check(recorded.cases(protocol_of))
 end)

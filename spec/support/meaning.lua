@@ -18,6 +18,7 @@ function M.plain(v)
 end
 
 local function input(v)
+    if v == nil or v == "" then return {} end
     if type(v) == "string" then return json.decode(v) or v end
     return M.plain(v)
 end
@@ -55,7 +56,9 @@ local FIELDS = { "model", "stream", "max_tokens", "temperature", "top_p", "stop"
 
 function M.request(r, opts)
     opts = opts or {}
-    local out = { turns = {}, tools = {}, system = M.parts(r.system, opts) }
+    local out, system = { turns = {}, tools = {} }, {}
+    for i, p in ipairs(r.system) do system[i] = p.text end
+    out.system = table.concat(system, "\n\n")
     for _, name in ipairs(opts.fields or FIELDS) do out[name] = M.plain(r[name]) end
     if out.format then out.format.name, out.format.strict, out.format.description = nil, nil, nil end
     for _, t in ipairs(r.turns) do

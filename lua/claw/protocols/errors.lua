@@ -45,22 +45,27 @@ function M.kind(status, code, kind, message)
     return status and status >= 400 and status < 500 and "invalid_request" or "server"
 end
 
-local KEY = "***"
+local KEYS = { "sk%-", "rk%-", "gsk_", "xai%-", "hf_", "AIza", "nvapi%-" } -- how providers' keys begin
+local SHORT = 12  -- bytes: what begins like a key and is no longer is a word
 local LONG = 4000 -- bytes of a message
 
 -- A message as a client may see it: keys that an upstream repeats ("Incorrect API key provided: sk-…") are taken out.
 function M.scrub(message)
     message = message:sub(1, LONG)
-    message = message:gsub("[sprgx][kgs]a?%-[%w_%-%*%.]*[%w%*]", function(word)
-        return #word > 10 and word:sub(1, 3) .. KEY or nil
-    end)
-    return (message:gsub("AIza[%w_%-]+", "AIza" .. KEY))
+    for _, begin in ipairs(KEYS) do
+        message = message:gsub("%f[%w](" .. begin .. ")([%w_%-%*]+)", function(head, tail)
+            return #head + #tail > SHORT and head .. "***" or nil
+        end)
+    end
+    return message
 end
+
+local PLAIN = 500 -- bytes of an answer that may be a message
 
 -- A message from an error answer that is no JSON: its words when it is plain and short, never a page.
 function M.plain(status, body)
-    local text = type(body) == "string" and body:match("^%s*(.-)%s*$") or ""
-    if text == "" or #text > 500 or text:find("[<%z]") then return "the upstream answered " .. tostring(status) end
+    local text = type(body) == "string" and #body <= PLAIN and body:match("^%s*(.-)%s*$") or ""
+    if text == "" or text:find("[<%z]") then return "the upstream answered " .. tostring(status) end
     return M.scrub(text)
 end
 

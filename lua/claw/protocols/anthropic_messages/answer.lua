@@ -9,6 +9,8 @@ local M = {}
 
 local word, members = fields.word, fields.fields
 
+local TIER = { standard = "default" } -- as OpenAI says it
+
 function M.read(body, cx)
     if not fields.object(body) then return nil, "no message in the upstream's answer" end
     local err = body.type == "error" and errors.find(body)
@@ -19,7 +21,7 @@ function M.read(body, cx)
     local usage = members(body.usage)
     local out = { id = word(body.id), model = word(body.model), created = cx.now, parts = {},
         stop = content.read_stop(body.stop_reason) or "end", stop_text = word(body.stop_sequence),
-        usage = content.read_usage(usage), service_tier = word(usage.service_tier) }
+        usage = content.read_usage(usage), service_tier = TIER[usage.service_tier] or word(usage.service_tier) }
     for _, part in ipairs(parts) do
         if part.kind ~= "text" or part.text ~= "" then table.insert(out.parts, part) end
     end

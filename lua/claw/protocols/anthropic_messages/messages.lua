@@ -169,12 +169,16 @@ local function write_user(turn, before, cx)
     return results
 end
 
--- The turn that the answer goes on from.
+local WHITE = { [9] = true, [10] = true, [11] = true, [12] = true, [13] = true, [32] = true }
+
+-- The turn that the answer goes on from. What is left of its text says something: write() left out what does not.
 local function trim_last(blocks)
     local last = blocks[#blocks]
     if not last or last.type ~= "text" or type(last) == "userdata" then return end
-    last.text = last.text:match("^(.-)%s*$")
-    if last.text == "" then blocks[#blocks] = nil end
+    local text = last.text
+    local stop = #text
+    while WHITE[text:byte(stop)] do stop = stop - 1 end -- a pattern would take the square of a long run
+    last.text = text:sub(1, stop)
 end
 
 -- Text of a single block as the text it is.

@@ -10,7 +10,7 @@ local function version(model)
     local name = model or ""
     local major, minor = name:match("claude%-(%d+)[-.](%d+)")
     if not major then major, minor = name:match("claude%-%l+%-(%d+)[-.](%d+)") end
-    if not major then major = name:match("claude%-%l+%-(%d+)") end
+    if not major then major = name:match("claude%-%l+%-(%d+)") or name:match("claude%-(%d+)%-%l") end
     if not major or #major > 2 then return math.huge end
     return tonumber(major) * 100 + (minor and #minor <= 2 and tonumber(minor) or 0)
 end

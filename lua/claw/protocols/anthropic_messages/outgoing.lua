@@ -1,4 +1,7 @@
 -- outgoing: a request of the vocabulary, written for Anthropic's Messages protocol.
+--
+-- Of the provider's table: `max_output` (the most tokens its models write), `output_format` (true: that is the field of
+-- a schema, as it was in the beta).
 
 local messages = require("claw.protocols.anthropic_messages.messages")
 local models = require("claw.protocols.anthropic_messages.models")

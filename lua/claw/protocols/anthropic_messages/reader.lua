@@ -11,8 +11,12 @@ local M = {}
 
 local word, text_of = fields.word, fields.text
 local object, members = fields.object, fields.fields
+local match = string.match
 
 local NOTHING = {}
+
+-- Most events are a piece of text without a character that must be escaped, spelt like this: no need to decode them.
+local TEXT = '^{"type":"content_block_delta","index":(%d+),"delta":{"type":"text_delta","text":"([^"\\%c]+)"}%s*}%s*$'
 local UNREADABLE = { status = 502, kind = "server", message = "the upstream sent an event that is no JSON" }
 local UNNAMED = { status = 500, kind = "server", message = "the upstream answered with an error" }
 local CUT = { status = 502, kind = "server", message = "the upstream's stream ended before its answer did" }
@@ -230,6 +234,12 @@ function M.new(cx)
         end
         local data = event.data
         if type(data) ~= "string" or data == "" then return NOTHING end
+        local at, text = match(data, TEXT)
+        if at then
+            local block = blocks[tonumber(at)]
+            if not block or block.kind ~= "text" then return NOTHING end
+            return { { on = "text", index = block.index, text = text } }
+        end
         local e = cx.decode(data)
         if type(e) ~= "table" then return fail(UNREADABLE) end
         local read = on[e.type] or e.type == nil and fields.says(e.error) and on.error

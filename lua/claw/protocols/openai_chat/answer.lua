@@ -1,6 +1,8 @@
 -- answer: a plain answer of OpenAI's chat protocol, read and written; stop reasons and usage for streams too.
 
 local content = require("claw.protocols.openai_chat.content")
+local spelling = require("claw.protocols.openai_chat.spelling")
+local errors = require("claw.protocols.openai_chat.error")
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
 
@@ -74,9 +76,11 @@ end
 
 function M.read(body, cx)
     local choices = fields.array(members(body).choices)
-    if not object(body) or not choices or not object(choices[1]) then
-        return nil, "no choices in the upstream's answer"
-    end
+    local first_choice = choices and object(choices[1])
+    local failed = first_choice and object(first_choice.error) and first_choice or body
+    local err = fields.says(members(failed).error) and errors.find(failed)
+    if err then return { parts = {}, stop = "error", error = err } end
+    if not first_choice then return nil, "no choices in the upstream's answer" end
     local out = { id = word(body.id), model = word(body.model), created = count(body.created), usage = M.usage_in(body),
         service_tier = word(body.service_tier), fingerprint = word(body.system_fingerprint) }
     local all = {}
@@ -105,7 +109,8 @@ end
 local FINISH = { length = "length", context = "length", call = "tool_calls", filter = "content_filter" }
 
 -- A refusal that has words is told by them; one that has none, only by the reason.
-function M.finish(stop, refused)
+function M.finish(stop, refused, cx)
+    if stop == "call" and cx.request and cx.request.legacy then return "function_call" end
     if stop == "refusal" then return refused and "stop" or "content_filter" end
     return FINISH[stop] or "stop"
 end
@@ -152,28 +157,34 @@ function M.write_message(parts, cx)
         elseif part.kind == "refusal" then
             refused[#refused + 1] = part.text
         elseif part.kind == "call" then
-            calls[#calls + 1] = content.write_call(part)
+            calls[#calls + 1] = spelling.write_call(part)
         elseif part.kind == "audio" and part.raw then
             message.audio = part.raw
         elseif LEFT_OUT[part.kind] then
             cx.drop("content." .. tostring(part.what or part.kind), "hint", "the client's protocol has no such part")
         end
     end
-    content.write_reasoning(message, parts)
+    spelling.write_reasoning(message, parts)
     message.content = said[1] and table.concat(said) or json.null
     message.refusal = refused[1] and table.concat(refused) or json.null
-    message.tool_calls, message.annotations = calls[1] and calls, notes[1] and notes
+    message.annotations = notes[1] and notes
+    if not (cx.request and cx.request.legacy) then
+        message.tool_calls = calls[1] and calls
+    elseif calls[1] then -- the client is of the time before tools
+        message.function_call = calls[1]["function"]
+    end
     return message
 end
 
 local function write_choice(choice, index, cx)
     local message = M.write_message(choice.parts or {}, cx)
     return { index = index, message = message, logprobs = choice.logprobs or json.null,
-        content_filter_results = choice.filter, finish_reason = M.finish(choice.stop, message.refusal ~= json.null) }
+        content_filter_results = choice.filter,
+        finish_reason = M.finish(choice.stop, message.refusal ~= json.null, cx) }
 end
 
 function M.write(answer, cx)
-    if answer.error then return { error = require("claw.protocols.openai_chat.error").write(answer.error).error } end
+    if answer.error then return errors.write(answer.error) end
     local out = { id = answer.id or cx.id("chatcmpl-"), object = "chat.completion", created = answer.created or cx.now,
         model = answer.model or cx.model, choices = {}, service_tier = answer.service_tier,
         system_fingerprint = answer.fingerprint, usage = answer.usage and M.write_usage(answer.usage) }

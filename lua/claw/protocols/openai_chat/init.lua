@@ -1,6 +1,6 @@
 -- openai_chat: OpenAI's /v1/chat/completions, and all who speak it.
 --
--- content (messages' parts) → request, outgoing (read, written) → answer, error → reader, writer (streams).
+-- content, spelling (what messages say: read, written) → request, outgoing → answer, error → reader (mould), writer.
 
 local answer = require("claw.protocols.openai_chat.answer")
 local errors = require("claw.protocols.openai_chat.error")

@@ -1,10 +1,11 @@
 -- outgoing: a request of the vocabulary, written for OpenAI's chat protocol and those who speak it.
 --
--- What a provider does otherwise is in its table: `max_tokens_field`, `max_stops`, `stream_options` (false: refused),
--- `top_k`, `cache_control`, `document_url`, `video_url` (true: known), `flat_content` (a result's content is one text),
--- `reasoning_field` (how it takes reasoning back: "reasoning_content", "reasoning", "reasoning_details").
+-- What a provider does otherwise is in its table: `max_tokens_field`, `max_stops`, `stream_usage` (false: not to be
+-- asked for), `top_k`, `cache_control`, `document_url`, `video_url` (true: known), `flat_content` (a result's content
+-- is one text), `tool_id_length` (spelling.id), `reasoning_field` (how it takes reasoning back: "reasoning_content",
+-- "reasoning", "reasoning_details").
 
-local content = require("claw.protocols.openai_chat.content")
+local spelling = require("claw.protocols.openai_chat.spelling")
 local json = require("claw.json")
 
 local M = {}
@@ -16,7 +17,7 @@ end
 -- Content of a user's or system's message: text where it is one text, for not all providers take a list there.
 local function body_of(parts, cx, joined)
     local out = {}
-    for _, part in ipairs(parts) do out[#out + 1] = content.write(part, cx) end
+    for _, part in ipairs(parts) do out[#out + 1] = spelling.write(part, cx) end
     local texts = {}
     for i, chunk in ipairs(out) do
         if chunk.type ~= "text" or type(chunk) == "userdata" or chunk.cache_control then return out end
@@ -38,7 +39,7 @@ local function write_result(part, messages, media, cx)
     end
     if part.error then cx.drop("messages.content.is_error", "hint", "what the result says is kept") end
     if part.cache then cx.drop("cache_control", "hint", "the upstream caches by itself") end
-    add(messages, { role = "tool", tool_call_id = part.id,
+    add(messages, { role = "tool", tool_call_id = spelling.id(part.id, cx),
         content = body_of(texts, cx, cx.provider.flat_content and "\n" or nil) })
 end
 
@@ -64,7 +65,7 @@ end
 local function write_thinking(message, parts, cx)
     local field = cx.provider.reasoning_field
     if not field then return end
-    content.write_reasoning(message, parts)
+    spelling.write_reasoning(message, parts)
     if field == "reasoning_details" and message.reasoning_details then
         message.reasoning_content = nil
     elseif field ~= "reasoning_details" then
@@ -80,15 +81,15 @@ function WRITE.assistant(t, messages, cx)
     for _, part in ipairs(t.parts) do
         if part.kind == "text" then
             said[#said + 1] = part.text
-            if part.cache then content.write(part, cx) end
+            if part.cache then spelling.write(part, cx) end
         elseif part.kind == "refusal" then
             refused[#refused + 1] = part.text
         elseif part.kind == "call" then
-            calls[#calls + 1] = content.write_call(part)
+            calls[#calls + 1] = spelling.write_call(part, cx)
         elseif part.kind == "other" and part.origin == "openai_message" then
             message[part.what] = part.raw
         elseif part.kind ~= "thinking" and part.kind ~= "redacted" then
-            content.lose(part, cx)
+            spelling.lose(part, cx)
         end
     end
     write_thinking(message, t.parts, cx)
@@ -172,7 +173,8 @@ end
 -- o1, o3, gpt-5 … refuse max_tokens, which is what all others know.
 local function max_tokens_field(model, provider)
     if provider.max_tokens_field then return provider.max_tokens_field end
-    local name = (model or ""):match("([^/]*)$")
+    local name = model or ""
+    name = name:match(".*/(.*)") or name
     return (name:find("^o%d") or name:find("^gpt%-[5-9]")) and "max_completion_tokens" or "max_tokens"
 end
 
@@ -195,8 +197,9 @@ local TIER = { standard_only = "default" } -- Anthropic's
 function M.write(r, cx)
     local out = { model = cx.model or r.model, messages = write_messages(r, cx), tools = write_tools(r, cx) }
     if r.stream then out.stream, out.stream_options = true, { include_usage = true } end
-    if cx.provider.stream_options == false then out.stream_options = nil end
-    if out.tools then out.tool_choice, out.parallel_tool_calls = write_choice(r), r.parallel end
+    if cx.provider.stream_usage == false then out.stream_options = nil end
+    if out.tools then out.tool_choice = write_choice(r) end
+    if out.tools and not r.legacy then out.parallel_tool_calls = r.parallel end
     out[max_tokens_field(out.model, cx.provider)] = r.max_tokens
     out.temperature, out.top_p, out.stop, out.seed = r.temperature, r.top_p, write_stop(r, cx), r.seed
     out.n = r.n and r.n ~= 1 and r.n or nil

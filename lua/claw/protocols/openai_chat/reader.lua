@@ -9,8 +9,10 @@
 
 local answer = require("claw.protocols.openai_chat.answer")
 local content = require("claw.protocols.openai_chat.content")
+local spelling = require("claw.protocols.openai_chat.spelling")
 local errors = require("claw.protocols.openai_chat.error")
 local fields = require("claw.protocols.fields")
+local mould = require("claw.protocols.openai_chat.mould")
 
 local M = {}
 
@@ -22,7 +24,7 @@ local UNREADABLE = { status = 502, kind = "server", message = "the upstream sent
 local CUT = { status = 502, kind = "server", message = "the upstream's stream ended before its answer did" }
 
 local function put(out, event, c)
-    if c.choice > 0 then event.choice = c.choice end
+    event.choice = c.named
     out[#out + 1] = event
 end
 
@@ -73,7 +75,9 @@ local function begin_waiting(c, out, cx, all)
     end
 end
 
--- The call a delta belongs to.
+local CALLS = 1024 -- of a choice: more are left out
+
+-- The call a delta belongs to, and whether it is new.
 local function find_call(c, delta)
     local at, id = count(delta.index), word(delta.id)
     local call
@@ -88,6 +92,7 @@ local function find_call(c, delta)
     local name = word(members(delta["function"]).name)
     if call and id and call.id and id ~= call.id and name then call = c.by_id[id] end
     if call then return call, false end
+    if #c.calls >= CALLS then return nil end
     call = { text = {} }
     c.calls[#c.calls + 1] = call
     if at then c.by_index[at] = call end
@@ -96,6 +101,7 @@ end
 
 local function call_delta(c, delta, out, cx)
     local call, new = find_call(c, delta)
+    if not call then return end
     local named = members(delta["function"])
     local id = word(delta.id)
     if id and not call.id then
@@ -105,7 +111,7 @@ local function call_delta(c, delta, out, cx)
     call.name = call.name or word(named.name)
     call.signature = call.signature or word(members(members(delta.extra_content).google).thought_signature)
     local said = text_of(named.arguments)
-    if object(named.arguments) then said = content.arguments(named.arguments) end
+    if object(named.arguments) then said = spelling.arguments(named.arguments) end
     said = said or ""
     if call.index and c.call == call and c.open == "call" then
         if said ~= "" then
@@ -192,14 +198,26 @@ local function read_delta(c, delta, out, cx)
     if audio and word(audio.transcript) then more(c, "text", audio.transcript, out) end
 end
 
-local function finish(c, stop, out, cx)
+-- Perplexity's sources, which the text names by number: told with each chunk, read at the end.
+local function sources(c, chunk, out)
+    local urls, found = list(chunk.citations), list(chunk.search_results)
+    for i = 1, #urls do
+        if word(urls[i]) then
+            put(out, { on = "citation", index = c.parts - 1,
+                citation = { url = urls[i], title = word(members(found[i]).title) } }, c)
+        end
+    end
+end
+
+local function finish(c, stop, out, cx, chunk)
+    if chunk and chunk.citations and c.open == "text" then sources(c, chunk, out) end
     begin_waiting(c, out, cx, true)
     close(c, out)
     c.stopped = true
     put(out, { on = "stop", stop = stop }, c)
 end
 
-local function read_choice(c, choice, out, cx)
+local function read_choice(c, choice, out, cx, chunk)
     if c.stopped then return end
     local delta = object(choice.delta)
     if delta then read_delta(c, delta, out, cx) end
@@ -208,7 +226,7 @@ local function read_choice(c, choice, out, cx)
         put(out, { on = "logprobs", index = math.max(c.parts - 1, 0), logprobs = logprobs }, c)
     end
     local stop = answer.stop(choice.finish_reason, c.calls[1] ~= nil, c.refused)
-    if stop then finish(c, stop, out, cx) end
+    if stop then finish(c, stop, out, cx, chunk) end
 end
 
 -- ---- the stream
@@ -217,11 +235,12 @@ local CHOICES = 128 -- what n may be at most
 
 function M.new(cx)
     local choices, begun, over = {}, false, false
+    local kept, of -- the last text chunk's mould, and its choice
 
     local function choice_at(index)
         local c = choices[index]
         if not c then
-            c = { choice = index, parts = 0, calls = {}, waiting = {}, by_index = {}, by_id = {} }
+            c = { named = index > 0 and index or nil, parts = 0, calls = {}, waiting = {}, by_index = {}, by_id = {} }
             choices[index] = c
         end
         return c
@@ -268,8 +287,9 @@ function M.new(cx)
         end
         for i = 1, #all do
             local choice = object(all[i])
+            if choice and object(choice.error) then return fail(errors.find(choice)) end -- OpenRouter
             local index = choice and (count(choice.index) or 0)
-            if choice and index < CHOICES then read_choice(choice_at(index), choice, out, cx) end
+            if choice and index < CHOICES then read_choice(choice_at(index), choice, out, cx, chunk) end
         end
         local usage = answer.usage_in(chunk)
         if usage then out[#out + 1] = { on = "usage", usage = usage } end
@@ -282,12 +302,20 @@ function M.new(cx)
         local data = event.data
         if data == "[DONE]" then return finished(true) end
         if type(data) ~= "string" or data == "" then return NOTHING end
+        local text = kept and of.open == "text" and mould.text(kept, data)
+        if text then return { { on = "text", index = of.parts - 1, text = text, choice = of.named } } end
         local chunk = cx.decode(data)
         if not object(chunk) then
             if data:find("^%s*%[DONE%]%s*$") then return finished(true) end
             return fail(UNREADABLE)
         end
-        return read(chunk)
+        local out = read(chunk)
+        local only = out[1]
+        if only and only.on == "text" and not out[2] then
+            local c = choices[only.choice or 0]
+            if c.open == "text" then kept, of = mould.make(data, only.text), c end
+        end
+        return out
     end
 end
 

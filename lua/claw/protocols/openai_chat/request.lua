@@ -12,8 +12,8 @@ local list, object, members = fields.list, fields.object, fields.fields
 local KNOWN = {}
 for name in ([[model stream messages tools functions tool_choice function_call parallel_tool_calls max_tokens
     max_completion_tokens temperature top_p top_k stop seed n presence_penalty frequency_penalty logprobs top_logprobs
-    logit_bias user metadata service_tier store response_format reasoning_effort reasoning thinking verbosity
-    stream_options]]):gmatch("%S+") do
+    logit_bias user safety_identifier metadata service_tier store response_format reasoning_effort reasoning thinking
+    verbosity stream_options]]):gmatch("%S+") do
     KNOWN[name] = true
 end
 
@@ -109,6 +109,7 @@ local function read_tools(body, request)
         if object(old[i]) then tools[#tools + 1] = read_function(old[i]) end
     end
     request.tools = tools[1] and tools or nil
+    request.legacy = old[1] ~= nil or nil -- its answer calls by function_call
 end
 
 -- { type: "allowed_tools", allowed_tools: { mode, tools } }: the others are as good as not given.
@@ -189,13 +190,15 @@ function M.read(body, cx)
     read_tools(body, r)
     r.tool_choice = read_choice(body, r)
     r.parallel = flag(body.parallel_tool_calls)
+    if r.legacy then r.parallel = false end -- it knows one call
     r.max_tokens = count(body.max_completion_tokens) or count(body.max_tokens)
     r.temperature, r.top_p, r.top_k = number(body.temperature), number(body.top_p), count(body.top_k)
     r.stop, r.seed, r.n = read_stop(body.stop), number(body.seed), count(body.n)
     r.presence_penalty, r.frequency_penalty = number(body.presence_penalty), number(body.frequency_penalty)
     r.logprobs, r.top_logprobs = flag(body.logprobs), count(body.top_logprobs)
     r.logit_bias = fields.says(body.logit_bias) and object(body.logit_bias) or nil
-    r.user, r.metadata = word(body.user), fields.says(body.metadata) and object(body.metadata) or nil
+    r.user = word(body.user) or word(body.safety_identifier)
+    r.metadata = fields.says(body.metadata) and object(body.metadata) or nil
     r.service_tier, r.store = word(body.service_tier), flag(body.store)
     r.format, r.reasoning, r.verbosity = read_format(body.response_format), read_reasoning(body), word(body.verbosity)
     r.include_usage = members(body.stream_options).include_usage == true or nil

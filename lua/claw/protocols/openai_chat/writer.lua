@@ -3,7 +3,7 @@
 -- All chunks of a stream begin and end alike: both texts are made once, and a piece of text is quoted between them.
 
 local answer = require("claw.protocols.openai_chat.answer")
-local content = require("claw.protocols.openai_chat.content")
+local spelling = require("claw.protocols.openai_chat.spelling")
 local errors = require("claw.protocols.openai_chat.error")
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
@@ -18,6 +18,7 @@ function M.new(cx)
     local head, tail  -- of a chunk: around choices, around a delta
     local usage       -- the last that was said
     local over = false
+    local legacy = cx.request and cx.request.legacy
     local choices = {} -- choice -> { parts (index -> part), calls, refused, at (characters of content so far) }
 
     local function choice_at(index)
@@ -63,7 +64,12 @@ function M.new(cx)
         local kind = part and part.kind or "text"
         if kind == "text" then
             if part then part.length = (part.length or 0) + answer.length(e.text) end
-            return out(c, '{"content":' .. quote(e.text) .. "}")
+            if not c.spoke then return out(c, '{"content":' .. quote(e.text) .. "}") end
+            if not c.before then
+                c.before = head .. c.front .. '{"content":'
+                c.behind = '},"logprobs":null,"finish_reason":null}]' .. tail
+            end
+            return { { data = c.before .. quote(e.text) .. c.behind } }
         elseif kind == "thinking" then
             part.said[#part.said + 1] = e.text
             return out(c, '{"reasoning_content":' .. quote(e.text) .. "}")
@@ -85,14 +91,18 @@ function M.new(cx)
         if given.kind == "call" then
             part.call = c.calls
             c.calls = c.calls + 1
-            local call = content.write_call({ id = given.id or cx.id("call_"), name = given.name or "", input = "{}",
+            local call = spelling.write_call({ id = given.id or cx.id("call_"), name = given.name or "", input = "{}",
                 signature = given.signature, origin = given.origin })
             call.index = part.call
             call["function"].arguments = ""
+            if legacy then -- it knows one call
+                if part.call > 0 then return NOTHING end
+                return out(c, encode({ function_call = call["function"] }))
+            end
             return out(c, encode({ tool_calls = { call } }))
         elseif given.kind == "redacted" then
             c.details = (c.details or -1) + 1
-            return details(c, content.write_detail(given, c.details))
+            return details(c, spelling.write_detail(given, c.details))
         elseif given.kind == "text" or given.kind == "thinking" or given.kind == "refusal" then
             part.signature, part.origin = given.signature, given.origin
             local made = given.text and given.text ~= "" and on.text({ index = e.index, text = given.text }, c)
@@ -102,10 +112,14 @@ function M.new(cx)
         return NOTHING
     end
 
-    function on.input(e, c)
-        local part = c.parts[e.index]
+    function on.input(e, c, part)
+        part = part or c.parts[e.index]
         if not part or not part.call then return NOTHING end
         part.said = true
+        if legacy then
+            if part.call > 0 then return NOTHING end
+            return out(c, '{"function_call":{"arguments":' .. quote(e.text) .. "}}")
+        end
         return out(c, '{"tool_calls":[{"index":' .. part.call .. ',"function":{"arguments":' .. quote(e.text) .. "}}]}")
     end
 
@@ -113,7 +127,7 @@ function M.new(cx)
     function on.signature(e, c)
         local part = c.parts[e.index]
         if part and part.call then
-            if e.origin ~= "gemini" then return NOTHING end
+            if e.origin ~= "gemini" or legacy then return NOTHING end
             return out(c, encode({ tool_calls = { { index = part.call,
                 extra_content = { google = { thought_signature = e.signature } } } } }))
         elseif part and part.kind == "thinking" then
@@ -129,10 +143,11 @@ function M.new(cx)
         if part.kind == "text" then
             c.at = c.at + (part.length or 0)
         elseif part.call and part.said ~= true then -- a call without arguments is one with none
+            if legacy then return on.input({ index = e.index, text = "{}" }, c, part) end
             return out(c, '{"tool_calls":[{"index":' .. part.call .. ',"function":{"arguments":"{}"}}]}')
         elseif part.kind == "thinking" and part.signature then
             c.details = (c.details or -1) + 1
-            return details(c, content.write_detail({ kind = "thinking", text = table.concat(part.said),
+            return details(c, spelling.write_detail({ kind = "thinking", text = table.concat(part.said),
                 signature = part.signature, origin = part.origin }, c.details))
         end
         return NOTHING
@@ -156,7 +171,7 @@ function M.new(cx)
     end
 
     function on.stop(e, c)
-        return { chunk(c, "{}", nil, '"' .. answer.finish(e.stop, c.refused) .. '"') }
+        return { chunk(c, "{}", nil, '"' .. answer.finish(e.stop, c.refused, cx) .. '"') }
     end
 
     on["end"] = function()

@@ -6,6 +6,7 @@ local meaning = require("support.meaning")
 local protocols = require("claw.protocols")
 local recorded = require("support.recorded")
 local rules = require("support.stream_rules")
+local samples = require("support.samples")
 
 local NAMES = { "openai_chat", "anthropic_messages" }
 
@@ -127,12 +128,8 @@ local function stream(case, name)
     end
 end
 
-describe("recorded traffic", function()
-    if not recorded.folder then
-        pending(recorded.missing)
-        return
-    end
-    for _, case in ipairs(recorded.cases(protocol_of)) do
+local function check(cases)
+    for _, case in ipairs(cases) do
         local name = protocol_of(case)
         if case.request then
             it(case.name .. ": the request", function() common(case, name) end)
@@ -157,4 +154,13 @@ describe("recorded traffic", function()
             end)
         end
     end
+end
+
+describe("made up traffic", function()
+    check(samples.cases)
+end)
+
+describe("recorded traffic", function()
+    if not recorded.folder then return pending(recorded.missing) end
+    check(recorded.cases(protocol_of))
 end)
