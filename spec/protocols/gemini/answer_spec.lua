@@ -13,8 +13,10 @@ end
 
 describe("an answer of Gemini's", function()
     it("stops for the vocabulary's reasons", function()
-        local STOPS = { STOP = "end", MAX_TOKENS = "length", SAFETY = "filter", RECITATION = "filter", BLOCKLIST = "filter", PROHIBITED_CONTENT = "filter",
-            SPII = "filter", IMAGE_SAFETY = "filter", MALFORMED_FUNCTION_CALL = "error", UNEXPECTED_TOOL_CALL = "error", OTHER = "error", LANGUAGE = "error", NEW = "end" }
+        local STOPS = { STOP = "end", MAX_TOKENS = "length", SAFETY = "filter", RECITATION = "filter", BLOCKLIST = "filter",
+            PROHIBITED_CONTENT = "filter",
+            SPII = "filter", IMAGE_SAFETY = "filter", MALFORMED_FUNCTION_CALL = "error", UNEXPECTED_TOOL_CALL = "error", OTHER = "error",
+                LANGUAGE = "error", NEW = "end" }
         for reason, stop in pairs(STOPS) do
             assert.equal(stop, read({ candidates = { { content = { parts = { { text = "x" } } }, finishReason = reason } } }).stop, reason)
         end
@@ -45,11 +47,14 @@ describe("an answer of Gemini's", function()
     end)
 
     it("cites by characters", function()
-        local a = read('{"candidates":[{"content":{"parts":[{"text":"thought","thought":true},{"text":"\195\164b cd."}]},"finishReason":"STOP","groundingMetadata":'
-            .. '{"groundingChunks":[{"web":{"uri":"u1","title":"t1"}},{"web":{"uri":"u2"}}],"groundingSupports":[{"segment":{"startIndex":4,"endIndex":6,"text":"cd"},"groundingChunkIndices":[0]}]}}]}')
+        local a = read('{"candidates":[{"content":{"parts":[{"text":"thought","thought":true},'
+            .. '{"text":"\195\164b cd."}]},"finishReason":"STOP","groundingMetadata":'
+            .. '{"groundingChunks":[{"web":{"uri":"u1","title":"t1"}},'
+                .. '{"web":{"uri":"u2"}}],"groundingSupports":[{"segment":{"startIndex":4,"endIndex":6,"text":"cd"},"groundingChunkIndices":[0]}]}}]}')
         assert.same({ { url = "u1", title = "t1", text = "cd", start = 3, finish = 5 }, { url = "u2" } }, a.parts[2].citations)
         local grounding = write(a).candidates[1].groundingMetadata
-        assert.same({ { groundingChunkIndices = { 0 }, segment = { partIndex = 1, startIndex = 4, endIndex = 6, text = "cd" } } }, grounding.groundingSupports)
+        assert.same({ { groundingChunkIndices = { 0 }, segment = { partIndex = 1, startIndex = 4, endIndex = 6, text = "cd" } } },
+            grounding.groundingSupports)
         assert.same({ { web = { uri = "u1", title = "t1" } }, { web = { uri = "u2" } } }, grounding.groundingChunks)
     end)
 
@@ -63,7 +68,8 @@ describe("an answer of Gemini's", function()
     end)
 
     it("carries secrets of others in base64, and gives them back", function()
-        local parts = { { kind = "thinking", text = "t", signature = "sig", origin = "anthropic" }, { kind = "redacted", data = "zzz", origin = "anthropic" },
+        local parts = { { kind = "thinking", text = "t", signature = "sig", origin = "anthropic" }, { kind = "redacted", data = "zzz",
+            origin = "anthropic" },
             { kind = "thinking", text = "u", signature = "own", origin = "gemini" }, { kind = "text", text = "x" },
             { kind = "call", id = "c1", name = "f", input = "{}", signature = "s3", origin = "openai" } }
         local body = write({ id = "i", model = "m", parts = parts, stop = "call" })
@@ -78,7 +84,8 @@ describe("an answer of Gemini's", function()
     end)
 
     it("has several candidates", function()
-        local a = read('{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"},{"content":{"parts":[{"text":"b"}]},"finishReason":"MAX_TOKENS"}]}')
+        local a = read('{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"},'
+            .. '{"content":{"parts":[{"text":"b"}]},"finishReason":"MAX_TOKENS"}]}')
         assert.equal(2, #a.choices)
         assert.equal("length", a.choices[2].stop)
         assert.equal("b", write(a).candidates[2].content.parts[1].text)

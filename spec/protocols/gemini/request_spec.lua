@@ -46,7 +46,8 @@ describe("a request of Gemini's", function()
     end)
 
     it("gives calls without ids some, and finds whose a result is by name and order", function()
-        local r = read('{"contents":[{"role":"model","parts":[{"functionCall":{"name":"a"}},{"functionCall":{"name":"b"}},{"functionCall":{"name":"a"}}]},'
+        local r = read('{"contents":[{"role":"model","parts":[{"functionCall":{"name":"a"}},{"functionCall":{"name":"b"}},'
+            .. '{"functionCall":{"name":"a"}}]},'
             .. '{"parts":[{"functionResponse":{"name":"b","response":{"error":"no"}}},{"functionResponse":{"name":"a","response":{"x":1}}},'
             .. '{"functionResponse":{"name":"a","response":{"result":[1]}}}]}]}')
         local calls, results = r.turns[1].parts, r.turns[2].parts
@@ -98,9 +99,11 @@ end)
 
 describe("a request for Gemini", function()
     it("has turns of a role together, and results in the order of their calls", function()
-        local body = write({ turns = { turn("user", text("go")), turn("assistant", { kind = "call", id = "1", name = "a", input = context.doc("{}") }),
+        local body = write({ turns = { turn("user", text("go")), turn("assistant", { kind = "call", id = "1", name = "a",
+            input = context.doc("{}") }),
             turn("assistant", { kind = "call", id = "2", name = "b", input = '{"x":1}' }),
-            turn("user", { kind = "result", id = "2", parts = { text("two") } }), turn("user", { kind = "result", id = "1", error = true, parts = { text("one") } }, text("and?")) } })
+            turn("user", { kind = "result", id = "2", parts = { text("two") } }), turn("user", { kind = "result", id = "1", error = true,
+                parts = { text("one") } }, text("and?")) } })
         assert.same({ { role = "user", parts = { { text = "go" } } },
             { role = "model", parts = { { functionCall = { name = "a", args = {} } }, { functionCall = { name = "b", args = { x = 1 } } } } },
             { role = "user", parts = { { functionResponse = { name = "a", response = { error = "one" } } },
@@ -108,7 +111,8 @@ describe("a request for Gemini", function()
     end)
 
     it("gives Gemini 3 ids, and a signature for calls of others", function()
-        local turns = { turn("assistant", { kind = "call", id = "1", name = "a", input = "{}" }, { kind = "call", id = "2", name = "a", input = "{}" }),
+        local turns = { turn("assistant", { kind = "call", id = "1", name = "a", input = "{}" }, { kind = "call", id = "2", name = "a",
+            input = "{}" }),
             turn("user", { kind = "result", id = "1", parts = { { kind = "image", data = "AA", media_type = "image/png" } } }) }
         local parts = write({ turns = turns }, context.new({ model = "gemini-3-pro" })).contents
         assert.equal("1", parts[1].parts[1].functionCall.id)
@@ -124,7 +128,8 @@ describe("a request for Gemini", function()
 
     it("has signatures of its own only, also where a dialect carried them in front", function()
         local body = write({ turns = { turn("assistant", { kind = "thinking", text = "mine", signature = "S1", origin = "gemini" },
-            { kind = "thinking", text = "theirs", signature = "S2", origin = "anthropic" }, { kind = "redacted", data = "R", origin = "openai" }, text("x"),
+            { kind = "thinking", text = "theirs", signature = "S2", origin = "anthropic" }, { kind = "redacted", data = "R", origin = "openai" },
+                text("x"),
             { kind = "thinking", text = "", signature = "S3", origin = "gemini" }, { kind = "call", id = "1", name = "f", input = "{}" }) } })
         assert.same({ { text = "mine", thought = true, thoughtSignature = "S1" }, { text = "x" },
             { functionCall = { name = "f", args = {} }, thoughtSignature = "S3" } }, body.contents[1].parts)
@@ -161,7 +166,8 @@ describe("a request for Gemini", function()
 
     it("does not drop in silence", function()
         local cx = context.new({ lossy = "allow" })
-        write({ logit_bias = context.doc('{"1":2}'), user = "u", store = true, verbosity = "low", parallel = false, service_tier = "flex", rest = { x = 1, y = json.null },
+        write({ logit_bias = context.doc('{"1":2}'), user = "u", store = true, verbosity = "low", parallel = false, service_tier = "flex",
+            rest = { x = 1, y = json.null },
             tools = { { name = "f", strict = true } }, stop = { "1", "2", "3", "4", "5", "6" } }, cx)
         assert.equal("tools.strict,parallel_tool_calls,stop,logit_bias,user,service_tier,store,verbosity,x", context.dropped(cx))
         for _, part in ipairs({ { kind = "image", url = "https://x.org/a.png" }, { kind = "document", file_id = "f", origin = "openai" },
@@ -170,7 +176,8 @@ describe("a request for Gemini", function()
             assert.is_false(ok)
             assert.equal(400, raised.status)
         end
-        local fetched = write({ turns = { turn("user", { kind = "image", url = "https://x.org/a.png?s=1" }) } }, context.new({ provider = { remote_files = true } }))
+        local fetched = write({ turns = { turn("user", { kind = "image", url = "https://x.org/a.png?s=1" }) } },
+            context.new({ provider = { remote_files = true } }))
         assert.same({ fileUri = "https://x.org/a.png?s=1", mimeType = "image/png" }, fetched.contents[1].parts[1].fileData)
     end)
 

@@ -42,7 +42,8 @@ describe("a stream of Gemini's", function()
     it("tells usage when it changes, and of what came behind the finish only that", function()
         local usage = ',"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":%d,"totalTokenCount":%d}}'
         local function with(body, n) return body:sub(1, -2) .. usage:format(n, n + 3) end
-        local out = read(with(part('{"text":"a"}'), 1), with(part('{"text":"b"}'), 1), with(part('{"text":"c"}', ',"finishReason":"STOP"'), 2), with(part('{"text":"late"}'), 4))
+        local out = read(with(part('{"text":"a"}'), 1), with(part('{"text":"b"}'), 1), with(part('{"text":"c"}', ',"finishReason":"STOP"'), 2),
+            with(part('{"text":"late"}'), 4))
         assert.equal("start part:text text usage text text part_end stop usage usage end", kinds(out))
         assert.equal("abc", rules.gather(out).parts[1].text)
         assert.equal(4, rules.gather(out).usage.output)
@@ -101,7 +102,8 @@ describe("a stream for a client of Gemini's", function()
     end)
 
     it("makes an object of arguments that are none", function()
-        local list = rules.write(gemini.writer(context.new()), { { on = "start" }, { on = "part", index = 0, part = { kind = "call", id = "c", name = "f" } },
+        local list = rules.write(gemini.writer(context.new()), { { on = "start" }, { on = "part", index = 0, part = { kind = "call", id = "c",
+            name = "f" } },
             { on = "input", index = 0, text = '{"x":' }, { on = "part_end", index = 0 }, { on = "stop", stop = "length" }, { on = "end" } })
         local problem, said = streams.gemini(list)
         assert.is_nil(problem)
