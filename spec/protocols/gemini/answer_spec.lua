@@ -25,7 +25,8 @@ describe("an answer of Gemini's", function()
     end)
 
     it("counts thoughts as output and its tools' words as input", function()
-        local u = read('{"candidates":[{}],"usageMetadata":{"promptTokenCount":10,"toolUsePromptTokenCount":5,"cachedContentTokenCount":4,"candidatesTokenCount":7,'
+        local u = read('{"candidates":[{}],"usageMetadata":{"promptTokenCount":10,"toolUsePromptTokenCount":5,"cachedContentTokenCount":'
+            .. '4,"candidatesTokenCount":7,'
             .. '"thoughtsTokenCount":3,"promptTokensDetails":[{"modality":"TEXT","tokenCount":8},{"modality":"AUDIO","tokenCount":2}]}}').usage
         assert.same({ input = 15, cached = 4, output = 10, reasoning = 3, audio_input = 2 }, u)
     end)
@@ -50,7 +51,8 @@ describe("an answer of Gemini's", function()
         local a = read('{"candidates":[{"content":{"parts":[{"text":"thought","thought":true},'
             .. '{"text":"\195\164b cd."}]},"finishReason":"STOP","groundingMetadata":'
             .. '{"groundingChunks":[{"web":{"uri":"u1","title":"t1"}},'
-                .. '{"web":{"uri":"u2"}}],"groundingSupports":[{"segment":{"startIndex":4,"endIndex":6,"text":"cd"},"groundingChunkIndices":[0]}]}}]}')
+                .. '{"web":{"uri":"u2"}}],"groundingSupports":[{"segment":{"startIndex":4,"endIndex":6,"text":"cd"},"groundingChunkIndices":'
+                    .. '[0]}]}}]}')
         assert.same({ { url = "u1", title = "t1", text = "cd", start = 3, finish = 5 }, { url = "u2" } }, a.parts[2].citations)
         local grounding = write(a).candidates[1].groundingMetadata
         assert.same({ { groundingChunkIndices = { 0 }, segment = { partIndex = 1, startIndex = 4, endIndex = 6, text = "cd" } } },
@@ -59,7 +61,8 @@ describe("an answer of Gemini's", function()
     end)
 
     it("has logprobs in OpenAI's form, there and back", function()
-        local body = '{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP","logprobsResult":{"chosenCandidates":[{"token":"a","logProbability":-0.5}],'
+        local body = '{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP","logprobsResult":{"chosenCandidates":'
+            .. '[{"token":"a","logProbability":-0.5}],'
             .. '"topCandidates":[{"candidates":[{"token":"a","logProbability":-0.5},{"token":"b","logProbability":-2}]}]}}]}'
         local a = read(body)
         assert.equal("a", a.logprobs.content[1].token)
@@ -92,7 +95,8 @@ describe("an answer of Gemini's", function()
     end)
 
     it("keeps the bytes of arguments", function()
-        local a = read('{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"z":[],"a":12345678901234567890}}}]},"finishReason":"STOP"}]}')
+        local a = read('{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"z":[],"a":'
+            .. '12345678901234567890}}}]},"finishReason":"STOP"}]}')
         assert.equal('{"z":[],"a":12345678901234567890}', tostring(a.parts[1].input))
         assert.truthy(json.encode(gemini.write_answer(a, context.new())):find('{"z":[],"a":12345678901234567890}', 1, true))
     end)

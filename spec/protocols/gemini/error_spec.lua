@@ -8,7 +8,8 @@ end
 describe("an error of Gemini's", function()
     it("is known by status, reason and words", function()
         local function kind(status, name, message, reason)
-            return read(status, ('{"error":{"code":%d,"status":"%s","message":"%s","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"%s"}]}}')
+            return read(status, ('{"error":{"code":%d,"status":"%s","message":"%s","details":'
+                .. '[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"%s"}]}}')
                 :format(status, name, message or "m", reason or "")).kind
         end
         assert.equal("invalid_request", kind(400, "INVALID_ARGUMENT"))
@@ -22,7 +23,8 @@ describe("an error of Gemini's", function()
     end)
 
     it("says when to come again, also in a list", function()
-        local err = read(429, '[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"48.5s"}]}}]')
+        local err = read(429, '[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":'
+            .. '[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"48.5s"}]}}]')
         assert.equal(48.5, err.retry_after)
         assert.equal("48.5s", gemini.write_error(err).error.details[1].retryDelay)
     end)

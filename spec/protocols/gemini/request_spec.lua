@@ -25,13 +25,15 @@ describe("a request of Gemini's", function()
         local camel = read('{"systemInstruction":{"parts":[{"text":"Be brief."}]},"contents":[{"role":"user","parts":[{"text":"a"},'
             .. '{"inlineData":{"mimeType":"image/png","data":"AAAA"}}]},{"role":"model","parts":[{"functionCall":{"name":"f","args":{"x":1}}}]},'
             .. '{"role":"function","parts":[{"functionResponse":{"name":"f","response":{"output":"ok"}}}]}],'
-            .. '"generationConfig":{"topP":0.5,"topK":3,"maxOutputTokens":10,"stopSequences":["x"],"thinkingConfig":{"thinkingBudget":99,"includeThoughts":true}},'
+            .. '"generationConfig":{"topP":0.5,"topK":3,"maxOutputTokens":10,"stopSequences":["x"],"thinkingConfig":{"thinkingBudget":'
+                .. '99,"includeThoughts":true}},'
             .. '"toolConfig":{"functionCallingConfig":{"mode":"ANY","allowedFunctionNames":["f"]}},'
             .. '"tools":[{"functionDeclarations":[{"name":"f","parametersJsonSchema":{"type":"object"}}]},{"googleSearch":{}}]}')
         local snake = read('{"system_instruction":{"parts":[{"text":"Be brief."}]},"contents":[{"role":"user","parts":[{"text":"a"},'
             .. '{"inline_data":{"mime_type":"image/png","data":"AAAA"}}]},{"role":"model","parts":[{"function_call":{"name":"f","args":{"x":1}}}]},'
             .. '{"role":"function","parts":[{"function_response":{"name":"f","response":{"output":"ok"}}}]}],'
-            .. '"generation_config":{"top_p":0.5,"top_k":3,"max_output_tokens":10,"stop_sequences":["x"],"thinking_config":{"thinking_budget":99,"include_thoughts":true}},'
+            .. '"generation_config":{"top_p":0.5,"top_k":3,"max_output_tokens":10,"stop_sequences":["x"],"thinking_config":{"thinking_budget":'
+                .. '99,"include_thoughts":true}},'
             .. '"tool_config":{"function_calling_config":{"mode":"ANY","allowed_function_names":["f"]}},'
             .. '"tools":[{"function_declarations":[{"name":"f","parameters_json_schema":{"type":"object"}}]},{"google_search":{}}]}')
         assert.same(meaning.plain(camel), meaning.plain(snake))
@@ -58,10 +60,12 @@ describe("a request of Gemini's", function()
     end)
 
     it("has its schemas put into JSON Schema's words, and nothing else touched", function()
-        local r = read('{"contents":[],"tools":[{"functionDeclarations":[{"name":"f","parameters":{"type":"OBJECT","propertyOrdering":["type"],"properties":'
+        local r = read('{"contents":[],"tools":[{"functionDeclarations":[{"name":"f","parameters":{"type":"OBJECT","propertyOrdering":'
+            .. '["type"],"properties":'
             .. '{"type":{"type":"STRING","nullable":true,"maxLength":"7"},"list":{"type":"ARRAY","items":{"type":"INTEGER"}}},"required":["type"]}},'
             .. '{"name":"g","parameters":{"type":"object",  "properties":{"n":{"type":"number","maximum":12345678901234567890}}}}]}]}')
-        assert.equal('{"type":"object","properties":{"type":{"type":["string","null"],"maxLength":7},"list":{"type":"array","items":{"type":"integer"}}},"required":["type"]}',
+        assert.equal('{"type":"object","properties":{"type":{"type":["string","null"],"maxLength":7},"list":{"type":"array","items":'
+            .. '{"type":"integer"}}},"required":["type"]}',
             tostring(r.tools[1].schema))
         assert.equal('{"type":"object",  "properties":{"n":{"type":"number","maximum":12345678901234567890}}}', tostring(r.tools[2].schema))
     end)

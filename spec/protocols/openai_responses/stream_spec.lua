@@ -51,7 +51,8 @@ describe("a stream of Responses'", function()
                 { type = "response.function_call_arguments.delta", output_index = 2, delta = ":1}" },
             { type = "response.output_item.done", output_index = 2, item = { type = "function_call", call_id = "c", name = "f",
                 arguments = '{"a":1}' } }, done())
-        assert.equal("start part:thinking text text signature part_end part:text text logprobs citation part_end part:call input input part_end usage stop end", kinds(out))
+        assert.equal("start part:thinking text text signature part_end part:text text logprobs citation part_end part:"
+            .. "call input input part_end usage stop end", kinds(out))
         local got = rules.gather(out)
         assert.same({ "a\n\nb", "E", "openai", "rs_1" }, { got.parts[1].text, got.parts[1].signature, got.parts[1].origin, got.parts[1].id })
         assert.same({ id = "c", name = "f", kind = "call", input = '{"a":1}' }, got.parts[3])
@@ -67,7 +68,8 @@ describe("a stream of Responses'", function()
             { type = "response.output_item.done", output_index = 3, item = { type = "custom_tool_call", call_id = "c", name = "p",
                 input = "*** y" } },
             done({ status = "incomplete", incomplete_details = { reason = "max_output_tokens" } }))
-        assert.equal("start part:redacted part_end part:server_call part_end part:text text part_end part:refusal text part_end part:call input part_end usage stop end", kinds(out))
+        assert.equal("start part:redacted part_end part:server_call part_end part:text text part_end part:refusal text part_end part:"
+            .. "call input part_end usage stop end", kinds(out))
         local got = rules.gather(out)
         assert.equal('{"input":"*** y"}', got.parts[5].input)
         assert.equal("length", got.stop)
