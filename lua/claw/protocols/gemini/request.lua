@@ -1,0 +1,68 @@
+-- request: a client's generateContent body as a request of the vocabulary.
+
+local config = require("claw.protocols.gemini.config")
+local fields = require("claw.protocols.fields")
+local parts = require("claw.protocols.gemini.parts")
+local spelling = require("claw.protocols.gemini.spelling")
+local tools = require("claw.protocols.gemini.tools")
+
+local M = {}
+
+local word, object, list, get = fields.word, fields.object, fields.list, spelling.get
+
+local KNOWN = { contents = true, systemInstruction = true, tools = true, toolConfig = true, generationConfig = true,
+    cachedContent = true, model = true }
+
+local function read_parts(content, ids, out, cx)
+    if word(content) then
+        out[#out + 1] = { kind = "text", text = content }
+        return
+    end
+    local given = object(content) and get(content, "parts")
+    if object(given) then given = { given } end
+    local all = list(given)
+    for i = 1, #all do parts.read(all[i], ids, out, cx) end
+end
+
+-- What an answer depends on and only Google has: other writers say that they cannot.
+local function read_state(body, out)
+    local cached = word(get(body, "cachedContent"))
+    if cached then out[#out + 1] = { kind = "other", raw = cached, origin = "gemini", what = "cachedContent" } end
+end
+
+function M.read(body, cx)
+    local contents = object(body) and get(body, "contents")
+    if object(contents) then contents = { contents } end
+    if word(contents) then contents = { { role = "user", parts = { { text = contents } } } } end
+    if not fields.array(contents) then cx.refuse('"contents" must be a list of turns', "contents") end
+    local ids = parts.ids(cx)
+    local r = { system = {}, turns = {}, rest = {}, model = cx.asked }
+    read_parts(get(body, "systemInstruction"), ids, r.system, cx)
+    local special = {}
+    read_state(body, special)
+    config.read(get(body, "generationConfig"), r, special, cx)
+    for i = 1, #contents do
+        local content = object(contents[i])
+        if not content and not word(contents[i]) then
+            cx.refuse(("contents[%d] is no turn"):format(i - 1), "contents")
+        end
+        local role = content and get(content, "role") == "model" and "assistant"
+            or content and get(content, "role") == "system" and "system" or "user"
+        local turn = { role = role, parts = {} }
+        if role == "user" and special then
+            for _, part in ipairs(special) do table.insert(turn.parts, part) end
+            special = nil
+        end
+        read_parts(content or contents[i], ids, turn.parts, cx)
+        r.turns[#r.turns + 1] = turn
+    end
+    if special and special[1] then table.insert(r.turns, { role = "user", parts = special }) end
+    tools.read(body, r, cx)
+    for name, value in cx.each(body) do
+        local camel = spelling.camel(name)
+        if not KNOWN[camel] then r.rest[camel] = value end
+    end
+    return r
+end
+
+return M
