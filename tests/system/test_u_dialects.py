@@ -274,3 +274,67 @@ def test_an_error_in_the_stream_is_translated(dialects, anthropic_sdk, openai_sd
     dialects.up.on("claude-8", lambda ex: ex.stream([overloaded]))
     with pytest.raises(openai.APIStatusError, match="too much"):
         list(openai_sdk.chat.completions.create(model="claude-8", messages=HI, stream=True))
+
+
+# ---- Gemini and Responses on either side
+
+GEMINI = {"candidates": [{"content": {"role": "model", "parts": [{"text": "Hello."}]}, "finishReason": "STOP", "index": 0}],
+          "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 7, "thoughtsTokenCount": 3, "totalTokenCount": 20}, "modelVersion": "gem-1"}
+
+
+def gemini_events(*texts):
+    return [event({"candidates": [{"content": {"role": "model", "parts": [{"text": t}]}, "index": 0, **({"finishReason": "STOP"} if t is texts[-1] else {})}],
+                   "usageMetadata": GEMINI["usageMetadata"]}) for t in texts]
+
+
+def test_openai_client_at_gemini(dialects, openai_sdk):
+    plain, stream = "/gemini/v1beta/models/gem-1:generateContent", "/gemini/v1beta/models/gem-1:streamGenerateContent"
+    dialects.up.on(plain, lambda ex: ex.reply(GEMINI))
+    dialects.up.on(stream, lambda ex: ex.stream(gemini_events("Hel", "lo.")))
+    done = openai_sdk.chat.completions.create(model="gem-1", messages=HI, max_tokens=9)
+    assert done.choices[0].message.content == "Hello." and done.usage.completion_tokens == 10
+    assert last(dialects).request.target == plain and last(dialects).request.get("x-goog-api-key") == UPSTREAM_KEY
+    assert last(dialects).body["generationConfig"]["maxOutputTokens"] == 9 and "model" not in last(dialects).body
+    chunks = list(openai_sdk.chat.completions.create(model="gem-1", messages=HI, stream=True))
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "Hello."
+    assert last(dialects).request.target == stream + "?alt=sse"
+
+
+def test_anthropic_client_at_gemini(dialects, anthropic_sdk):
+    dialects.up.on("/gemini/v1beta/models/gem-2:streamGenerateContent", lambda ex: ex.stream(gemini_events("Hel", "lo.")))
+    with anthropic_sdk.messages.stream(model="gem-2", max_tokens=5, messages=HI) as stream:
+        done = stream.get_final_message()
+    assert done.content[-1].text == "Hello." and done.stop_reason == "end_turn"
+
+
+@pytest.mark.parametrize("sse", [True, False])
+def test_gemini_client_streams_from_openai(dialects, sse):
+    dialects.up.on("gpt", lambda ex: ex.stream())
+    answer = post(dialects, "/v1beta/models/gpt:streamGenerateContent" + ("?alt=sse" if sse else ""), CONTENTS)
+    assert answer.status == 200 and answer.complete, answer.body
+    assert answer.get("content-type") == ("text/event-stream" if sse else "application/json")
+    events = data_of(answer) if sse else json.loads(answer.body)
+    parts = [p for e in events for c in e["candidates"] for p in c.get("content", {}).get("parts", [])]
+    assert "".join(p.get("text", "") for p in parts) == "tok0 tok1 tok2 tok3 tok4 "
+    assert events[-1]["candidates"][0]["finishReason"] == "STOP" and events[-1]["usageMetadata"]["promptTokenCount"] == 11
+    assert last(dialects).body["model"] == "gpt" and last(dialects).request.target == "/openai/v1/chat/completions"
+
+
+def test_gemini_client_has_errors_in_its_words(dialects):
+    dialects.up.on("claude-g", lambda ex: ex.reply({"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}, status=429))
+    answer = post(dialects, "/v1beta/models/claude-g:generateContent", CONTENTS)
+    assert answer.status == 429 and answer.json()["error"]["status"] == "RESOURCE_EXHAUSTED" and answer.json()["error"]["message"] == "slow"
+
+
+def test_responses_client_at_anthropic(dialects, openai_sdk):
+    dialects.up.on("claude-r", lambda ex: ex.stream(anthropic_events(TEXT)) if ex.body.get("stream") else ex.reply(ANTHROPIC))
+    done = openai_sdk.responses.create(model="claude-r", input="Hi")
+    assert done.output_text == "Hello." and done.status == "completed" and done.usage.output_tokens == 7
+    with openai_sdk.responses.stream(model="claude-r", input="Hi") as stream:
+        text = "".join(e.delta for e in stream if e.type == "response.output_text.delta")
+        assert text == "Hello." == stream.get_final_response().output_text
+
+
+def test_count_tokens_and_embeddings_go_only_where_they_are_known(dialects):
+    answer = post(dialects, "/v1/messages/count_tokens", {"model": "gpt", "messages": HI})
+    assert last(dialects).request.target == "/openai/v1/messages/count_tokens" and answer.status == 200
