@@ -1,5 +1,6 @@
 local fake_core = require("support.fake_core")
 local hooks = require("claw.hooks")
+local phases = require("claw.phases")
 
 local function entry(fn, skip)
     return { policy = { name = "x", file = "policies/x.lua", skip = skip }, fn = fn }
@@ -36,6 +37,33 @@ describe("claw.hooks", function()
         assert.equal("error", core.logged[1].level)
         assert.equal("policies/x.lua: boom", core.logged[1].fields.message)
         assert.same({ "x.request", "x.log" }, core.failures)
+    end)
+
+    it("calls one after the other until one answers", function()
+        local core, seen = fake_core.new(), {}
+        local function look(name, answer)
+            return entry(function(req) seen[#seen + 1] = name .. req return answer end)
+        end
+        assert.is_nil(hooks.first(core, { look("a"), look("b") }, "admit", 1))
+        local no = { deny = 403 }
+        assert.equal(no, hooks.first(core, { look("c"), look("d", no), look("e") }, "admit", 2))
+        assert.same({ "a1", "b1", "c2", "d2" }, seen)
+    end)
+
+    it("goes on behind a skipping policy, and stops at one that fails or answers wrongly", function()
+        local core, seen = fake_core.new(), {}
+        local last = entry(function() seen[#seen + 1] = phases.now end)
+        assert.is_nil(hooks.first(core, { entry(function() error("boom", 0) end, true), last }, "admit", 1))
+        assert.is_nil(hooks.first(core, { entry(function() return 5 end, true), last }, "admit", 1))
+        assert.same({ "admit", "admit" }, seen)
+        assert.same({ "x.admit", "x.admit" }, core.failures)
+        local ok, failure = pcall(hooks.first, core, { entry(function() error("boom", 0) end), last }, "admit", 1)
+        assert.same({ false, "x", "admit", "policies/x.lua: boom" }, { ok, failure.policy, failure.hook, failure.message })
+        ok, failure = pcall(hooks.first, core, { entry(function() return false end), last }, "admit", 1)
+        assert.is_false(ok)
+        assert.truthy(failure.message:find("expected nil or { deny", 1, true))
+        assert.equal(2, #seen)
+        assert.is_nil(phases.now)
     end)
 
     it("can be waited in", function()

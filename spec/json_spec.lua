@@ -18,6 +18,21 @@ describe("claw.json", function()
         end
     end)
 
+    it("looks at the time while it decodes a long text for a policy", function()
+        local text, n = "[" .. ("1,"):rep(600000) .. "1]", 0
+        assert.equal(600001, #json.decode(text, function() n = n + 1 end))
+        assert.is_true(n > 500)
+        n = 0
+        assert.has_error(function()
+            json.decode(text, function()
+                n = n + 1
+                error("stopped", 0)
+            end)
+        end, "stopped")
+        assert.equal(2, n) -- caught in the reader, raised again behind it
+        assert.equal(600001, #json.decode(text))
+    end)
+
     it("refuses what is no JSON", function()
         for _, text in ipairs({ "", "[", "[1,]", "{,}", '{"a"}', '{"a":}', "[1 2]", "nul", "[NaN]", "[0x10]", "[01]",
             "[.5]", '["\\x"]', "[] x", "{'a':1}", "[+1]", '["a', "[tru]" }) do

@@ -42,6 +42,12 @@ describe("claw.sandbox", function()
         assert.is_nil(rawget(_G, "x"))
     end)
 
+    it("lets a coroutine of its own be yielded, and no hook", function()
+        assert.equal(7, run("return coroutine.wrap(function() coroutine.yield(7) end)()"))
+        local core = fake_core.new({ hooked = function() return true end })
+        raises("coroutine.yield(7)", "]:1: coroutine.yield: a hook may not be yielded", sandbox.environment({}, core))
+    end)
+
     it("lets no library and no service be written", function()
         for _, place in ipairs({ "string.find", "table.sort", "math.pi", "os.time", "coroutine.wrap", "claw.version", "claw.json.x" }) do
             raises(place .. " = 1", "may not be written: it is read-only")

@@ -197,6 +197,7 @@ int claw_worker_new(unsigned number, struct claw_generation *gen, struct claw_po
     w->loop.arg = w;
     w->loop.number = number;
     w->ctx.loop = &w->loop;
+    w->ctx.begins.light = true;
     w->ctx.on_idle = on_idle;
     w->ctx.metrics = claw_metrics_shard_new();
     claw_timer_init(&w->lag, on_lag, w);

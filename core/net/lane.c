@@ -2,16 +2,19 @@
 
 #include "net/loop.h"
 
-static bool take_room(struct claw_loop *l)
+#define QUARTERS 4u
+
+static bool take_room(struct claw_loop *l, const struct claw_lane *lane)
 {
     struct claw_lanes *all = &l->lanes;
+    unsigned weight = lane->light ? 1 : QUARTERS;
 
     if (all->turn != l->turn) {
         all->turn = l->turn;
         all->taken = 0;
     }
-    if (all->taken >= CLAW_LANE_A_TURN) return false;
-    all->taken++;
+    if (all->taken + weight > CLAW_LANE_A_TURN * QUARTERS) return false;
+    all->taken += weight;
     return true;
 }
 
@@ -49,7 +52,7 @@ static void on_idle(uv_idle_t *h)
 {
     struct claw_loop *l = h->data;
 
-    while (l->lanes.next && take_room(l)) run_first(l);
+    while (l->lanes.next && take_room(l, l->lanes.next)) run_first(l);
 }
 
 /* Behind the last of the circle: before the one whose turn is next. */
@@ -69,7 +72,7 @@ bool claw_lane_wait(struct claw_loop *l, struct claw_lane *lane, struct claw_lan
 {
     CLAW_ASSERT(!t->lane);
     if (!lane->first) {
-        if (take_room(l)) return false;
+        if (take_room(l, lane)) return false;
         lane_join(&l->lanes, lane);
     }
     *t = (struct claw_lane_ticket){.prev = lane->last, .lane = lane, .run = run};

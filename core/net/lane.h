@@ -1,7 +1,8 @@
 /* lane: work that costs several times what a request does (taking or opening a connection, a step of a handshake, a
- * close), a bounded number of pieces a turn, so that hundreds at once hold up nobody else's request for long.
+ * close), or that hundreds may want in the same turn (a hook that goes on behind its wait, a request that begins): a bounded
+ * number of pieces a turn, so that hundreds at once hold up nobody else's request for long.
  *
- * Whoever has such work stands in a lane of its own kind: an endpoint's connects, a listener's accepts. While a turn has
+ * Whoever has such work stands in a lane of its own kind: an endpoint's connects, a listener's accepts, a VM's wakes. While a turn has
  * room and nobody waits in the lane, the work is done at once. What waits is taken up in the turns that follow: the lanes
  * alternate, within a lane the order is kept. While somebody waits the loop does not sleep.
  * Bounded by what stands in it: a ticket is embedded in its owner, and leaving is legal at every point.
@@ -16,7 +17,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-#define CLAW_LANE_A_TURN 16u /* pieces of work in a turn, all lanes together: half a millisecond to a whole one */
+#define CLAW_LANE_A_TURN 16u /* pieces of work in a turn, all lanes together: half a millisecond to a whole one or two */
 
 struct claw_loop;
 
@@ -30,6 +31,7 @@ struct claw_lane_ticket {
 struct claw_lane {
     struct claw_lane *prev, *next; /* of those where somebody waits */
     struct claw_lane_ticket *first, *last;
+    bool light; /* the owner's, once: four of its pieces are as one of others */
 };
 
 /* A loop's. */
@@ -37,7 +39,7 @@ struct claw_lanes {
     uv_idle_t idle;         /* runs while somebody waits */
     struct claw_lane *next; /* a circle; whose turn it is */
     uint64_t turn;          /* the one `taken` is of */
-    unsigned taken;
+    unsigned taken;         /* quarters of a piece */
 };
 
 /* False: go on with the work now, this turn has room (it is counted). True: t->run will be called on the loop in one of the

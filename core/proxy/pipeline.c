@@ -124,6 +124,7 @@ static void stop_everything(struct claw_req *r)
     settle_wait(r);
     claw_timer_stop(r->ctx->loop, &r->timer);
     claw_timer_stop(r->ctx->loop, &r->deadline);
+    claw_lane_leave(r->ctx->loop, &r->begin);
     if (r->wait_cancel) r->wait_cancel(r);
     r->waiting = NULL;
     r->wait_cancel = NULL;
@@ -567,13 +568,15 @@ static void on_body(struct claw_conn *c, const char *data, size_t n)
         claw_pipeline_fail(r, CLAW_EBODY_TOO_LARGE, claw_str_of(claw_err_text(CLAW_EBODY_TOO_LARGE)));
 }
 
+static void on_begin_turn(struct claw_lane_ticket *t) { walk((struct claw_req *)((char *)t - offsetof(struct claw_req, begin))); }
+
 static void on_done(struct claw_conn *c)
 {
     struct claw_req *r = c->request;
     r->upload_done = true;
     r->bytes_in = claw_buf_size(&r->body);
     r->waited_us = claw_req_elapsed_us(r); /* waited for the client so far */
-    walk(r);
+    if (r->step != CLAW_STEP_PARSE || !claw_lane_wait(r->ctx->loop, &r->ctx->begins, &r->begin, on_begin_turn)) walk(r);
 }
 
 static void on_refused(struct claw_conn *c, int code, const char *text)

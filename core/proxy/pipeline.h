@@ -74,6 +74,7 @@ struct claw_worker_ctx {
     struct claw_redis *redis;   /* a list; made on first use, by URL: they outlive generations */
     struct claw_metrics_shard *metrics;
     struct claw_generation_local *current;
+    struct claw_lane begins;    /* requests that are read, past those a turn has room for */
     struct claw_req *requests;  /* in flight */
     size_t requests_n;
     struct claw_req *spare;     /* memory to use again */

@@ -67,6 +67,7 @@ struct claw_req {
     struct claw_conn *conn; /* NULL once gone */
     struct claw_req *prev, *next; /* the worker's list of requests in flight */
     struct claw_deferred deferred;
+    struct claw_lane_ticket begin;
     uint64_t serial;        /* unique in the process; Lua's handle holds it */
     void *handle;           /* script's: the policy-facing object, made dead at release */
     char id[33];            /* 32 hex digits */

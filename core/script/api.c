@@ -165,9 +165,11 @@ static int core_estimate(lua_State *L)
     return 1;
 }
 
+/* request(r, often): the policies' object; often: at least three will look at it. */
 static int core_request(lua_State *L)
 {
-    claw_api_push(L, check_req(L), CLAW_API_REQ);
+    if (lua_toboolean(L, 2)) claw_api_push_direct(L, check_req(L));
+    else claw_api_push(L, check_req(L), CLAW_API_REQ);
     return 1;
 }
 
@@ -431,6 +433,13 @@ static int core_deeper(lua_State *L)
     return 0;
 }
 
+/* Is the caller's coroutine a hook's, or a task's? */
+static int core_hooked(lua_State *L)
+{
+    lua_pushboolean(L, claw_task_runs(L));
+    return 1;
+}
+
 /* failed(policy, hook, stopped): a failure that is skipped and so never reaches claw_policy_failed. */
 static int core_failed(lua_State *L)
 {
@@ -469,7 +478,7 @@ void claw_api_push_core(lua_State *L)
         {"parse", core_parse}, {"rewritten", core_rewritten}, {"used", core_used}, {"request_id", core_request_id},
         {"changed", core_changed}, {"is_doc", core_is_doc}, {"log", core_log}, {"load", core_load},
         {"setfenv", core_setfenv}, {"enter", core_enter}, {"leave", core_leave}, {"check", core_check},
-        {"deeper", core_deeper},
+        {"deeper", core_deeper}, {"hooked", core_hooked},
         {"failed", core_failed}, {"env", core_env}, {"series", core_series}, {NULL, NULL},
     };
     lua_newtable(L);

@@ -2,8 +2,8 @@
  *
  *   core     a table of functions for lua/claw (the contract is in lua/README.md); requests are light userdata there
  *            and never reach a policy
- *   req      the policy-facing object: a userdata tied to its request by a struct claw_life. All objects of one
- *            request share a table (their environment), which the registry holds until claw_api_release.
+ *   req      the policy-facing object: a userdata tied to its request by a struct claw_life. The registry holds all
+ *            objects of one request until claw_api_release.
  *
  *   store    claw.store of one policy (api_store.c)
  *
@@ -18,23 +18,31 @@
 #include "script/document.h"
 #include "script/task.h"
 
-/* The request's table: integer keys. */
+/* The objects of a request. */
 enum claw_api_slot {
-    CLAW_API_LIFE = 1, CLAW_API_REQ, CLAW_API_CLIENT, CLAW_API_CLIENT_HEADERS, CLAW_API_UPSTREAM,
-    CLAW_API_UPSTREAM_HEADERS, CLAW_API_HEADER_FN, CLAW_API_CTX, CLAW_API_BODY, CLAW_API_ATTEMPT, CLAW_API_ANSWER,
+    CLAW_API_REQ, CLAW_API_CLIENT, CLAW_API_CLIENT_HEADERS, CLAW_API_UPSTREAM, CLAW_API_UPSTREAM_HEADERS, CLAW_API_HEADER_FN,
+    CLAW_API_CTX, CLAW_API_BODY, CLAW_API_ATTEMPT, CLAW_API_ANSWER, CLAW_API_SLOTS,
 };
 
-/* In the request's arena, at r->handle. */
+/* At r->handle, from when Lua first asks until claw_api_release. The VM's, which lends it to one request after the other:
+ * its places in the registry are made once. */
 struct claw_api_handle {
+    struct claw_vm_block block;    /* first */
+    struct claw_api_handle *next;  /* while it is lent to none */
     struct claw_vm *vm;
-    int ref;                       /* of the request's table, in the registry */
-    struct claw_life *life;
+    struct claw_life life;
+    struct claw_req *r;
+    int ref[CLAW_API_SLOTS];       /* places in the registry; false where nothing is held */
+    unsigned refs_n;               /* made so far */
+    unsigned held;                 /* a bit for each that is taken */
+    bool direct, has_direct;       /* req and req.client have metatables of this handle now; they are made */
+    int direct_meta[2], direct_fields[2]; /* in the registry: of req, of req.client */
     struct claw_json_doc *attempt; /* this attempt's body, once asked for */
     struct claw_json_doc *answer_doc;
     struct claw_str answer;        /* the whole answer a response hook looks at */
     bool estimated;
     int64_t tokens;
-    struct claw_buf out;           /* what a response hook made of it */
+    struct claw_buf *out;          /* what a response hook made of it: in the request's arena, which outlives the handle */
     struct claw_family family;     /* its tasks that wait */
 };
 
@@ -47,6 +55,11 @@ void claw_api_push_core(lua_State *L);
 struct claw_api_handle *claw_api_handle_of(lua_State *L, struct claw_req *r);
 /* Push one object of the request, made on first use. */
 void claw_api_push(lua_State *L, struct claw_req *r, enum claw_api_slot slot);
+/* Push req for many who look at it: req.client and req.client.header are found without a call into C, which pays from the third
+ * one on. Once its request is over it says so like any other. */
+void claw_api_push_direct(lua_State *L, struct claw_req *r);
+/* Pop the value that takes its place; not nil. */
+void claw_api_set(lua_State *L, struct claw_req *r, enum claw_api_slot slot);
 /* Push the body of this attempt as a document (nil when it is no JSON), with the model that is sent. */
 void claw_api_push_body(lua_State *L, struct claw_req *r);
 /* Push the answer: a document, or a string. */

@@ -18,10 +18,8 @@ static const char aside_type[] = "claw.aside";
 static void swap_ctx(lua_State *L, struct claw_req *r, int idx)
 {
     claw_api_push(L, r, CLAW_API_CTX);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, claw_api_handle_of(L, r)->ref);
     lua_pushvalue(L, idx);
-    lua_rawseti(L, -2, CLAW_API_CTX);
-    lua_pop(L, 1);
+    claw_api_set(L, r, CLAW_API_CTX);
 }
 
 /* aside(req, ctx): what back wants. */

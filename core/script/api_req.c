@@ -3,158 +3,186 @@
 #include "script/pattern.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 
 /* One userdata type for req and the objects inside of it: `slot` says which one it is. */
 struct view {
-    uint64_t magic;     /* tells it from other userdata: cheaper than its metatable, and asked for at every field */
-    struct claw_req *r; /* NULL once the request is over */
-    struct claw_life life;
-    struct view *root;  /* the one whose r and life count: kept by the request's table */
-    uint64_t serial;
+    uint64_t magic;            /* tells it from other userdata: cheaper than its metatable, and asked for at every field */
+    struct claw_api_handle *h; /* lent to another request, or none, once this one's is over */
+    uint64_t serial;           /* of the request */
     enum claw_api_slot slot;
 };
 
 #define VIEW_MAGIC 0x636c61772e726571u
 static const char view_type[] = "claw.req";
 static const char *const slot_names[] = {
-    [CLAW_API_LIFE] = "", [CLAW_API_REQ] = "req", [CLAW_API_CLIENT] = "req.client", [CLAW_API_CLIENT_HEADERS] = "req.client.headers",
+    [CLAW_API_REQ] = "req", [CLAW_API_CLIENT] = "req.client", [CLAW_API_CLIENT_HEADERS] = "req.client.headers",
     [CLAW_API_UPSTREAM] = "req.upstream", [CLAW_API_UPSTREAM_HEADERS] = "req.upstream.headers",
 };
 
-static struct view *any_view(lua_State *L, int idx)
+static struct claw_req *check_alive(lua_State *L, const struct view *v)
 {
-    struct view *v = lua_touserdata(L, idx); /* asked first: lua_objlen turns a number into a string */
-    if (v && lua_objlen(L, idx) != sizeof *v) v = NULL; /* a light one has no length */
-    if (!v || v->magic != VIEW_MAGIC) luaL_typerror(L, idx, view_type);
-    return v;
+    if (__builtin_expect(v->h->life.serial != v->serial, 0))
+        luaL_error(L, "the request is over: %s cannot be used any more", slot_names[v->slot]);
+    CLAW_ASSERT(v->h->r->serial == v->serial);
+    return v->h->r;
 }
 
-static struct view *check_view(lua_State *L, int idx)
+/* In a metamethod, or an upvalue of ours: there it is one. */
+static const struct view *own_view(lua_State *L, int idx)
 {
-    struct view *v = any_view(L, idx);
-    if (!v->root->life.alive) luaL_error(L, "the request is over: %s cannot be used any more", slot_names[v->slot]);
-    CLAW_ASSERT(v->root->r && v->root->r->serial == v->root->serial);
+    const struct view *v = lua_touserdata(L, idx);
+    CLAW_ASSERT(v && v->magic == VIEW_MAGIC);
     return v;
 }
 
 struct claw_req *claw_api_check_req(lua_State *L, int idx)
 {
-    return lua_islightuserdata(L, idx) && lua_touserdata(L, idx) ? lua_touserdata(L, idx) : check_view(L, idx)->root->r;
+    const struct view *v = lua_touserdata(L, idx); /* asked first: lua_objlen turns a number into a string */
+    if (v && lua_islightuserdata(L, idx)) return lua_touserdata(L, idx);
+    if (!v || lua_objlen(L, idx) != sizeof *v || v->magic != VIEW_MAGIC) luaL_typerror(L, idx, view_type);
+    return check_alive(L, v);
 }
 
-/* ---- the request's table ------------------------------------------------------------------------------------ */
+/* ---- the request's objects ---------------------------------------------------------------------------------- */
 
-static struct view *new_view(lua_State *L, int env, struct view *root, enum claw_api_slot slot)
+static void push_view(lua_State *L, struct claw_req *r, struct claw_api_handle *h, enum claw_api_slot slot)
 {
     struct view *v = lua_newuserdata(L, sizeof *v);
-    *v = (struct view){.magic = VIEW_MAGIC, .root = root ? root : v, .slot = slot};
-    luaL_getmetatable(L, view_type);
+    *v = (struct view){.magic = VIEW_MAGIC, .h = h, .serial = r->serial, .slot = slot};
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->vm->req_meta);
     lua_setmetatable(L, -2);
-    lua_pushvalue(L, env);
-    lua_setfenv(L, -2);
-    return v;
 }
 
-static void free_out(void *arg) { claw_buf_fini(arg); }
+/* Pop a value, never nil: a hole in the registry would be given to others. */
+static void hold(lua_State *L, struct claw_api_handle *h, enum claw_api_slot slot)
+{
+    lua_rawseti(L, LUA_REGISTRYINDEX, h->ref[slot]);
+    h->held |= 1u << slot;
+}
+
+/* Never raises: the place is there. */
+static void let_go(lua_State *L, struct claw_api_handle *h, enum claw_api_slot slot)
+{
+    if (!(h->held & (1u << slot))) return;
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, h->ref[slot]);
+    h->held &= ~(1u << slot);
+}
+
+/* One that no request has, with all its places. */
+static struct claw_api_handle *free_handle(lua_State *L, struct claw_vm *vm)
+{
+    struct claw_api_handle *h = vm->handles;
+    if (!h) {
+        if (!(h = calloc(1, sizeof *h))) luaL_error(L, "%s", claw_err_text(CLAW_ENOMEM));
+        h->vm = vm;
+        h->block.next = vm->blocks;
+        vm->blocks = &h->block;
+        vm->handles = h;
+    }
+    while (h->refs_n < CLAW_API_SLOTS) {
+        lua_pushboolean(L, 0);
+        h->ref[h->refs_n] = luaL_ref(L, LUA_REGISTRYINDEX);
+        h->refs_n++;
+    }
+    return h;
+}
 
 struct claw_api_handle *claw_api_handle_of(lua_State *L, struct claw_req *r)
 {
-    if (r->handle) return r->handle;
-    struct claw_api_handle *h = claw_arena_zalloc(&r->arena, sizeof *h);
-    if (!h || claw_arena_defer(&r->arena, free_out, &h->out) != CLAW_OK) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
-    claw_buf_init(&h->out, 0);
+    struct claw_api_handle *h = r->handle;
+    if (h) return h;
     luaL_checkstack(L, 8, NULL);
-    lua_createtable(L, CLAW_API_ANSWER, 0);
-    struct view *root = new_view(L, lua_gettop(L), NULL, CLAW_API_REQ);
-    root->r = r;
-    root->serial = r->serial;
-    lua_pushvalue(L, -1);
-    lua_rawseti(L, -3, CLAW_API_LIFE);
-    lua_rawseti(L, -2, CLAW_API_REQ);
-    h->vm = claw_vm_of(L);
-    h->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    h = free_handle(L, claw_vm_of(L));
+    push_view(L, r, h, CLAW_API_REQ);
     /* Nothing can raise any more: from here on release finds it. */
-    h->life = &root->life;
-    h->life->alive = true;
-    h->life->body = &r->body;
-    h->family.vm = h->vm;
-    h->family.req = r;
+    h->vm->handles = h->next;
+    hold(L, h, CLAW_API_REQ);
+    h->r = r;
+    h->life = (struct claw_life){.serial = r->serial, .body = &r->body};
+    h->attempt = h->answer_doc = NULL;
+    h->answer = (struct claw_str){NULL, 0};
+    h->estimated = false;
+    h->out = NULL;
+    h->family = (struct claw_family){.vm = h->vm, .req = r};
     r->handle = h;
     return h;
+}
+
+/* What a policy kept of them goes back to asking whether its request is over. Never raises. */
+static void end_direct(lua_State *L, struct claw_api_handle *h)
+{
+    static const enum claw_api_slot slots[] = {CLAW_API_REQ, CLAW_API_CLIENT};
+    h->direct = false;
+    for (int i = 0; i < 2; i++) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, h->ref[slots[i]]);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, h->vm->req_meta);
+        lua_setmetatable(L, -2);
+        lua_pop(L, 1);
+    }
 }
 
 void claw_api_release(struct claw_req *r)
 {
     struct claw_api_handle *h = r->handle;
     if (!h) return;
-    struct view *root = (struct view *)((char *)h->life - offsetof(struct view, life));
     claw_task_drop_all(&h->family);
-    root->life.alive = false;
-    root->r = NULL;
-    luaL_unref(h->vm->L, LUA_REGISTRYINDEX, h->ref);
+    if (h->direct) end_direct(h->vm->L, h);
+    h->life.serial = 0;
+    h->r = NULL;
+    for (int slot = 0; h->held; slot++) let_go(h->vm->L, h, (enum claw_api_slot)slot);
+    h->next = h->vm->handles;
+    h->vm->handles = h;
     r->handle = NULL;
-}
-
-/* Push the request's table; the handle. */
-static struct claw_api_handle *push_env(lua_State *L, struct claw_req *r)
-{
-    struct claw_api_handle *h = claw_api_handle_of(L, r);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, h->ref);
-    return h;
 }
 
 static void push_original(lua_State *L, struct claw_req *r, struct claw_api_handle *h);
 static int call_header(lua_State *L);
 
-/* What the slot holds at first; the request's table is on top. */
+/* What the slot holds at first. */
 static void make_slot(lua_State *L, struct claw_req *r, struct claw_api_handle *h, enum claw_api_slot slot)
 {
-    struct view *root = (struct view *)((char *)h->life - offsetof(struct view, life));
     switch (slot) {
     case CLAW_API_CLIENT:
     case CLAW_API_CLIENT_HEADERS:
     case CLAW_API_UPSTREAM:
-    case CLAW_API_UPSTREAM_HEADERS: new_view(L, lua_gettop(L), root, slot); return;
+    case CLAW_API_UPSTREAM_HEADERS: push_view(L, r, h, slot); return;
     case CLAW_API_CTX: lua_newtable(L); return;
     case CLAW_API_HEADER_FN:
-        lua_rawgeti(L, -1, CLAW_API_REQ);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, h->ref[CLAW_API_REQ]);
         lua_pushcclosure(L, call_header, 1);
         return;
     case CLAW_API_BODY: push_original(L, r, h); return;
-    case CLAW_API_LIFE:
     case CLAW_API_REQ:
     case CLAW_API_ATTEMPT:
-    case CLAW_API_ANSWER: break;
+    case CLAW_API_ANSWER:
+    case CLAW_API_SLOTS: break;
     }
     lua_pushnil(L);
 }
 
-/* Push what the slot holds; the request's table is on top. */
-static void pick_slot(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
+/* Takes up to 6 places of the stack: within what each C function has. */
+static void push_slot(lua_State *L, struct claw_api_handle *h, enum claw_api_slot slot)
 {
-    lua_rawgeti(L, -1, slot);
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        luaL_checkstack(L, 8, NULL);
-        make_slot(L, r, r->handle, slot);
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, -3, slot);
+    if (__builtin_expect(h->held & (1u << slot), 1)) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, h->ref[slot]);
+        return;
     }
+    make_slot(L, h->r, h, slot);
+    if (lua_isnil(L, -1)) return;
+    lua_pushvalue(L, -1);
+    hold(L, h, slot);
 }
 
 void claw_api_push(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
 {
-    luaL_checkstack(L, 8, NULL);
-    push_env(L, r);
-    pick_slot(L, r, slot);
-    lua_remove(L, -2);
+    push_slot(L, claw_api_handle_of(L, r), slot);
 }
 
-/* The same from within a view's own function: its environment is the request's table, which stays below. */
-static void push_sibling(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
+void claw_api_set(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
 {
-    lua_getfenv(L, 1);
-    pick_slot(L, r, slot);
+    hold(L, claw_api_handle_of(L, r), slot);
 }
 
 /* ---- bodies ------------------------------------------------------------------------------------------------- */
@@ -169,12 +197,16 @@ static bool make_doc(lua_State *L, struct claw_req *r, struct claw_str text, str
     return true;
 }
 
-/* The request's table is on top. */
+static void push_doc(lua_State *L, struct claw_api_handle *h, struct claw_json_doc *doc, bool answer, bool readonly)
+{
+    claw_document_push(L, &(struct claw_document){.life = &h->life, .serial = h->life.serial, .base = answer ? NULL : h->r->body.data,
+                                                  .answer = answer ? h->life.answer : 0, .doc = doc, .node = claw_json_doc_root(doc), .readonly = readonly});
+}
+
 static void push_original(lua_State *L, struct claw_req *r, struct claw_api_handle *h)
 {
     struct claw_json_doc *doc;
-    if (r->has_json && make_doc(L, r, claw_buf_str(&r->body), &doc))
-        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), true, 0});
+    if (r->has_json && make_doc(L, r, claw_buf_str(&r->body), &doc)) push_doc(L, h, doc, false, true);
     else lua_pushnil(L);
 }
 
@@ -198,17 +230,16 @@ void claw_api_push_body(lua_State *L, struct claw_req *r)
 {
     struct claw_json_doc *doc;
     luaL_checkstack(L, 8, NULL);
-    struct claw_api_handle *h = push_env(L, r);
-    lua_rawgeti(L, -1, CLAW_API_ATTEMPT);
-    if (lua_isnil(L, -1) && r->has_json && make_doc(L, r, claw_buf_str(&r->body), &doc)) {
-        lua_pop(L, 1);
-        set_model(L, r, doc);
-        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false, 0});
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, -3, CLAW_API_ATTEMPT);
-        h->attempt = doc;
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
+    if (h->held & (1u << CLAW_API_ATTEMPT) || !r->has_json || !make_doc(L, r, claw_buf_str(&r->body), &doc)) {
+        push_slot(L, h, CLAW_API_ATTEMPT);
+        return;
     }
-    lua_remove(L, -2);
+    set_model(L, r, doc);
+    push_doc(L, h, doc, false, false);
+    lua_pushvalue(L, -1);
+    hold(L, h, CLAW_API_ATTEMPT);
+    h->attempt = doc;
 }
 
 void claw_api_push_parsed(lua_State *L, struct claw_req *r, struct claw_str text)
@@ -217,13 +248,11 @@ void claw_api_push_parsed(lua_State *L, struct claw_req *r, struct claw_str text
     luaL_checkstack(L, 8, NULL);
     char *copy = claw_arena_dup(&r->arena, text.ptr, text.len);
     if (!copy) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
-    struct claw_api_handle *h = push_env(L, r);
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
     bool good = make_doc(L, r, (struct claw_str){copy, text.len}, &doc);
     enum claw_json_type type = good ? claw_json_node_type(claw_json_doc_root(doc)) : CLAW_JSON_NONE;
-    if (type == CLAW_JSON_OBJECT || type == CLAW_JSON_ARRAY)
-        claw_document_push(L, -1, &(struct claw_document){h->life, r->body.data, 0, doc, claw_json_doc_root(doc), false, 0});
+    if (type == CLAW_JSON_OBJECT || type == CLAW_JSON_ARRAY) push_doc(L, h, doc, false, false);
     else lua_pushnil(L);
-    lua_remove(L, -2);
 }
 
 void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx)
@@ -237,22 +266,26 @@ void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx)
 
 void claw_api_begin_attempt(lua_State *L, struct claw_req *r)
 {
-    struct claw_api_handle *h = push_env(L, r);
-    lua_pushnil(L);
-    lua_rawseti(L, -2, CLAW_API_ATTEMPT);
-    lua_pop(L, 1);
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
+    let_go(L, h, CLAW_API_ATTEMPT);
     h->attempt = NULL;
 }
 
+static void free_out(void *arg) { claw_buf_fini(arg); }
+
 void claw_api_begin_answer(lua_State *L, struct claw_req *r, struct claw_str body)
 {
-    struct claw_api_handle *h = push_env(L, r);
-    lua_pushnil(L);
-    lua_rawseti(L, -2, CLAW_API_ANSWER);
-    lua_pop(L, 1);
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
+    if (!h->out) {
+        struct claw_buf *out = claw_arena_zalloc(&r->arena, sizeof *out);
+        if (!out || claw_arena_defer(&r->arena, free_out, out) != CLAW_OK) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
+        claw_buf_init(out, 0);
+        h->out = out;
+    }
+    let_go(L, h, CLAW_API_ANSWER);
     h->answer = body;
     h->answer_doc = NULL;
-    h->life->answer++;
+    h->life.answer++;
 }
 
 void claw_api_end_answer(struct claw_req *r)
@@ -261,27 +294,26 @@ void claw_api_end_answer(struct claw_req *r)
     if (!h || !h->answer.ptr) return;
     h->answer = (struct claw_str){NULL, 0};
     h->answer_doc = NULL;
-    h->life->answer++;
+    h->life.answer++;
 }
 
 void claw_api_push_answer(lua_State *L, struct claw_req *r)
 {
     struct claw_json_doc *doc;
     luaL_checkstack(L, 8, NULL);
-    struct claw_api_handle *h = push_env(L, r);
-    lua_rawgeti(L, -1, CLAW_API_ANSWER);
-    if (lua_isnil(L, -1) && h->answer.ptr) {
-        lua_pop(L, 1);
-        if (make_doc(L, r, h->answer, &doc)) {
-            claw_document_push(L, -1, &(struct claw_document){h->life, NULL, h->life->answer, doc, claw_json_doc_root(doc), false, 0});
-            h->answer_doc = doc;
-        } else {
-            lua_pushlstring(L, h->answer.ptr, h->answer.len);
-        }
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, -3, CLAW_API_ANSWER);
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
+    if (h->held & (1u << CLAW_API_ANSWER) || !h->answer.ptr) {
+        push_slot(L, h, CLAW_API_ANSWER);
+        return;
     }
-    lua_remove(L, -2);
+    if (make_doc(L, r, h->answer, &doc)) {
+        push_doc(L, h, doc, true, false);
+        h->answer_doc = doc;
+    } else {
+        lua_pushlstring(L, h->answer.ptr, h->answer.len);
+    }
+    lua_pushvalue(L, -1);
+    hold(L, h, CLAW_API_ANSWER);
 }
 
 /* ---- fields ------------------------------------------------------------------------------------------------- */
@@ -362,10 +394,10 @@ static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
         if (r->status) lua_pushinteger(L, r->status);
         else lua_pushnil(L);
         return;
-    case F_CLIENT: push_sibling(L, r, CLAW_API_CLIENT); return;
-    case F_BODY: push_sibling(L, r, CLAW_API_BODY); return;
+    case F_CLIENT: push_slot(L, r->handle, CLAW_API_CLIENT); return;
+    case F_BODY: push_slot(L, r->handle, CLAW_API_BODY); return;
     case F_UPSTREAM:
-        if (claw_req_upstream(r)) push_sibling(L, r, CLAW_API_UPSTREAM);
+        if (claw_req_upstream(r)) push_slot(L, r->handle, CLAW_API_UPSTREAM);
         else lua_pushnil(L);
         return;
     case F_ATTEMPTS: push_attempts(L, r); return;
@@ -374,7 +406,7 @@ static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
         if (r->cost_micros >= 0) lua_pushnumber(L, (double)r->cost_micros);
         else lua_pushnil(L);
         return;
-    case F_CTX: push_sibling(L, r, CLAW_API_CTX); return;
+    case F_CTX: push_slot(L, r->handle, CLAW_API_CTX); return;
     case F_ELAPSED: lua_pushnumber(L, claw_req_elapsed_us(r) / 1000.0); return;
     default: lua_pushnil(L); return;
     }
@@ -384,8 +416,8 @@ static void push_client_field(lua_State *L, struct claw_req *r, enum field f)
 {
     switch (f) {
     case F_IP: lua_pushstring(L, r->peer); return;
-    case F_HEADERS: push_sibling(L, r, CLAW_API_CLIENT_HEADERS); return;
-    case F_HEADER: push_sibling(L, r, CLAW_API_HEADER_FN); return;
+    case F_HEADERS: push_slot(L, r->handle, CLAW_API_CLIENT_HEADERS); return;
+    case F_HEADER: push_slot(L, r->handle, CLAW_API_HEADER_FN); return;
     default: lua_pushnil(L); return;
     }
 }
@@ -398,7 +430,7 @@ static void push_upstream_field(lua_State *L, struct claw_req *r, enum field f)
     case F_URL: push_str(L, u->conf->url.text); return;
     case F_MODEL: push_str_or_nil(L, claw_req_sent_model(r)); return;
     case F_PATH: push_str(L, r->out_path.len || !r->head ? r->out_path : r->head->path); return;
-    case F_HEADERS: push_sibling(L, r, CLAW_API_UPSTREAM_HEADERS); return;
+    case F_HEADERS: push_slot(L, r->handle, CLAW_API_UPSTREAM_HEADERS); return;
     default: lua_pushnil(L); return;
     }
 }
@@ -415,10 +447,12 @@ static void push_upstream_header(lua_State *L, const struct claw_req *r, struct 
     lua_pushnil(L);
 }
 
+static size_t place_of(const char *name) { return (size_t)(((uintptr_t)name * 0x9e3779b97f4a7c15u) >> 32); }
+
 /* Strings are interned, so a field's name is known by its address: the VM keeps those that are fields. */
 static enum field field_of(const struct claw_vm *vm, const char *name)
 {
-    for (size_t i = (uintptr_t)name >> 3;; i++) {
+    for (size_t i = place_of(name);; i++) {
         const struct claw_vm_name *n = &vm->names[i % CLAW_VM_NAMES];
         if (n->ptr == name || !n->ptr) return (enum field)n->value;
     }
@@ -426,14 +460,14 @@ static enum field field_of(const struct claw_vm *vm, const char *name)
 
 static int view_index(lua_State *L)
 {
-    struct view *v = check_view(L, 1);
-    struct claw_req *r = v->root->r;
-    if (lua_type(L, 2) != LUA_TSTRING) return lua_pushnil(L), 1;
+    const struct view *v = own_view(L, 1);
+    struct claw_req *r = check_alive(L, v);
     struct claw_str key;
     key.ptr = lua_tolstring(L, 2, &key.len);
+    if (!key.ptr) return lua_pushnil(L), 1;
     if (v->slot == CLAW_API_CLIENT_HEADERS) return claw_api_push_header(L, r, key), 1;
     if (v->slot == CLAW_API_UPSTREAM_HEADERS) return push_upstream_header(L, r, key), 1;
-    enum field f = field_of(claw_vm_of(L), key.ptr);
+    enum field f = field_of(v->h->vm, key.ptr);
     if (v->slot == CLAW_API_REQ) push_req_field(L, r, f);
     else if (v->slot == CLAW_API_CLIENT) push_client_field(L, r, f);
     else push_upstream_field(L, r, f);
@@ -443,11 +477,87 @@ static int view_index(lua_State *L)
 /* req.client.header("x"), and req.client:header("x") for those used to methods. */
 static int call_header(lua_State *L)
 {
-    struct view *v = check_view(L, lua_upvalueindex(1));
+    struct claw_req *r = check_alive(L, own_view(L, lua_upvalueindex(1)));
     struct claw_str name;
-    name.ptr = luaL_checklstring(L, lua_type(L, 1) == LUA_TUSERDATA ? 2 : 1, &name.len);
-    claw_api_push_header(L, v->root->r, name);
+    name.ptr = lua_tolstring(L, 1, &name.len);
+    if (!name.ptr) name.ptr = luaL_checklstring(L, lua_type(L, 1) == LUA_TUSERDATA ? 2 : 1, &name.len);
+    claw_api_push_header(L, r, name);
     return 1;
+}
+
+/* ---- req for many ------------------------------------------------------------------------------------------- */
+
+/* Not many: they stay as long as the VM. */
+#define DIRECTS_MAX 64
+
+/* What the fields' table does not hold. Upvalues: the handle, whether it is req.client. */
+static int direct_index(lua_State *L)
+{
+    const struct claw_api_handle *h = lua_touserdata(L, lua_upvalueindex(1));
+    CLAW_ASSERT(h->direct && h->r);
+    const char *key = lua_tostring(L, 2);
+    if (!key) return lua_pushnil(L), 1;
+    enum field f = field_of(h->vm, key);
+    if (lua_toboolean(L, lua_upvalueindex(2))) push_client_field(L, h->r, f);
+    else push_req_field(L, h->r, f);
+    return 1;
+}
+
+static int view_newindex(lua_State *L);
+static int view_tostring(lua_State *L);
+
+/* Two metatables, whose __index is a table with a metatable of its own. */
+static void make_direct(lua_State *L, struct claw_api_handle *h)
+{
+    for (int i = 0; i < 2; i++) {
+        lua_createtable(L, 0, 4);
+        lua_createtable(L, 0, 1);
+        lua_createtable(L, 0, 1);
+        lua_pushlightuserdata(L, h);
+        lua_pushboolean(L, i == 1);
+        lua_pushcclosure(L, direct_index, 2);
+        lua_setfield(L, -2, "__index");
+        lua_setmetatable(L, -2);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -3, "__index");
+        h->direct_fields[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+        lua_pushcfunction(L, view_newindex);
+        lua_setfield(L, -2, "__newindex");
+        lua_pushcfunction(L, view_tostring);
+        lua_setfield(L, -2, "__tostring");
+        lua_pushliteral(L, "claw.req");
+        lua_setfield(L, -2, "__metatable");
+        h->direct_meta[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    h->has_direct = true;
+    h->vm->directs++;
+}
+
+/* Always set before anybody can look: what stood there was an earlier request's. */
+static void set_direct(lua_State *L, struct claw_api_handle *h, int i, const char *field, enum claw_api_slot slot)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->direct_fields[i]);
+    push_slot(L, h, slot);
+    lua_setfield(L, -2, field);
+    lua_pop(L, 1);
+}
+
+void claw_api_push_direct(lua_State *L, struct claw_req *r)
+{
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
+    if (!h->direct && (h->has_direct || h->vm->directs < DIRECTS_MAX)) {
+        if (!h->has_direct) make_direct(L, h);
+        set_direct(L, h, 0, "client", CLAW_API_CLIENT);
+        set_direct(L, h, 1, "header", CLAW_API_HEADER_FN);
+        h->direct = true; /* nothing can raise any more */
+        for (int i = 0; i < 2; i++) {
+            push_slot(L, h, i ? CLAW_API_CLIENT : CLAW_API_REQ);
+            lua_rawgeti(L, LUA_REGISTRYINDEX, h->direct_meta[i]);
+            lua_setmetatable(L, -2);
+            lua_pop(L, 1);
+        }
+    }
+    push_slot(L, h, CLAW_API_REQ);
 }
 
 /* ---- assignments -------------------------------------------------------------------------------------------- */
@@ -478,11 +588,12 @@ static void set_header(lua_State *L, struct claw_req *r)
 
 static int view_newindex(lua_State *L)
 {
-    struct view *v = check_view(L, 1);
+    const struct view *v = own_view(L, 1);
+    struct claw_req *r = check_alive(L, v);
     const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : luaL_typename(L, 2);
     lua_settop(L, 3);
-    if (v->slot == CLAW_API_UPSTREAM_HEADERS) return set_header(L, v->root->r), 0;
-    if (v->slot == CLAW_API_UPSTREAM && strcmp(key, "path") == 0) return set_path(L, v->root->r), 0;
+    if (v->slot == CLAW_API_UPSTREAM_HEADERS) return set_header(L, r), 0;
+    if (v->slot == CLAW_API_UPSTREAM && strcmp(key, "path") == 0) return set_path(L, r), 0;
     const char *hint = "use req.ctx for notes of your own";
     if (v->slot == CLAW_API_CLIENT || v->slot == CLAW_API_CLIENT_HEADERS) hint = "what the client sent stays as it came; req.upstream is what goes out";
     if (v->slot == CLAW_API_UPSTREAM) hint = "only path and headers[name] can be set; the model is body.model";
@@ -492,9 +603,9 @@ static int view_newindex(lua_State *L)
 
 static int view_tostring(lua_State *L)
 {
-    const struct view *v = any_view(L, 1);
-    if (!v->root->life.alive) lua_pushfstring(L, "%s (over)", slot_names[v->slot]);
-    else lua_pushfstring(L, "%s (%s)", slot_names[v->slot], v->root->r->id);
+    const struct view *v = own_view(L, 1);
+    if (v->h->life.serial != v->serial) lua_pushfstring(L, "%s (over)", slot_names[v->slot]);
+    else lua_pushfstring(L, "%s (%s)", slot_names[v->slot], v->h->r->id);
     return 1;
 }
 
@@ -504,7 +615,7 @@ static void keep_names(lua_State *L, struct claw_vm *vm)
         lua_pushstring(L, fields[k].name);
         const char *name = lua_tostring(L, -1);
         luaL_ref(L, LUA_REGISTRYINDEX); /* it stays where it is */
-        size_t i = (uintptr_t)name >> 3;
+        size_t i = place_of(name);
         while (vm->names[i % CLAW_VM_NAMES].ptr) i++;
         vm->names[i % CLAW_VM_NAMES] = (struct claw_vm_name){name, fields[k].field};
     }
@@ -514,6 +625,8 @@ void claw_api_register(lua_State *L)
 {
     claw_pattern_register(L);
     luaL_newmetatable(L, view_type);
+    lua_pushvalue(L, -1);
+    claw_vm_of(L)->req_meta = luaL_ref(L, LUA_REGISTRYINDEX);
     keep_names(L, claw_vm_of(L));
     lua_pushcfunction(L, view_index);
     lua_setfield(L, -2, "__index");

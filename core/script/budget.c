@@ -119,6 +119,7 @@ static void begin_timer(void)
 static void begin(struct claw_budget *b, uint64_t allowed_us, uint64_t used_us)
 {
     if (__builtin_expect(!timed, 0)) begin_timer();
+    if (__builtin_expect(b->expired, 0)) claw_budget_leave(b);
     b->allowed_us = allowed_us;
     b->used_us = used_us;
     b->expired = false;

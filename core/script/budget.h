@@ -37,7 +37,7 @@ struct claw_budget_rest {
     bool inside;
 };
 
-/* A hook of a policy is about to be called; `times` the limit. */
+/* A hook of a policy is about to be called; `times` the limit. The one before it, if it was not left, is over. */
 void claw_budget_enter(struct claw_budget *b, unsigned times);
 /* It is over, or waits. True: it was past its limit. */
 bool claw_budget_leave(struct claw_budget *b);

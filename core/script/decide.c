@@ -534,13 +534,13 @@ static void response_in(lua_State *L, void *arg)
     struct claw_api_handle *h = c->r->handle;
     if (lua_isnil(L, 1)) {
         if (!h->answer_doc || !claw_json_doc_changed(h->answer_doc)) return;
-        write_doc(L, h->answer_doc, &h->out);
+        write_doc(L, h->answer_doc, h->out);
     } else if (h->answer_doc && is_untouched(L, 1, h->answer_doc)) {
         return;
     } else {
-        write_body(L, c, "response", false, &h->out);
+        write_body(L, c, "response", false, h->out);
     }
-    c->answer = claw_buf_str(&h->out);
+    c->answer = claw_buf_str(h->out);
 }
 
 static int response(void *vm, struct claw_req *r, struct claw_str body, struct claw_str *out, struct claw_policy_error *err)
@@ -555,6 +555,7 @@ static int response(void *vm, struct claw_req *r, struct claw_str body, struct c
 static void error_in(lua_State *L, void *arg)
 {
     struct call *c = arg;
+    claw_api_begin_answer(L, c->r, c->in);
     claw_policy_push_fn(L, c->p, CLAW_ENGINE_ERROR);
     lua_pushlightuserdata(L, c->r);
     push_candidate(L, c->r);
@@ -562,8 +563,8 @@ static void error_in(lua_State *L, void *arg)
     lua_pushlstring(L, c->in.ptr ? c->in.ptr : "", c->in.len);
     lua_call(L, 4, 1);
     struct claw_api_handle *h = claw_api_handle_of(L, c->r);
-    write_body(L, c, "error", false, &h->out);
-    c->answer = claw_buf_str(&h->out);
+    write_body(L, c, "error", false, h->out);
+    c->answer = claw_buf_str(h->out);
 }
 
 static int error(void *vm, struct claw_req *r, int status, struct claw_str body, struct claw_str *out, struct claw_policy_error *err)

@@ -8,19 +8,16 @@ static void check(lua_State *L, int rc)
     if (rc != CLAW_OK) luaL_error(L, "%s", claw_err_text(rc));
 }
 
-void claw_document_push(lua_State *L, int env, const struct claw_document *like)
+void claw_document_push(lua_State *L, const struct claw_document *like)
 {
-    if (env < 0) env = lua_gettop(L) + env + 1;
     struct claw_document *d = lua_newuserdata(L, sizeof *d);
     *d = *like;
     d->magic = CLAW_DOCUMENT_MAGIC;
     luaL_getmetatable(L, claw_document_type);
     lua_setmetatable(L, -2);
-    lua_pushvalue(L, env);
-    lua_setfenv(L, -2);
 }
 
-/* A child of the document at stack index 1. */
+/* A child of the document. */
 static int push_node(lua_State *L, const struct claw_document *parent, struct claw_json_node *n, int rc)
 {
     check(L, rc);
@@ -35,9 +32,7 @@ static int push_node(lua_State *L, const struct claw_document *parent, struct cl
     }
     struct claw_document child = *parent;
     child.node = n;
-    lua_getfenv(L, 1);
-    claw_document_push(L, -1, &child);
-    lua_remove(L, -2);
+    claw_document_push(L, &child);
     return 1;
 }
 

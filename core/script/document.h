@@ -21,8 +21,8 @@
 
 /* Make the metatable. Once a VM. */
 void claw_document_register(lua_State *L);
-/* Push a copy of `like`; `env` is the stack index of the request's table, which keeps its life. */
-void claw_document_push(lua_State *L, int env, const struct claw_document *like);
+/* Push a copy of `like`. */
+void claw_document_push(lua_State *L, const struct claw_document *like);
 /* Push the methods as a table of functions: type(doc), each(doc) … */
 void claw_document_push_functions(lua_State *L);
 

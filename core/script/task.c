@@ -35,6 +35,7 @@ struct claw_task {
     void (*over)(struct claw_family *f);
     struct claw_timer timer;
     struct claw_deferred wake;
+    struct claw_lane_ticket turn;  /* woken, while this turn of the loop has no room left */
 };
 
 struct entry {
@@ -238,7 +239,10 @@ static void end_wait(struct claw_task *t)
     const struct claw_wait *wait = t->wait;
     t->wait = NULL;
     t->joins = t->ready = false;
-    if (loop_of(t)) claw_timer_stop(loop_of(t), &t->timer);
+    if (loop_of(t)) {
+        claw_timer_stop(loop_of(t), &t->timer);
+        claw_lane_leave(loop_of(t), &t->turn);
+    }
     if (wait && wait->end) wait->end(t->op);
     t->op = NULL;
 }
@@ -357,6 +361,12 @@ struct claw_task *claw_task_current(lua_State *L, const char *what)
     return t;
 }
 
+bool claw_task_runs(lua_State *L)
+{
+    const struct claw_task *t = claw_vm_of(L)->task;
+    return t && t->co == L;
+}
+
 struct claw_family *claw_task_family(struct claw_task *t) { return t->family; }
 
 double claw_task_id(const struct claw_task *t) { return t->id; }
@@ -380,12 +390,23 @@ int claw_task_sleep(lua_State *L, struct claw_task *t, unsigned ms, bool joins)
 
 static void run_spawned(struct claw_task *t);
 
+static void go_on(struct claw_task *t)
+{
+    if (t->own) claw_pipeline_resume(t->req);
+    else run_spawned(t);
+}
+
+static void on_turn(struct claw_lane_ticket *ticket)
+{
+    go_on((struct claw_task *)((char *)ticket - offsetof(struct claw_task, turn)));
+}
+
+/* Hundreds may be woken by one tick of the clock. */
 static void on_wake(struct claw_deferred *d)
 {
     struct claw_task *t = (struct claw_task *)((char *)d - offsetof(struct claw_task, wake));
     if (t->state == OVER) free(t);
-    else if (t->own) claw_pipeline_resume(t->req);
-    else run_spawned(t);
+    else if (!claw_lane_wait(loop_of(t), &t->vm->wakes, &t->turn, on_turn)) go_on(t);
 }
 
 void claw_task_wake(struct claw_task *t)

@@ -8,7 +8,8 @@
  *
  * Waiting. A C function that waits asks claw_task_current who waits, starts its operation, and returns what
  * claw_task_suspend returns; the operation ends by claw_task_wake. Nothing is resumed from within that: the task runs at
- * the end of the loop's turn, where no call is under way.
+ * the end of the loop's turn, where no call is under way, or, when many are woken at once, in one of the turns that follow
+ * (lane.h).
  *
  *   hook's task:     claw_task_run -> CLAW_EAGAIN … wake -> claw_pipeline_resume -> the op again -> claw_task_continue
  *   spawned task:    claw_task_spawn … wake -> runs under a claw_task_call of its own
@@ -72,6 +73,8 @@ _Noreturn void claw_task_raise(lua_State *L, const char *hook, const char *fmt, 
 
 /* The task that runs on L and may wait there; raises when none does (`what` begins the message). */
 struct claw_task *claw_task_current(lua_State *L, const char *what);
+/* Does a task run on L itself, and not on a coroutine that it made? */
+bool claw_task_runs(lua_State *L);
 struct claw_family *claw_task_family(struct claw_task *t);
 /* What claw_task_spawn gave; 0: a hook's own task. */
 double claw_task_id(const struct claw_task *t);
@@ -79,7 +82,7 @@ double claw_task_id(const struct claw_task *t);
 int claw_task_suspend(lua_State *L, struct claw_task *t, const struct claw_wait *wait, void *op) CLAW_MUSTCHECK;
 /* Wait until `ms` have passed; `joins`: or until another task of the family is over. The results: nothing. */
 int claw_task_sleep(lua_State *L, struct claw_task *t, unsigned ms, bool joins) CLAW_MUSTCHECK;
-/* The operation is over (possibly before the task is suspended): it goes on at the end of the turn. */
+/* The operation is over (possibly before the task is suspended): it goes on from the end of the turn on. */
 void claw_task_wake(struct claw_task *t);
 
 /* Start a task of the family with the function and arguments from stack index 1 on (taken off). It runs until it waits

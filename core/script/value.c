@@ -20,7 +20,7 @@ struct claw_document *claw_document_check(lua_State *L, int idx)
 {
     struct claw_document *d = claw_document_test(L, idx);
     if (!d) luaL_typerror(L, idx, "document");
-    if (!d->life->alive) luaL_error(L, "the request is over: its documents cannot be used any more");
+    if (d->life->serial != d->serial) luaL_error(L, "the request is over: its documents cannot be used any more");
     if (d->base ? d->base != d->life->body->data : d->answer != d->life->answer)
         luaL_error(L, "the text of this document is gone: use a body in the hook that gets it, or keep a doc:table()");
     return d;

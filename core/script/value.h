@@ -17,18 +17,19 @@
 
 #define CLAW_VALUE_DEPTH 64 /* tables inside each other */
 
-/* Ties the objects that policies hold to their request: when it is over, alive is false, and they say so. Lies in a
- * Lua userdata, which the objects' environment table keeps. The texts that documents stand on may go earlier: an open
- * stream does not keep its request's body, and an answer's text is the relay's. */
+/* Ties the objects that policies hold to their request. They remember its number: when the life has another one, theirs
+ * is over, and they say so. A life is as old as its VM, and serves one request after the other. The texts that documents
+ * stand on may go earlier: an open stream does not keep its request's body, and an answer's text is the relay's. */
 struct claw_life {
-    bool alive;
+    uint64_t serial;             /* of the request; 0: of none */
     const struct claw_buf *body; /* the request's */
     unsigned answer;             /* counts answers, and their ends; 0 is none */
 };
 
-/* A place in a JSON document, as a userdata. Its environment is the request's table. */
+/* A place in a JSON document, as a userdata. */
 struct claw_document {
     const struct claw_life *life;
+    uint64_t serial;  /* of its request */
     const char *base; /* of the body it stands on; NULL: it stands on answer number `answer` */
     unsigned answer;
     struct claw_json_doc *doc;

@@ -17,6 +17,13 @@
 #define STACK_MAX (256 << 10)
 #define CATCHERS_STACK_MAX (48 << 10) /* a resumed coroutine takes some 300 bytes */
 #define CATCHERS_LEVELS 1000
+#define SMALL_STEP 16u
+/* Bytes of freed small blocks that wait for the next of their size. Memory checkers are to see each one freed. */
+#ifdef CLAW_ARENA_EMU
+#define KEPT_MAX 0u
+#else
+#define KEPT_MAX (1u << 20)
+#endif
 #define BIG_BLOCK (256u << 10) /* no part of a trace is that large */
 
 void claw_vm_collect(lua_State *L)
@@ -57,16 +64,54 @@ static bool may_grow(struct claw_vm *vm, size_t by)
     return true;
 }
 
+/* What a request allocates is small, and freed in bursts by the collector: more than malloc keeps at hand. */
+static bool keep_small(struct claw_vm *vm, void *p, size_t size)
+{
+    size_t class = (size + SMALL_STEP - 1) / SMALL_STEP;
+    if (class >= CLAW_VM_SMALL || vm->kept_bytes + size > KEPT_MAX) return false;
+    *(void **)p = vm->kept[class];
+    vm->kept[class] = p;
+    vm->kept_bytes += class * SMALL_STEP;
+    return true;
+}
+
+static void *take_small(struct claw_vm *vm, size_t size)
+{
+    size_t class = (size + SMALL_STEP - 1) / SMALL_STEP;
+    if (class >= CLAW_VM_SMALL) return malloc(size);
+    void *p = vm->kept[class];
+    if (!p) return malloc(class * SMALL_STEP);
+    vm->kept[class] = *(void **)p;
+    vm->kept_bytes -= class * SMALL_STEP;
+    return p;
+}
+
+static void free_small(struct claw_vm *vm)
+{
+    for (size_t class = 0; class < CLAW_VM_SMALL; class++) {
+        for (void *p = vm->kept[class], *next; p; p = next) {
+            next = *(void **)p;
+            free(p);
+        }
+    }
+}
+
 static void *allocate(void *ud, void *p, size_t old, size_t n)
 {
     struct claw_vm *vm = ud;
-    if (!p) old = 0;
+    if (!p) {
+        void *q = may_grow(vm, n) && n > 0 ? take_small(vm, n) : NULL;
+        if (q) vm->bytes += n;
+        return q;
+    }
     if (n == 0) {
         vm->bytes -= old;
-        free(p);
+        if (!keep_small(vm, p, old)) free(p);
         return NULL;
     }
-    void *q = n <= old || may_grow(vm, n - old) ? realloc(p, n) : NULL;
+    /* A block may be larger than it says, never smaller. */
+    size_t size = n < CLAW_VM_SMALL * SMALL_STEP ? (n + SMALL_STEP - 1) / SMALL_STEP * SMALL_STEP : n;
+    void *q = n <= old || may_grow(vm, n - old) ? realloc(p, size) : NULL;
     if (q) vm->bytes += n - old;
     return q;
 }
@@ -250,9 +295,15 @@ void claw_vm_free(struct claw_vm *vm)
 {
     if (!vm) return;
     CLAW_ASSERT(vm->magic == MAGIC);
+    CLAW_ASSERT(!vm->wakes.first);
     if (vm->L) lua_close(vm->L);
     CLAW_ASSERT(vm->bytes == 0);
+    free_small(vm);
     for (unsigned i = 0; i < vm->threads_n; i++) free(vm->threads[i]);
+    for (struct claw_vm_block *b = vm->blocks, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
     claw_arena_reset(&vm->scratch);
     claw_buf_fini(&vm->text);
     claw_store_free(vm->own_store);

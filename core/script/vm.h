@@ -20,6 +20,7 @@
 
 #include "base/arena.h"
 #include "base/buf.h"
+#include "net/lane.h"
 #include "script/budget.h"
 
 #include <lua.h>
@@ -40,7 +41,16 @@ struct claw_vm_name {
 };
 #define CLAW_VM_NAMES 64 /* places; at most half are taken */
 
+#define CLAW_VM_SMALL 17 /* sizes of blocks that are kept when freed: up to 256 bytes, in steps of 16 */
+
 #define CLAW_VM_THREADS 16 /* coroutines kept for the next task */
+
+/* At the head of a block of malloc's that goes with the VM. */
+struct claw_vm_block {
+    struct claw_vm_block *next;
+};
+
+struct claw_api_handle;
 
 struct claw_generation;
 struct claw_generation_local;
@@ -53,6 +63,8 @@ struct claw_vm {
     lua_State *L;
     size_t bytes, cap;
     size_t soft, hard;          /* past soft the hook is armed; past hard everything is refused */
+    void *kept[CLAW_VM_SMALL];  /* freed blocks, by size */
+    size_t kept_bytes;
     struct claw_budget budget;
     bool armed;                 /* the hook, for memory */
     const char *stack_base;     /* where C's stack stood when Lua was entered; NULL: not in Lua */
@@ -62,9 +74,14 @@ struct claw_vm {
     struct claw_arena scratch;  /* decoded texts between a C function's two calls into Lua; reset before each use */
     struct claw_buf text;       /* a text under construction, which an error must not leak */
     struct claw_task *task;     /* whose coroutine runs now; NULL: the main state */
+    struct claw_lane wakes;     /* tasks whose wait is over, past those a turn of the loop has room for */
     struct claw_task *threads[CLAW_VM_THREADS]; /* with their coroutines, for the next task */
     unsigned threads_n;
     struct claw_vm_name names[CLAW_VM_NAMES]; /* fields of req (api_req.c) */
+    int req_meta;               /* their metatable, in the registry */
+    struct claw_api_handle *handles; /* of no request now */
+    unsigned directs;           /* how many have has_direct */
+    struct claw_vm_block *blocks;
     struct claw_generation *gen; /* lent by the owner: what the C functions look at; may be NULL */
     struct claw_worker_ctx *ctx;
     struct claw_generation_local *local; /* whose VM this is; NULL: nobody's yet */

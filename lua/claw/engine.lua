@@ -139,32 +139,35 @@ local function transformed(env, check, r, chain, hook, body)
     return current ~= body and current or nil
 end
 
--- One event through one hook, appended to `out`; true when something changed.
-local function event_step(env, entry, req, ev, out)
-    local answer = hooks.call(env.core, entry, "event", nil, req, { type = ev.type, data = ev.data })
+-- What one hook made of one event, appended to `out`.
+local function add_events(out, ev, answer)
     if answer == nil then
         out[#out + 1] = ev
-        return false
-    elseif answer == false then
-        return true
-    elseif answer.data ~= nil then
+    elseif answer and answer.data ~= nil then
         out[#out + 1] = { type = answer.type, data = answer.data }
-    else
+    elseif answer then
         for i = 1, #answer do out[#out + 1] = { type = answer[i].type, data = answer[i].data } end
     end
-    return true
+    return out
 end
 
--- A chain over events. nil: they stay as they are.
-local function event(env, r, chain, events)
-    local req = env.request_of(r)
-    local changed = false
+-- A chain over one event, or over the `events` a translation made of it. nil: it stays as it came.
+local function event(env, r, chain, kind, data, events)
+    local core, req = env.core, env.request_of(r)
     for i = 1, #chain do
-        local out = {}
-        for _, ev in ipairs(events) do changed = event_step(env, chain[i], req, ev, out) or changed end
-        events = out
+        if not events then
+            local answer = hooks.call(core, chain[i], "event", nil, req, { type = kind, data = data })
+            if answer ~= nil then events = add_events({}, nil, answer) end
+        else
+            local out = {}
+            for _, ev in ipairs(events) do
+                local answer = hooks.call(core, chain[i], "event", nil, req, { type = ev.type, data = ev.data })
+                add_events(out, ev, answer)
+            end
+            events = out
+        end
     end
-    if not changed then return nil end
+    if not events then return nil end
     return #events > 0 and events or false
 end
 
@@ -291,12 +294,11 @@ local function with_hooks(engine, env, state)
     engine.hooks = { admit = #admit > 0 }
 
     function engine.admit(r)
-        for i = 1, #admit do
-            local v = hooks.call(core, admit[i], "admit", nil, env.request_of(r))
-            if v then return v.deny, v.code or v[1] or "denied", v.message or v[2] or "The request was refused" end
-        end
+        local v = hooks.first(core, admit, "admit", core.request(r, #admit > 2))
+        if v then return v.deny, v.code or v[1] or "denied", v.message or v[2] or "The request was refused" end
         return nil
     end
+    jit.off(engine.admit) -- as hooks.first
 
     local attempts = {} -- by request: of an attempt that is translated
     engine.attempts = attempts
@@ -340,7 +342,7 @@ local function with_hooks(engine, env, state)
         local chain, at = chain_of(r, index, "event"), attempts[r]
         if not at then
             if #chain == 0 or not data then return nil end
-            return event(env, r, chain, { { type = kind, data = data } })
+            return event(env, r, chain, kind, data)
         end
         local events, message = translate.event(core, r, at, data and { type = kind, data = data } or nil)
         if not events then return message end
@@ -348,9 +350,7 @@ local function with_hooks(engine, env, state)
         for _, ev in ipairs(events) do
             if type(ev.data) ~= "string" then ev.data = json.encode(ev.data) end
         end
-        local changed = event(env, r, chain, events)
-        if changed == nil then return events end
-        return changed
+        return event(env, r, chain, kind, data, events)
     end
 end
 

@@ -7,6 +7,8 @@ local phases = require("claw.phases")
 
 local M = {}
 
+local xpcall = xpcall
+
 -- Who looks on (claw.witness); nil: nobody.
 M.witness = nil
 
@@ -17,16 +19,20 @@ local function on_error(err)
     return { message = message, traceback = debug.traceback("", 2) }
 end
 
+-- Memory that runs out leaves none for the handler.
+local function failure_of(answer, stopped)
+    if type(answer) ~= "table" then answer = { message = tostring(answer), traceback = "" } end
+    answer.stopped = stopped
+    return answer
+end
+
 -- Run a policy's function within its budget: true and what it answers, or false and { message, traceback, stopped }.
 function M.protect(core, booting, fn, a, b, c)
     core.enter(booting)
     local ok, answer = xpcall(fn, on_error, a, b, c)
     local stopped = core.leave()
     if ok then return true, answer end
-    -- Memory that runs out leaves none for the handler.
-    if type(answer) ~= "table" then answer = { message = tostring(answer), traceback = "" } end
-    answer.stopped = stopped
-    return false, answer
+    return false, failure_of(answer, stopped)
 end
 
 local function show(v)
@@ -53,15 +59,9 @@ function M.fail(core, policy, failure)
     return nil
 end
 
--- entry: { policy, fn }. Returns the hook's answer, nil when it failed and is to be skipped.
--- check(v, extra): nil, or what was expected; by default the phase's own.
-function M.call(core, entry, hook, check, a, b, c)
-    local policy, outer, witness = entry.policy, phases.now, M.witness
-    local note = witness and witness.begin(policy, hook, a, b)
-    phases.now = hook
-    local ok, answer = M.protect(core, false, entry.fn, a, b, c)
-    phases.now = outer
-    if note then witness.ended(note, ok, answer) end
+-- What became of a call: the hook's answer, nil when there is none to go by; or raises.
+local function answered(core, entry, hook, check, ok, answer)
+    local policy = entry.policy
     if not ok then
         answer.policy, answer.hook = policy.name, hook
         if not (answer.message .. answer.traceback):find(policy.file, 1, true) then -- behind a tail call, or no memory
@@ -76,6 +76,49 @@ function M.call(core, entry, hook, check, a, b, c)
         return M.fail(core, policy, M.wrong(policy, hook, expected, answer))
     end
     return answer
+end
+
+-- entry: { policy, fn }. Returns the hook's answer, nil when it failed and is to be skipped.
+-- check(v, extra): nil, or what was expected; by default the phase's own.
+function M.call(core, entry, hook, check, a, b, c)
+    local policy, outer, witness = entry.policy, phases.now, M.witness
+    local note = witness and witness.begin(policy, hook, a, b)
+    phases.now = hook
+    local ok, answer = M.protect(core, false, entry.fn, a, b, c)
+    phases.now = outer
+    if note then witness.ended(note, ok, answer) end
+    return answered(core, entry, hook, check, ok, answer)
+end
+
+-- Call one entry after the other until one answers: its answer, or nil. As call does it, which is too dear for what
+-- most entries are: a look at the request that finds nothing. Entering the next one's budget leaves the last one's.
+function M.first(core, entries, hook, a)
+    if M.witness then return M.first_watched(core, entries, hook, a) end
+    local enter, outer = core.enter, phases.now
+    for i = 1, #entries do
+        phases.now = hook
+        enter()
+        local ok, answer = xpcall(entries[i].fn, on_error, a)
+        if not ok or answer ~= nil then
+            local stopped = core.leave()
+            phases.now = outer
+            if not ok then answer = failure_of(answer, stopped) end
+            answer = answered(core, entries[i], hook, nil, ok, answer)
+            if answer ~= nil then return answer end
+        end
+    end
+    core.leave()
+    phases.now = outer
+    return nil
+end
+jit.off(M.first) -- policies are never compiled: a trace would end at each call
+
+function M.first_watched(core, entries, hook, a)
+    for i = 1, #entries do
+        local answer = M.call(core, entries[i], hook, nil, a)
+        if answer ~= nil then return answer end
+    end
+    return nil
 end
 
 return M

@@ -14,7 +14,7 @@ local LIBRARIES = {
         "huge", "ldexp", "log", "log10", "max", "min", "modf", "pi", "pow", "rad", "random", "sin", "sinh", "sqrt",
         "tan", "tanh" },
     os = { "time", "clock", "date" },
-    coroutine = { "create", "running", "status", "yield" },
+    coroutine = { "create", "running", "status" },
 }
 -- Pure modules a policy may require.
 local REQUIRABLE = {
@@ -77,6 +77,14 @@ local function catchers(deeper)
     return out
 end
 
+-- A hook's own coroutine is not the policy's to yield: that would end as a hook that waits for nothing.
+local function yield_for(hooked)
+    return function(...)
+        if hooked() then error("coroutine.yield: a hook may not be yielded, only a coroutine of one's own", 2) end
+        return coroutine.yield(...)
+    end
+end
+
 -- Comparisons of C functions, and of numbers and strings, run no code that can be stopped.
 local function sort_for(check, deeper)
     return function(t, less)
@@ -132,6 +140,7 @@ function M.environment(claw, core, libs, load)
     local catch, tables = catchers(core.deeper), libraries(core)
     local env = { _VERSION = _VERSION, pcall = catch.pcall, xpcall = catch.xpcall }
     tables.coroutine.resume, tables.coroutine.wrap = catch.resume, catch.wrap
+    tables.coroutine.yield = yield_for(core.hooked)
     for _, name in ipairs(PLAIN) do env[name] = _G[name] end
     for name, library in pairs(tables) do env[name] = frozen(library, read_only(name)) end
     env.claw = frozen(claw, read_only("claw"))

@@ -116,6 +116,7 @@ function M.new(seed)
     function core.leave() return false end
     function core.check() end
     function core.deeper() end
+    function core.hooked() return false end
     function core.failed() end
     return core
 end

@@ -227,7 +227,7 @@ end
 function run.event(self, entry, req, ev)
     local r = note(self, req)
     local data = type(ev.data) == "string" and ev.data or document.encode(ev.data)
-    local made = engine.steps.event(env_of(self), r, { entry }, { { type = ev.type, data = data } })
+    local made = engine.steps.event(env_of(self), r, { entry }, ev.type, data)
     if made and #made > 64 then error(("%d events for one (64 may be)"):format(#made), 0) end
     return { changed = made ~= nil, events = made or (made == nil and { { type = ev.type, data = data } } or {}) }
 end

@@ -125,6 +125,7 @@ function M.new(overrides)
     function core.leave() return false end
     function core.check() end
     function core.deeper() end
+    function core.hooked() return false end
     function core.failed(policy, hook) core.failures[#core.failures + 1] = policy .. "." .. hook end
     for name, fn in pairs(overrides or {}) do core[name] = fn end
     return core

@@ -1,6 +1,8 @@
 """O: policies that wait: sleep, fetch, tasks, background work; clients that leave meanwhile, and reloads."""
+import asyncio
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -12,6 +14,43 @@ from client import Raw, ask, chat, in_parallel, request
 from conftest import UPSTREAM_KEY
 from proxy import Proxy
 from upstream import CHAT, Upstream
+
+
+class At200:
+    """Answers each request after 200 ms, hundreds at the same time."""
+
+    def __init__(self):
+        self.loop, self.port, began = asyncio.new_event_loop(), 0, threading.Event()
+
+        async def serve():
+            server = await asyncio.start_server(self.answer, "127.0.0.1", 0, backlog=1024)
+            self.port = server.sockets[0].getsockname()[1]
+            began.set()
+            await asyncio.Event().wait()
+
+        def run():
+            self.main = self.loop.create_task(serve())
+            try:
+                self.loop.run_until_complete(self.main)
+            except asyncio.CancelledError:
+                pass
+        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread.start()
+        began.wait()
+
+    async def answer(self, reader, writer):
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await asyncio.sleep(0.2)
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    def stop(self):
+        self.loop.call_soon_threadsafe(self.main.cancel)
+        self.thread.join(10)
+
 
 POLICIES = {
     # Every waiting hook sleeps for as long as the client asks.
@@ -534,8 +573,38 @@ def test_500_requests_wait_at_the_same_time(waiting):
             c.close()
     assert time.monotonic() - start < 30, "one after the other they wait for 400 s"
     looked = late("+Inf") - all_before
-    # one sample may fall into a tick that wakes all of them, or meet the machine's neighbours
-    assert looked >= 3 and late("0.005") - good_before >= looked / 2
+    assert looked >= 3 and late("0.005") - good_before >= looked / 2 # the rest may meet the machine's neighbours
+
+
+@pytest.mark.not_under("asan", "gcstress", "valgrind", "tsan", "slowio", reason="times the loop")
+@pytest.mark.skipif(not shutil.which("cc"), reason="there is no cc")
+@pytest.mark.parametrize("how", ["sleep", "fetch"])
+def test_no_turn_is_long_while_500_wait(start, upstreams, tmp_path, how):
+    """What one tick of the clock wakes, and what answers at once, goes on over many turns: in CPU time, which is the turn's
+    own and not the neighbours'."""
+    turns, file = tmp_path / "turns.so", tmp_path / "turns"
+    root = os.environ.get("CLAW_ROOT") or os.path.join(os.path.dirname(__file__), "..", "..")
+    subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", turns, os.path.join(root, "tests/bench/turns.c"), "-ldl"], check=True)
+    slow, up = At200(), upstreams()
+    waits = "claw.time.sleep(200)" if how == "sleep" else f'assert(claw.http.fetch("http://127.0.0.1:{slow.port}/", {{ timeout_ms = 60000 }}))'
+    p = start({"server": {"workers": 1}, "upstreams": {"a": {"type": "openai", "base_url": up.url()}}, "routes": [route("plain", upstreams=["a"])],
+               "policies": {"allow_private": ["127.0.0.0/8"], "max_fetches": 1000}},
+              policies={"waits.lua": "return { name = 'waits', api = 1, admit = function(req) %s return { deny = 418 } end }" % waits},
+              wrapper=["env", f"LD_PRELOAD={turns}", f"TURNS_FILE={file}"])
+    conns = [Raw(p.port, timeout=60) for _ in range(500)]
+    try:
+        for _ in range(4):
+            for c in conns:
+                c.send(request(body=chat("m")))
+            assert all(c.response().status == 418 for c in conns)
+    finally:
+        for c in conns:
+            c.close()
+        p.stop()
+        slow.stop()
+    longest = [int(us) for us in file.read_text().split()]
+    # the first rounds' turns may also read hundreds of sockets for the first time
+    assert longest[3] < 5000, longest
 
 
 def test_a_reload_while_tasks_wait(start, upstreams):

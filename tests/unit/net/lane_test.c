@@ -93,6 +93,16 @@ static void lanes_alternate(void **state)
     assert_true(works[3 * N + 1].order <= (int)N + 4);
 }
 
+static void light_work_counts_a_quarter(void **state)
+{
+    a.light = true;
+    for (unsigned i = 0; i < 2 * N; i++) want(&works[i], &a);
+    for (unsigned i = 2 * N; i < 3 * N; i++) want(&works[i], &b);
+    assert_int_equal(ran, 2 * N + N / 2);
+    a.light = false;
+    while (loop.lanes.next) claw_loop_turn(&loop, true);
+}
+
 static void leaving_is_legal_at_every_point(void **state)
 {
     for (unsigned i = 0; i < 2 * N; i++) want(&works[i], &a);
@@ -139,6 +149,7 @@ int main(void)
         TEST(a_turn_has_its_bound_and_the_order_stays),
         TEST(who_comes_late_does_not_pass),
         TEST(lanes_alternate),
+        TEST(light_work_counts_a_quarter),
         TEST(leaving_is_legal_at_every_point),
         TEST(all_may_leave),
         TEST(the_loops_end_runs_what_waits),

@@ -314,6 +314,48 @@ static void ask_until_it_waits(struct peer *c, enum op op)
     UNTIL(&loop, fake.waiting != NULL);
 }
 
+#define MANY (4 * CLAW_LANE_A_TURN)
+
+/* Their bytes lie in the sockets when the loop next looks. */
+static void many_ask(struct peer *c)
+{
+    for (unsigned i = 0; i < MANY; i++) peer_dial(&c[i], &loop, claw_server_port(&server));
+    UNTIL(&loop, server.open == MANY);
+    for (unsigned i = 0; i < MANY; i++) post(&c[i], CHAT_BODY);
+}
+
+static void many_begin_over_several_turns(void **state)
+{
+    struct peer *c = calloc(MANY, sizeof *c);
+    fake.answer = CLAW_STR("{\"mine\":1}");
+    many_ask(c);
+    unsigned most = 0;
+    while (fake.calls[ROUTE] < MANY) {
+        unsigned before = fake.calls[ROUTE];
+        claw_loop_turn(&loop, true);
+        if (fake.calls[ROUTE] - before > most) most = fake.calls[ROUTE] - before;
+    }
+    assert_in_range(most, 1, 2 * CLAW_LANE_A_TURN); /* a turn of the test's: the end of one of the loop's, and the next */
+    for (unsigned i = 0; i < MANY; i++) {
+        UNTIL(&loop, whole(&c[i]));
+        peer_fini(&c[i], &loop);
+    }
+    free(c);
+}
+
+static void clients_leave_before_their_turn(void **state)
+{
+    struct peer *c = calloc(MANY, sizeof *c);
+    fake.answer = CLAW_STR("{\"mine\":1}");
+    many_ask(c);
+    UNTIL(&loop, ctx.begins.first);
+    for (unsigned i = 0; i < MANY; i++) claw_stream_close(&c[i].stream);
+    for (unsigned i = 0; i < MANY; i++) peer_fini(&c[i], &loop);
+    UNTIL(&loop, ctx.requests_n == 0 && server.open == 0);
+    assert_null(ctx.begins.first);
+    free(c);
+}
+
 static void clients_leave_while_hooks_wait(void **state)
 {
     static const enum op ops[] = {ADMIT, ROUTE, REQUEST, RETRY, RESPONSE};
@@ -964,6 +1006,7 @@ int main(int argc, char **argv)
         TEST(all_refused), TEST(tries_are_bounded), BOTH(backoff), BOTH(the_deadline_ends_a_backoff),
         BOTH(leaves_in_its_head), BOTH(leaves_in_its_body), BOTH(leaves_while_connecting), BOTH(leaves_before_the_head),
         BOTH(leaves_in_a_held_answer), BOTH(leaves_in_an_error), BOTH(leaves_in_a_stream), BOTH(leaves_in_a_backoff),
+        BOTH(many_begin_over_several_turns), BOTH(clients_leave_before_their_turn),
         BOTH(requests_in_a_row), BOTH(continues), BOTH(bodies_too_large), BOTH(large_bodies_are_read_into_place),
         BOTH(a_stale_connection_is_replaced_once), BOTH(a_kept_connection_that_answered_is_not_replaced), BOTH(draining),
         BOTH(generations_are_pinned), BOTH(waiting_is_not_overhead),

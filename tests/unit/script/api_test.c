@@ -181,6 +181,37 @@ static void upstream_fields_can_be_set(void **state)
     fixture_req_free(r);
 }
 
+static void a_req_for_many_is_the_same(void **state)
+{
+    struct claw_req *r = fixture_req(&f, "/v1/x", "{\"a\":1}", "h", "v", NULL);
+    runs(r, "local before, client = req, req.client assert(core.request(r, true) == before and core.request(r, true) == before and req.client == client)");
+    runs(r, "assert(req.client.header('h') == 'v' and req.client:header('H') == 'v' and req.client.header == req.client.header and req.client.headers.h == 'v')");
+    runs(r, "assert(req.path == '/v1/x' and req.body.a == 1 and req.nope == nil and req[1] == nil and req.client.ip and req.client.path == nil and req.client[true] == nil)");
+    runs(r, "req.ctx.x = 1 assert(req.ctx.x == 1 and tostring(req):find('^req %(%x+%)$') and getmetatable(req) == 'claw.req' and getmetatable(req.client) == 'claw.req')");
+    raises(r, "req.client = {}", "req.client cannot be assigned");
+    raises(r, "req.client.header = print", "req.client.header cannot be assigned");
+    raises(r, "req.foo = 1", "use req.ctx");
+    runs(r, "old, client, header = req, req.client, req.client.header");
+    fixture_req_free(r);
+    const char *const uses[] = {"return old.id", "return old.client", "old.x = 1", "return client.ip", "return client.header", "return header('h')"};
+    for (int i = 0; i < 3; i++) { /* the next one has the same handle: by itself, and as one for many */
+        struct claw_req *next = i ? fixture_req(&f, "/v1/y", NULL, "h", "w", NULL) : NULL;
+        if (i == 2) runs(next, "assert(core.request(r, true).client.header('h') == 'w' and req.path == '/v1/y')");
+        for (size_t k = 0; k < sizeof uses / sizeof *uses; k++) raises(next, uses[k], "the request is over");
+        runs(next, "assert(tostring(old) == 'req (over)')");
+        if (next) runs(next, "assert(req ~= old and req.client ~= client and req.client.header('h') == 'w') collectgarbage() collectgarbage()");
+        if (next) fixture_req_free(next);
+    }
+    /* past so many at a time they are plain ones */
+    struct claw_req *many[100];
+    for (int i = 0; i < 100; i++) {
+        many[i] = fixture_req(&f, "/v1/z", NULL, "h", "z", NULL);
+        runs(many[i], "assert(core.request(r, true).client.header('h') == 'z' and req.client.header('h') == 'z')");
+    }
+    for (int i = 0; i < 100; i++) fixture_req_free(many[i]);
+    runs(NULL, "old, client, header = nil");
+}
+
 static void a_request_that_is_over_says_so(void **state)
 {
     struct claw_req *r = fixture_req(&f, "/", "{\"a\":1}", "h", "v", NULL);
@@ -288,7 +319,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(headers_are_found_in_any_case_and_joined), T(queries_are_decoded), T(json_paths_give_scalars), T(input_tokens_are_estimated),
         T(the_world_can_be_asked), T(the_hash_stays_what_it_is), T(req_has_its_fields), T(upstream_fields_can_be_set),
-        T(a_request_that_is_over_says_so), T(requests_without_hooks_cost_no_handle), T(log_lines_carry_fields), T(a_policy_beside_the_request_changes_nothing),
+        T(a_req_for_many_is_the_same), T(a_request_that_is_over_says_so), T(requests_without_hooks_cost_no_handle), T(log_lines_carry_fields), T(a_policy_beside_the_request_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

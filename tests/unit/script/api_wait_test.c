@@ -79,6 +79,54 @@ static void a_wait_ends_by_its_timer(void **state)
     assert_int_equal(f.p->vm->threads_n, 1);
 }
 
+static double logged;
+
+static void logged_in(lua_State *L, void *arg)
+{
+    lua_getglobal(L, "log");
+    logged = (double)lua_objlen(L, -1);
+}
+
+static unsigned went_on(void)
+{
+    struct claw_arena a;
+    struct claw_task_error e;
+    claw_arena_init(&a, NULL, 0, 1u << 16);
+    assert_int_equal(claw_task_call(f.p->vm, logged_in, NULL, &a, &e), CLAW_OK);
+    claw_arena_reset(&a);
+    return (unsigned)logged;
+}
+
+static void what_one_tick_wakes_goes_on_over_several_turns(void **state)
+{
+    engine("function e.admit(q) for i = 1, 60 do core.spawn(function() core.sleep(50) log[#log + 1] = i end) end core.sleep(60000) end");
+    assert_int_equal(admit(r), CLAW_EAGAIN);
+    claw_loop_advance(&f.loop, 100);
+    unsigned before = 0, turns = 0;
+    while (went_on() < 60) {
+        claw_loop_turn(&f.loop, true); /* it does not sleep */
+        assert_true(went_on() - before <= CLAW_LANE_A_TURN);
+        before = went_on();
+        assert_true(++turns < 8);
+    }
+    assert_null(fixture_lua(f.p->vm, NULL, "for i = 1, 60 do assert(log[i] == i) end"));
+}
+
+static void what_was_woken_can_be_dropped(void **state)
+{
+    engine("function e.admit(q) for i = 1, 60 do core.spawn(function() core.sleep(50) log[#log + 1] = i end) end core.sleep(50) log[#log + 1] = 'own' end");
+    assert_int_equal(admit(r), CLAW_EAGAIN);
+    claw_loop_advance(&f.loop, 100);
+    claw_loop_turn(&f.loop, false);
+    unsigned before = went_on();
+    assert_in_range(before, 1, 59);
+    fixture_req_free(r); /* some of them wait in the lane */
+    r = NULL;
+    for (int i = 0; i < 8; i++) claw_loop_turn(&f.loop, false);
+    assert_int_equal(went_on(), before);
+    assert_null(f.p->vm->wakes.first);
+}
+
 static void dropped_at_any_point(void **state)
 {
     engine("function e.admit(q) core.sleep(50) core.sleep(50) log[#log + 1] = 'on' end");
@@ -271,7 +319,7 @@ int main(void)
         T(a_wait_ends_by_its_timer), T(dropped_at_any_point), T(thousands_of_dropped_waits_leave_nothing), T(many_wait_at_once),
         T(errors_after_a_wait), T(where_nothing_can_wait), T(a_join_ends_with_any_task), T(a_join_has_a_limit),
         T(a_task_that_dies_is_not_alive), T(tasks_are_bounded), T(a_background_outlives_its_request), T(backgrounds_end_in_time),
-        T(a_background_may_fail),
+        T(a_background_may_fail), T(what_one_tick_wakes_goes_on_over_several_turns), T(what_was_woken_can_be_dropped),
     };
     return cmocka_run_group_tests_name("script/api_wait", tests, NULL, NULL);
 }

@@ -73,6 +73,25 @@ static void loops_are_stopped_wherever_they_are(void **state)
     }
 }
 
+/* One after the other, left once: each has its own time. */
+static void chain_in(lua_State *L, void *arg)
+{
+    for (int i = 0; i < 6; i++) {
+        load_policy(L, i % 2 ? "local n = 0 for i = 1, 10000 do n = n + i end" : "while true do end");
+        claw_budget_enter(&vm->budget, 1);
+        assert_int_equal(lua_pcall(L, 0, 0, 0), i % 2 ? 0 : LUA_ERRRUN);
+        lua_settop(L, 0);
+    }
+    claw_budget_leave(&vm->budget);
+}
+
+static void entering_the_next_leaves_the_last(void **state)
+{
+    assert_int_equal(claw_task_call(vm, chain_in, NULL, &arena, &err), CLAW_OK);
+    assert_false(vm->budget.inside || vm->budget.expired);
+    assert_null(lua_gethook(vm->L));
+}
+
 static void what_is_short_is_left_alone(void **state)
 {
     for (int i = 0; i < 2000; i++) assert_int_equal(call("for i = 1, 1000 do local s = 'x' .. i end"), CLAW_OK);
@@ -183,7 +202,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(loops_are_stopped_wherever_they_are), T(what_is_short_is_left_alone), T(only_policies_are_stopped),
+        T(loops_are_stopped_wherever_they_are), T(what_is_short_is_left_alone), T(entering_the_next_leaves_the_last),
+        T(only_policies_are_stopped),
         T(outside_of_a_call_nothing_is_stopped), T(a_call_that_waits_goes_on_with_what_is_left),
         T(each_thread_has_a_clock_of_its_own), T(memory_and_time_share_the_hook), T(without_a_limit_nothing_is_measured),
     };
