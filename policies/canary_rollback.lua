@@ -54,7 +54,7 @@ end
 function P.log(req)
     local failed
     for _, attempt in ipairs(req.attempts) do
-        if attempt.upstream == settings.canary then failed = has_failed(attempt) end
+        if attempt.upstream == settings.canary and attempt.kind ~= "outrun" then failed = has_failed(attempt) end
     end
     if failed == nil then return nil end
     local attempts = count("attempts")

@@ -13,6 +13,8 @@ dependencies = { "lua == 5.1" }
 build = {
     type = "builtin",
     modules = {
+        ["claw.admit"] = "lua/claw/admit.lua",
+        ["claw.answer"] = "lua/claw/answer.lua",
         ["claw.base64"] = "lua/claw/base64.lua",
         ["claw.candidates"] = "lua/claw/candidates.lua",
         ["claw.cidr"] = "lua/claw/cidr.lua",
@@ -142,6 +144,7 @@ build = {
         ["openclaw.clock"] = "lua/openclaw/clock.lua",
         ["openclaw.core"] = "lua/openclaw/core.lua",
         ["openclaw.document"] = "lua/openclaw/document.lua",
+        ["openclaw.expressions"] = "lua/openclaw/expressions.lua",
         ["openclaw.facts"] = "lua/openclaw/facts.lua",
         ["openclaw.outside"] = "lua/openclaw/outside.lua",
         ["openclaw.reference"] = "lua/openclaw/reference.lua",

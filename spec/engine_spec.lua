@@ -132,8 +132,27 @@ describe("claw.engine", function()
             assert.same({ 429, "denied", "The request was refused" }, { engine.admit({}) })
         end)
 
+        it("may answer, and says who does", function()
+            local engine = build.engine({ conf = conf(), policies = {
+                a = policy("admit = function(req) if req.plain then return { answer = 'x', status = 201, content_type = 'a/b' } end end"),
+                b = policy("admit = function(req) return { answer = { 1, { b = true } } } end"),
+            } })
+            assert.same({ false, 201, "x", "a/b", "a" }, { engine.admit({ plain = true }) })
+            assert.same({ false, 200, '[1,{"b":true}]', "application/json", "b" }, { engine.admit({}) })
+        end)
+
+        it("may answer behind the route too", function()
+            local engine = build.engine({ policies = { a = policy("admit = function() return { answer = 'x' } end") }, conf = {
+                upstreams = { a = {} }, routes = { { id = "r", strategy = { upstreams = { "a" } }, policies = { "a" } } } } })
+            assert.same({ false, 200, "x", "text/plain; charset=utf-8", "a" }, { engine.route({}, "POST", "/x", nil, false) })
+        end)
+
         for body, expected in pairs({ ["{ deny = 200 }"] = "from 400 to 599", ["{ deny = '403' }"] = "from 400 to 599",
-            ["true"] = "got true", ["{}"] = "status", ["{ deny = 403, message = 5 }"] = "strings" }) do
+            ["true"] = "got true", ["{}"] = "status", ["{ deny = 403, message = 5 }"] = "strings",
+            ["{ answer = 5 }"] = "a text or a table", ["{ answer = 'x', deny = 403 }"] = "one of deny, answer and say",
+            ["{ say = {} }"] = "say to be a text", ["{ say = 'x', answer = 'x' }"] = "and no answer",
+            ["{ answer = 'x', status = 100 }"] = "from 200 to 599", ["{ answer = 'x', content_type = 'a\\r\\nb: c' }"] = "content_type",
+            ["{ answer = { tostring } }"] = "an answer that is JSON" }) do
             it("refuses " .. body, function()
                 local engine = build.engine({ conf = conf(), policies = { x = policy("admit = function() return " .. body .. " end") } })
                 local ok, failure = pcall(engine.admit, {})

@@ -5,6 +5,7 @@ local guide = require("support.guide")
 local function steps(engine, r, method, path, model, stream)
     local status, code, text = engine.admit(r)
     if status then return "denied", status, code, text end
+    if status == false then return "answered", code end
     local first, list, third, number = engine.route(r, method, path, model, stream)
     if first == nil then return "refused", nil, list, third end
     if first == false then return "answered", list end
@@ -125,5 +126,13 @@ describe("claw.explain", function()
             has_not(text, "pw")
             assert.has_error(function() core.sleep(1) end) -- outside of a coroutine: the core is its own again
         end)
+    end)
+
+    it("says who answers in an upstream's place", function()
+        local answering = build.engine({ conf = config, policies = { faq = "return { api = 1, admit = function(req) "
+            .. "if req.ask then return { say = 'The answer.' } end end }" } })
+        has(explain(answering, { ask = true, id = "1", path = "/v1/chat/completions" }, "POST", "/v1/chat/completions", "gpt-4", false),
+            "admit, faq: answers it: 200: The answer.", "decision: answered by faq with status 200")
+        has(explain(answering, { tokens = 1 }, "POST", "/v1/chat/completions", "gpt-4", false), "lets it pass", "decision: goes to openai-gpt4 first")
     end)
 end)

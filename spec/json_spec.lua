@@ -46,6 +46,10 @@ describe("claw.json", function()
         assert.has_error(function() json.decode(nil) end)
     end)
 
+    it("has no text for a request", function()
+        assert.error_matches(function() json.encode({ require("openclaw.testing").request() }) end, "no JSON for a userdata")
+    end)
+
     it("bounds depth", function()
         local deep = ("["):rep(2000) .. ("]"):rep(2000)
         assert.is_nil(json.decode(deep))

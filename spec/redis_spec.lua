@@ -42,6 +42,7 @@ describe("claw.redis.call", function()
             { { "SET", 0 / 0 }, "no finite number" }, { { "GET", "k", { timout_ms = 5 } }, 'did you mean "timeout_ms"' },
             { { "GET", { timeout_ms = 0 } }, "timeout_ms: wants" }, { { "select", 1 }, "SELECT is not possible" },
             { { "XREADGROUP", "block", 5 }, "XREADGROUP is not possible" },
+            { { "Replconf", "ACK", 0 }, "REPLCONF is not possible" }, -- it is never answered
         }) do
             local ok, message = pcall(run, function() return c.redis.call(unpack(case[1])) end, { { "OK" } })
             assert.is_false(ok)
@@ -68,8 +69,11 @@ describe("claw.redis.script", function()
     end)
 
     it("wants a text and lists", function()
-        for _, args in ipairs({ { 5 }, { "x", "k" }, { "x", {}, 5 } }) do
-            assert.has_error(function() run(function() c.redis.script(unpack(args)) end, {}) end)
+        local many = {}
+        for i = 1, 600 do many[i] = i end
+        for _, args in ipairs({ { 5 }, { "x", "k" }, { "x", {}, 5 }, { "x", { {} } }, { "x", { "k" }, { {} } }, { "x", many, many },
+            { ("-"):rep(2 ^ 20 + 1) } }) do
+            assert.has_error(function() run(function() c.redis.script(unpack(args)) end, { { "OK" } }) end)
         end
     end)
 end)

@@ -310,6 +310,27 @@ describe("claw.router", function()
             assert.equal("m2", list[1].model)
         end)
 
+        it("hands on what an order says of hedging, the last word counts", function()
+            local function hedge(engine) return (select(2, chat(engine, "m"))).hedge end
+            assert.equal(300, hedge(picks("return { api = 1, choose = function(c) return { c[1], c[2], hedge = 300 } end }")))
+            for body, expected in pairs({ ["return { 'a', 'b', hedge = 'p95' }"] = "p95", ["candidates.hedge = false return candidates"] = false }) do
+                assert.equal(expected, hedge(reorders(body)))
+            end
+            assert.is_nil(hedge(reorders("return candidates")))
+            local engine = build.engine({ conf = conf({ a = {}, b = {} }, {
+                route({ type = "pick", upstreams = { "a", "b" } }, { policies = { "leave", "quiet" } }) }), policies = {
+                pick = "return { api = 1, choose = function(c) return { c[2], c[1], hedge = 50 } end }",
+                leave = "return { api = 1, route = function(req, c) return c end }",
+                quiet = "return { api = 1, route = function() return 'a' end }" } })
+            local order, list = chat(engine, "m")
+            assert.same({ "a b", 50 }, { order, list.hedge })
+            for _, odd in ipairs({ "true", "0", "'p96'", "{}", "1e9" }) do
+                local ok, failure = pcall(chat, reorders("return { 'a', hedge = " .. odd .. " }"), "m")
+                assert.is_false(ok)
+                assert.truthy(failure.message:find("expected its hedge to be false, milliseconds or one of p50", 1, true), failure.message)
+            end
+        end)
+
         it("lets a route hook use the strategies with its req", function()
             local engine = reorders("return claw.route.sticky(candidates, req)")
             local seen = {}
@@ -338,7 +359,7 @@ describe("claw.router", function()
             local engine = picks(source, { { strategy = { upstream = "a" }, policies = { "pick" } } })
             assert.is_false(engine.hooks.admit)
             assert.equal(1, (engine.route({}, "POST", "/x", "m", false)))
-            assert.same({ false, 451, "nope", "not here" }, { engine.route({ bad = true }, "POST", "/x", "m", false) })
+            assert.same({ nil, "denied", "not here", 451, "nope" }, { engine.route({ bad = true }, "POST", "/x", "m", false) })
         end)
     end)
 

@@ -39,6 +39,12 @@ describe("claw.shadow", function()
         assert.same({ "s admit true", "s admit false" }, core.counted)
     end)
 
+    it("compares answers by their status", function()
+        local made, core = engine("admit = function(req) return { say = 'hello' } end")
+        assert.is_nil(made.admit({ id = "7" }))
+        assert.same({ "admit: pass / answer 200" }, shadow_lines(core))
+    end)
+
     it("compares orders, of a strategy and of a route", function()
         local made, core = engine("choose = function(list) return { list[2] } end, route = function() return 'b' end")
         assert.equal("a b", (build.chat(made, "m")))
@@ -72,6 +78,16 @@ describe("claw.shadow", function()
         assert.same({ "s admit error", "s route error" }, core.counted)
         assert.equal("a policy failed in shadow", core.logged[1].message)
         assert.truthy(core.logged[1].fields.error:find("policies/s.lua:1: oh", 1, true))
+    end)
+
+    it("stops at an answer that would be a very long text", function()
+        local made, core = engine("request = function() local t = { 1 } for _ = 1, 60 do t = { t, t } end return t end")
+        core.check = function() error("stopped", 0) end
+        local r = { body = { model = "m" }, ctx = {} }
+        build.chat(made, "m", r)
+        made.request(r, 1, "m")
+        assert.same({ "s request error" }, core.counted)
+        assert.equal("stopped", core.logged[1].fields.error)
     end)
 
     it("runs where it is placed only", function()

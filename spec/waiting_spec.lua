@@ -141,6 +141,21 @@ describe("claw.http.fetch", function()
         assert.same({ nil, "late", "ETIMEOUT" }, out)
     end)
 
+    it("stops at what is too much", function()
+        local many, looked = {}, 0
+        for i = 1, 101 do many["x-" .. i] = "y" end
+        local ok, message = pcall(run, "admit", function() c.http.fetch({ url = "x", headers = many }) end)
+        assert.truthy(not ok and message:find("headers: more than 100", 1, true), message)
+        local wide = { 1 }
+        for _ = 1, 60 do wide = { wide, wide } end
+        local stopped = services({ check = function()
+            looked = looked + 1
+            error("stopped", 0)
+        end })
+        ok, message = pcall(run, "admit", function() stopped.http.fetch({ url = "x", body = wide }) end)
+        assert.truthy(not ok and message:find("stopped", 1, true) and looked == 1, message)
+    end)
+
     it("tells mistakes", function()
         for _, case in ipairs({
             { {}, "a url or an upstream" }, { { url = "x", upstream = "known" }, "a url or an upstream" },

@@ -93,7 +93,8 @@ tsan() {
 valgrind() {
   local v="valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=99 --suppressions=$PWD/tests/valgrind.supp"
   unit debug "$v"
-  CLAW_WRAPPER=$v inside valgrind debug 15 tests/system/test_a_basics.py tests/system/test_e_upstream_failures.py tests/system/test_i_policies.py
+  CLAW_WRAPPER=$v inside valgrind debug 15 tests/system/test_a_basics.py tests/system/test_e_upstream_failures.py tests/system/test_i_policies.py \
+    tests/system/test_q_generations.py::test_reloads_under_load_leave_nothing_behind
 }
 
 # With AddressSanitizer: a string that C still looks at when the collector has freed it is found.

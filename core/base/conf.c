@@ -319,6 +319,37 @@ static void build_upstreams(struct builder *b)
                        all->entries[i].value);
 }
 
+bool claw_conf_hedge_after(struct claw_str text, double number, struct claw_conf_hedge *to)
+{
+    static const unsigned percents[] = {50, 75, 90, 95, 99};
+    to->after_ms = to->percent = 0;
+    if (!text.ptr) {
+        if (!(number >= 1 && number <= 86400000)) return false;
+        to->after_ms = (unsigned)number;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof percents / sizeof *percents && !to->percent; i++) {
+        char word[4] = {'p', (char)('0' + percents[i] / 10), (char)('0' + percents[i] % 10), 0};
+        if (claw_str_eqz(text, word)) to->percent = percents[i];
+    }
+    return to->percent != 0;
+}
+
+static struct claw_conf_hedge hedge_of(const struct claw_conf_node *route)
+{
+    struct claw_conf_hedge h = {0};
+    const struct claw_conf_node *n = claw_conf_get(route, "hedge");
+    if (!n || n->type != CLAW_CONF_MAP) return h;
+    const struct claw_conf_node *after = claw_conf_get(n, "after"), *budget = claw_conf_get(n, "budget");
+    bool number = after && after->type == CLAW_CONF_NUMBER;
+    struct claw_str word = after && after->type == CLAW_CONF_STRING ? after->text : CLAW_STR("p95");
+    if (number) word.ptr = NULL;
+    bool good = claw_conf_hedge_after(word, number ? (after->number < 1 ? 1 : after->number) : 0, &h);
+    CLAW_ASSERT(good);
+    h.budget = budget && budget->type == CLAW_CONF_NUMBER ? budget->number : 0.05;
+    return h;
+}
+
 static void build_routes(struct builder *b)
 {
     const struct claw_conf_node *all = value_of(b->c->root, "routes");
@@ -327,6 +358,7 @@ static void build_routes(struct builder *b)
         struct claw_conf_route *r = &b->c->routes[b->c->routes_n++];
         r->node = all->entries[i].value;
         r->timeout_ms = ms_or(r->node, "routes.timeout_seconds", 0);
+        r->hedge = hedge_of(r->node);
         r->id = text_or(r->node, "id", CLAW_STR(""));
         if (r->id.len) continue;
         char name[32];

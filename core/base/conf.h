@@ -95,8 +95,18 @@ struct claw_conf_upstream {
     const struct claw_conf_node *node; /* the rest (models, model_map, region …) is Lua's */
 };
 
+/* When a second upstream is asked. after_ms and percent 0: never. */
+struct claw_conf_hedge {
+    unsigned after_ms;
+    unsigned percent; /* of the upstream's usual times to the first byte, instead of after_ms */
+    double budget;    /* hedges as a part of requests */
+};
+/* Read `after`: "p95" or a number of milliseconds. False: it is neither. */
+bool claw_conf_hedge_after(struct claw_str text, double number, struct claw_conf_hedge *to);
+
 struct claw_conf_route {
     struct claw_str id;
+    struct claw_conf_hedge hedge;
     unsigned timeout_ms;              /* 0: the upstream's */
     const struct claw_conf_node *node;
 };

@@ -249,9 +249,10 @@ static const struct claw_conf_rule retry_rules[] = {
 GROUP(retry, "Trying again before anything was sent to the client.");
 
 static const struct claw_conf_rule hedge_rules[] = {
-    {"after", STR | NUM, CLAW_CONF_ABOVE_MIN, .unit = "ms", .max = 86400000, .words = "p50 p75 p90 p95 p99",
-     .doc = "Start the next candidate when no token came by then: ms, or a percentile of the usual."},
-    {"budget", NUM, .fallback = "0.05", .max = 1, .doc = "Hedges as a part of live traffic, at most."},
+    {"after", STR | NUM, CLAW_CONF_ABOVE_MIN, .unit = "ms", .max = 86400000, .words = "p50 p75 p90 p95 p99", .fallback = "(p95)",
+     .doc = "Start the next candidate when no token came by then: ms, or a percentile of the upstream's usual time to the "
+     "first byte (known behind 20 answers)."},
+    {"budget", NUM, .fallback = "0.05", .max = 1, .doc = "Hedges as a part of the route's requests, at most; in each worker."},
     {0}};
 GROUP(hedge, "A second upstream started when the first is slow.");
 

@@ -367,7 +367,8 @@ int claw_conn_send(struct claw_conn *c, const uv_buf_t *bufs, unsigned n, bool e
         }
     }
     c->bytes_out += body;
-    int rc = k ? claw_stream_write(&c->stream, out, k) : 0;
+    int rc = 0;
+    if (k) rc = c->chunked && !end ? claw_stream_write_soon(&c->stream, out, k) : claw_stream_write(&c->stream, out, k);
     if (rc < 0 && rc != CLAW_EAGAIN) {
         if (end) claw_conn_abort(c);
         return CLAW_ECLIENT_GONE;

@@ -309,7 +309,8 @@ int claw_loop_init(struct claw_loop *l)
     struct claw_loop_private *p = calloc(1, sizeof *p);
     l->read_buf = malloc(CLAW_LOOP_READ_BYTES);
     l->plain_buf = malloc(CLAW_LOOP_READ_BYTES);
-    if (!p || !l->read_buf || !l->plain_buf) goto no_memory;
+    l->soon.bytes = malloc(CLAW_LOOP_SOON_MAX * CLAW_LOOP_SOON_BYTES);
+    if (!p || !l->read_buf || !l->plain_buf || !l->soon.bytes) goto no_memory;
     l->priv = p;
     for (unsigned i = 0; i < SLOTS; i++) p->wheel[i].prev = p->wheel[i].next = &p->wheel[i];
     p->deferred_end = &p->deferred;
@@ -338,12 +339,14 @@ no_loop:
     free(p);
     free(l->read_buf);
     free(l->plain_buf);
+    free(l->soon.bytes);
     *l = (struct claw_loop){0};
     return CLAW_EIO;
 no_memory:
     free(p);
     free(l->read_buf);
     free(l->plain_buf);
+    free(l->soon.bytes);
     *l = (struct claw_loop){0};
     return CLAW_ENOMEM;
 }
@@ -396,12 +399,17 @@ static struct census take_census(struct claw_loop *l, bool say)
     return c;
 }
 
+static void wait_for_posting(const struct claw_loop_private *p)
+{
+    while (atomic_load_explicit(&p->posting, memory_order_acquire) > 0) sched_yield();
+}
+
 int claw_loop_fini(struct claw_loop *l, bool say)
 {
     CLAW_ASSERT(l->magic == MAGIC);
     struct claw_loop_private *p = l->priv;
 
-    while (atomic_load_explicit(&p->posting, memory_order_acquire) > 0) sched_yield();
+    wait_for_posting(p);
     read_mail(l);
     run_deferred(p);
     claw_lanes_empty(l);
@@ -418,6 +426,7 @@ int claw_loop_fini(struct claw_loop *l, bool say)
         claw_lanes_empty(l);
         c = take_census(l, false);
     }
+    wait_for_posting(p); /* who brought the last piece of work may not have left yet */
     c = take_census(l, say);
 
     uv_close((uv_handle_t *)&p->tick, NULL);
@@ -434,7 +443,8 @@ int claw_loop_fini(struct claw_loop *l, bool say)
     free(p);
     free(l->read_buf);
     free(l->plain_buf);
-    l->read_buf = l->plain_buf = NULL;
+    free(l->soon.bytes);
+    l->read_buf = l->plain_buf = l->soon.bytes = NULL;
     l->priv = NULL;
     l->magic = 0;
     return c.open;

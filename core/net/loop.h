@@ -16,6 +16,8 @@
 
 #define CLAW_LOOP_READ_BYTES (64u << 10)
 #define CLAW_LOOP_TICK_MS 10u
+#define CLAW_LOOP_SOON_MAX 16u
+#define CLAW_LOOP_SOON_BYTES 2048u
 
 struct claw_loop;
 
@@ -37,6 +39,16 @@ struct claw_message {
     void (*run)(struct claw_loop *loop, struct claw_message *m); /* owns m from here on */
 };
 
+struct claw_stream;
+
+/* Small writes that wait for the end of the turn, one a stream (stream_soon.c). */
+struct claw_soon {
+    struct claw_deferred due;
+    unsigned n;
+    struct { struct claw_stream *s; size_t n; } one[CLAW_LOOP_SOON_MAX]; /* s NULL: sent already */
+    char *bytes; /* CLAW_LOOP_SOON_BYTES for each */
+};
+
 struct claw_loop {
     uint32_t magic;
     uv_loop_t uv;
@@ -45,6 +57,7 @@ struct claw_loop {
     bool polling;   /* what runs now was called for what the sockets had to say in this turn */
     struct claw_lanes lanes;
     struct claw_lane handshakes, closes; /* the lanes of all streams (stream.c) */
+    struct claw_soon soon;
     void *arg; /* the owner's (the worker) */
     unsigned number; /* the owner's: of the worker, from 1; 0 for others */
     size_t slow; /* 0, or the most bytes a read or write moves at once: OPENCLAW_SLOWIO, for tests */

@@ -16,6 +16,7 @@
 #define COMMAND_MAX (1u << 20)
 #define OUT_MAX (8u << 20)
 #define REPLY_MAX (16u << 20)
+#define ELEMENTS_MAX 65536u /* of a reply and what is in it: making and freeing them takes some 10 ms */
 #define LIST_MAX 4
 
 enum state { IDLE, FIRST, AGAIN, UP, DOWN };
@@ -26,6 +27,8 @@ struct link {
     struct claw_redis *redis; /* NULL: given up */
     redisReader *reader;
     size_t unread;            /* bytes since the last whole reply */
+    size_t elements;          /* of the reply that is being read */
+    redisReplyObjectFunctions *usual, counting; /* the reader's; they count */
     unsigned greets;          /* replies to the greeting that are still to come */
 };
 
@@ -124,6 +127,33 @@ void claw_redis_call_free(struct claw_redis_call *c)
 }
 
 unsigned claw_redis_count(const struct claw_redis *x) { return x->calls_n; }
+
+/* ---- many elements ------------------------------------------------------------------------------------------ */
+
+#if HIREDIS_MAJOR < 1
+typedef int elements_n;
+#else
+typedef size_t elements_n;
+#endif
+
+static void *create_array(const redisReadTask *task, elements_n n)
+{
+    struct link *l = task->privdata;
+    if (n > 0) l->elements += (size_t)n;
+    return l->elements > ELEMENTS_MAX ? NULL : l->usual->createArray(task, n);
+}
+
+static redisReader *reader_new(struct link *l)
+{
+    redisReader *r = redisReaderCreate();
+    if (!r) return NULL;
+    l->usual = r->fn;
+    l->counting = *r->fn;
+    l->counting.createArray = create_array;
+    r->fn = &l->counting;
+    r->privdata = l;
+    return r;
+}
 
 /* ---- the connection ----------------------------------------------------------------------------------------- */
 
@@ -240,7 +270,7 @@ static void up(struct claw_redis *x)
 
 static void take_reply(struct claw_redis *x, struct link *l, redisReply *reply)
 {
-    l->unread = 0;
+    l->unread = l->elements = 0;
     if (l->greets) {
         char why[96] = "";
         if (reply->type == REDIS_REPLY_ERROR) snprintf(why, sizeof why, "%.*s", (int)reply->len, reply->str);
@@ -270,7 +300,7 @@ static void on_read(struct claw_stream *s, const char *data, size_t n)
     for (;;) {
         void *reply = NULL;
         if (redisReaderGetReply(l->reader, &reply) != REDIS_OK) {
-            lost(x, l->reader->errstr, true);
+            lost(x, l->elements > ELEMENTS_MAX ? "a reply has more than 65536 elements" : l->reader->errstr, true);
             return;
         }
         if (!reply) break;
@@ -309,7 +339,7 @@ static const struct claw_stream_events stream_events = {on_open, on_read, on_end
 static void try_address(struct claw_redis *x)
 {
     struct link *l = calloc(1, sizeof *l);
-    if (l && !(l->reader = redisReaderCreate())) {
+    if (l && !(l->reader = reader_new(l))) {
         free(l);
         l = NULL;
     }

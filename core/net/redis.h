@@ -11,7 +11,7 @@
  * The greeting is AUTH and SELECT, as the URL wants them, and PING, within a second: a Redis that accepts but does not
  * answer is down. So is one that has left a call unanswered for a second and for the call's own time, without a byte.
  * Pauses grow from 100 ms to 10 s; after a minute without calls it is left alone (idle). What is bounded: calls, 1,000, also
- * those whose caller has gone and whose reply is still to come; bytes to send, 8 MB; a reply, 16 MB.
+ * those whose caller has gone and whose reply is still to come; bytes to send, 8 MB; a reply, 16 MB and 65536 elements.
  * A command that was sent may have been carried out whatever its call's outcome is. hiredis reads the replies; the connection
  * is a claw_stream. Thread: the loop's.
  */

@@ -6,9 +6,10 @@
 
 #define MAGIC 0x73747265u
 #define BUFS_MAX 16u
+#define SMALL_BYTES 2048u
 
 /* What to do at the end of the turn. */
-enum { LATER_FAIL = 1, LATER_PUMP = 2 };
+enum { LATER_FAIL = 1, LATER_PUMP = 2, LATER_BROKEN = 4 };
 
 /* One uv_write and its bytes. The queue is a circle; s->queue is its newest, whose next is the oldest. */
 struct claw_stream_write {
@@ -143,6 +144,8 @@ static void write_failed(struct claw_stream *s, int status)
     }
 }
 
+void claw_stream_broke(struct claw_stream *s) { later(s, LATER_BROKEN); }
+
 static void on_written(uv_write_t *req, int status)
 {
     struct claw_stream *s = req->data;
@@ -189,19 +192,39 @@ static int queue_add(struct claw_stream *s, const uv_buf_t *bufs, unsigned n, si
     return 0;
 }
 
+/* What the kernel takes at once; < 0: libuv's code. */
+static int send_at_once(struct claw_stream *s, const uv_buf_t *bufs, unsigned n, size_t total)
+{
+    uv_buf_t bit = bufs[0];
+    char small[SMALL_BYTES], *to = small;
+
+    if (s->loop->slow) {
+        if (s->loop->slow < bit.len) bit.len = s->loop->slow;
+    } else if (n > 1 && total <= sizeof small) { /* a few bytes in pieces cost the kernel more than the copy does us */
+        for (unsigned i = 0; i < n; i++) {
+            if (bufs[i].len) memcpy(to, bufs[i].base, bufs[i].len);
+            to += bufs[i].len;
+        }
+        bit = uv_buf_init(small, (unsigned)total);
+    } else if (n > 1) {
+        return uv_try_write((uv_stream_t *)&s->tcp, bufs, n);
+    }
+    return uv_try_write((uv_stream_t *)&s->tcp, &bit, 1);
+}
+
 int claw_stream_send(struct claw_stream *s, const uv_buf_t *bufs, unsigned n)
 {
     size_t total = 0, sent = 0;
 
+    claw_stream_soon_send(s);
     if (s->broken) return CLAW_EIO;
     for (unsigned i = 0; i < n; i++) total += bufs[i].len;
     if (total > INT32_MAX) return CLAW_EINVAL;
     if (total > 0 && !s->queue) {
-        uv_buf_t bit = bufs[0];
-        if (s->loop->slow && s->loop->slow < bit.len) bit.len = s->loop->slow;
-        int rc = uv_try_write((uv_stream_t *)&s->tcp, s->loop->slow ? &bit : bufs, s->loop->slow ? 1 : n);
+        int rc = send_at_once(s, bufs, n, total);
         if (rc < 0 && rc != UV_EAGAIN) {
             s->broken = true;
+            s->fault = rc;
             s->error = uv_strerror(rc);
             return CLAW_EIO;
         }
@@ -209,6 +232,7 @@ int claw_stream_send(struct claw_stream *s, const uv_buf_t *bufs, unsigned n)
     }
     if (sent < total && queue_add(s, bufs, n, total, sent) != 0) {
         s->broken = true;
+        s->fault = UV_ENOMEM;
         s->error = claw_err_text(CLAW_ENOMEM);
         return CLAW_EIO;
     }
@@ -230,6 +254,7 @@ static void on_shut(uv_shutdown_t *req, int status) { free(req); }
 void claw_stream_shutdown(struct claw_stream *s)
 {
     if (s->state != CLAW_STREAM_OPEN || s->shut) return;
+    claw_stream_soon_send(s);
     if (s->tls) claw_stream_tls_shutdown(s);
     s->shut = true;
     uv_shutdown_t *req = malloc(sizeof *req);
@@ -373,6 +398,7 @@ static void on_later(struct claw_deferred *d)
         claw_stream_failed(s, CLAW_ECONNECT, s->error);
     else if ((due & LATER_PUMP) && s->state == CLAW_STREAM_OPEN)
         claw_stream_tls_pump(s);
+    if ((due & LATER_BROKEN) && s->state == CLAW_STREAM_OPEN) write_failed(s, s->fault);
 }
 
 static void on_closed(uv_handle_t *h)
@@ -394,6 +420,7 @@ void claw_stream_close(struct claw_stream *s)
 {
     CLAW_ASSERT(s->magic == MAGIC);
     if (s->state >= CLAW_STREAM_CLOSING) return;
+    claw_stream_soon_send(s);
     s->state = CLAW_STREAM_CLOSING;
     claw_stream_tls_cancel(s);
     if (claw_lane_wait(s->loop, &s->loop->closes, &s->closing, on_closing))
@@ -410,6 +437,7 @@ void claw_stream_abort(struct claw_stream *s)
 
     CLAW_ASSERT(s->magic == MAGIC);
     if (s->state >= CLAW_STREAM_CLOSING) return;
+    claw_stream_soon_send(s);
     if (uv_fileno((uv_handle_t *)&s->tcp, &fd) == 0) setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     claw_stream_close(s);
 }

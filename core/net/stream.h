@@ -4,11 +4,11 @@
  *                    \--on_open(error)------------/
  *
  * Reading: data is handed up as it comes, from the loop's shared buffer, valid until the callback returns.
- * Writing: what the kernel takes at once is never copied (uv_try_write, one system call); the rest is copied
- * into the stream's queue and sent when the socket drains. A user that respects CLAW_EAGAIN and waits for
+ * Writing: what the kernel takes at once goes to it in one system call (uv_try_write), large writes without a copy; the
+ * rest is copied into the stream's queue and sent when the socket drains. A user that respects CLAW_EAGAIN and waits for
  * on_drain keeps at most one call's bytes queued. TCP_NODELAY is always on.
- * Full TLS handshakes run on other threads, at a lower scheduling priority than the workers (offload.h). Their cheap steps
- * and the closes are done on the loop, a bounded number a turn (lane.h).
+ * TLS handshakes run on other threads, at a lower scheduling priority than the workers (offload.h), which also free what a
+ * handshake made. What comes of each step, and the closes, are done on the loop, a bounded number a turn (lane.h).
  * Calling claw_stream_close inside any callback is legal; no callback but on_close comes after it.
  */
 #ifndef CLAW_NET_STREAM_H
@@ -40,6 +40,8 @@ struct claw_stream {
     uint32_t magic;
     uint8_t state;     /* stream.c */
     uint8_t due;       /* stream.c: for the end of the turn */
+    uint8_t soon;      /* stream_soon.c: which of the loop's waiting writes is this one's, from 1; 0: none */
+    int fault;         /* libuv's code of the write that broke it */
     bool paused, ended, want_drain, broken, shut;
     struct claw_loop *loop;
     const struct claw_stream_events *on;
@@ -69,6 +71,11 @@ int claw_stream_connect(struct claw_stream *s, struct claw_loop *l, const struct
  * will tell. < 0 otherwise: the connection is broken (CLAW_EIO), nothing more will be sent; on_end follows or the
  * user closes. Before on_open(0) it is an error (CLAW_EINVAL). */
 int claw_stream_write(struct claw_stream *s, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
+/* The same, but a small write to a plain stream (CLAW_LOOP_SOON_BYTES) with nothing queued waits for the end of the turn, or
+ * until CLAW_LOOP_SOON_MAX streams wait: a turn's writes in a row cost less than reads and writes by turns. Whatever
+ * is done to the stream next, another write, shutdown, close or abort, sends it first. When the kernel then takes less than
+ * all, the next write says CLAW_EAGAIN; a failure is told as one of the queue is. */
+int claw_stream_write_soon(struct claw_stream *s, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
 /* Bytes accepted and not yet with the kernel. */
 static inline size_t claw_stream_queued(const struct claw_stream *s) { return s->queued; }
 /* Stop and go on reading. While paused neither data nor the end is noticed. */

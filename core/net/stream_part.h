@@ -1,5 +1,5 @@
-/* stream_part: what stream.c (the socket, the queue, the states) and stream_tls.c (the engine between the socket
- * and the user) know of each other. For these two files only.
+/* stream_part: what stream.c (the socket, the queue, the states), stream_soon.c (small writes that wait for the end of the
+ * turn) and stream_tls.c (the engine between the socket and the user) know of each other. For these files only.
  */
 #ifndef CLAW_NET_STREAM_PART_H
 #define CLAW_NET_STREAM_PART_H
@@ -24,6 +24,10 @@ void claw_stream_ended(struct claw_stream *s, int code, const char *why);
 void claw_stream_set_reading(struct claw_stream *s);
 /* Bytes to the socket: at once, or queued. 0, CLAW_EAGAIN, CLAW_EIO. */
 int claw_stream_send(struct claw_stream *s, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
+/* Send what waits of this stream, if anything does. Calls nothing back. */
+void claw_stream_soon_send(struct claw_stream *s);
+/* A write failed that its user does not know of: tell so at the end of the turn. */
+void claw_stream_broke(struct claw_stream *s);
 /* The pool is done with a stream whose socket is closed already. */
 void claw_stream_finish(struct claw_stream *s);
 

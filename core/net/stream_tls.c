@@ -7,8 +7,11 @@
 
 /* A small write of several pieces (head and body) becomes one record, not one a piece. */
 #define GATHER_BYTES 4096u
+/* Room for a flight of a handshake: made by the loop, who sends it and frees it, so that no thread of the pool does (offload.h). */
+#define FLIGHT_BYTES 8192u
 
-/* Between claw_offload_start and on_worked the engine is the pool's: reading is stopped, nothing here touches it. */
+/* Between claw_offload_start and on_worked the engine is the pool's: reading is stopped, nothing here touches it. What the
+ * handshake allocates is the pool's from beginning to end. */
 struct claw_stream_tls {
     struct claw_tls *engine;
     struct claw_stream *stream;
@@ -40,14 +43,31 @@ int claw_stream_tls_new(struct claw_stream *s, struct claw_tls_server *server, s
     return 0;
 }
 
+static struct claw_stream_tls *tls_of(struct claw_offload *work)
+{
+    return (struct claw_stream_tls *)((char *)work - offsetof(struct claw_stream_tls, work));
+}
+
+static void on_end(struct claw_offload *work) { claw_tls_end(tls_of(work)->engine); }
+
+static void on_ended(struct claw_offload *work)
+{
+    struct claw_stream_tls *t = tls_of(work);
+
+    claw_tls_free(t->engine);
+    free(t);
+}
+
 void claw_stream_tls_free(struct claw_stream *s)
 {
-    if (!s->tls) return;
-    CLAW_ASSERT(!s->tls->busy);
-    claw_tls_free(s->tls->engine);
-    free(s->tls);
+    struct claw_stream_tls *t = s->tls;
+
+    if (!t) return;
+    CLAW_ASSERT(!t->busy);
     s->tls = NULL;
     s->error = NULL; /* may have been the engine's */
+    t->work = (struct claw_offload){.run = on_end, .done = on_ended, .light = true};
+    if (!claw_tls_started(t->engine) || claw_offload_start(s->loop, &t->work) != 0) on_ended(&t->work);
 }
 
 bool claw_stream_tls_busy(const struct claw_stream *s) { return s->tls && s->tls->busy; }
@@ -85,17 +105,19 @@ static void after_handshake(struct claw_stream *s, int rc)
         claw_stream_set_reading(s);
 }
 
-static struct claw_stream_tls *tls_of(struct claw_offload *work)
-{
-    return (struct claw_stream_tls *)((char *)work - offsetof(struct claw_stream_tls, work));
-}
-
 static void on_work(struct claw_offload *work)
 {
     struct claw_stream_tls *t = tls_of(work);
 
     if (atomic_load_explicit(&t->given_up, memory_order_relaxed)) t->rc = CLAW_ECANCELED;
     else t->rc = claw_tls_handshake(t->engine);
+}
+
+static void on_turn(struct claw_lane_ticket *ticket)
+{
+    struct claw_stream_tls *t = (struct claw_stream_tls *)((char *)ticket - offsetof(struct claw_stream_tls, turn));
+
+    if (t->stream->state == CLAW_STREAM_HANDSHAKING) after_handshake(t->stream, t->rc);
 }
 
 static void on_worked(struct claw_offload *work)
@@ -106,15 +128,8 @@ static void on_worked(struct claw_offload *work)
     t->busy = false;
     if (s->state == CLAW_STREAM_CLOSED)
         claw_stream_finish(s);
-    else if (s->state == CLAW_STREAM_HANDSHAKING)
+    else if (s->state == CLAW_STREAM_HANDSHAKING && !claw_lane_wait(s->loop, &s->loop->handshakes, &t->turn, on_turn))
         after_handshake(s, t->rc);
-}
-
-static void on_turn(struct claw_lane_ticket *ticket)
-{
-    struct claw_stream_tls *t = (struct claw_stream_tls *)((char *)ticket - offsetof(struct claw_stream_tls, turn));
-
-    if (t->stream->state == CLAW_STREAM_HANDSHAKING) after_handshake(t->stream, claw_tls_handshake(t->engine));
 }
 
 void claw_stream_tls_drive(struct claw_stream *s)
@@ -122,14 +137,16 @@ void claw_stream_tls_drive(struct claw_stream *s)
     struct claw_stream_tls *t = s->tls;
 
     CLAW_ASSERT(!t->busy && !t->turn.lane);
-    if (claw_tls_heavy(t->engine) && claw_offload_start(s->loop, &t->work) == 0) {
-        t->busy = true;
-        claw_stream_set_reading(s);
-    } else if (claw_lane_wait(s->loop, &s->loop->handshakes, &t->turn, on_turn)) {
-        claw_stream_set_reading(s);
-    } else {
-        after_handshake(s, claw_tls_handshake(t->engine));
+    if (!claw_tls_lacks_bytes(t->engine)) {
+        t->work.light = !claw_tls_heavy(t->engine);
+        (void)!claw_buf_reserve(claw_tls_out(t->engine), FLIGHT_BYTES); /* without it the engine says that there is no memory */
+        if (claw_offload_start(s->loop, &t->work) == 0) {
+            t->busy = true;
+            claw_stream_set_reading(s);
+            return;
+        }
     }
+    after_handshake(s, claw_tls_handshake(t->engine));
 }
 
 void claw_stream_tls_cancel(struct claw_stream *s)

@@ -1,3 +1,4 @@
+#include "net/offload.h"
 #include "net/tls_part.h"
 
 #include <stdio.h>
@@ -31,7 +32,7 @@ struct claw_tls {
     struct claw_tls_name name;
     struct claw_buf in, out;
     struct scan from_peer, to_peer;
-    bool started, offered, done, closed;
+    bool started, ended, offered, done, closed;
     int failed; /* CLAW_E*, 0 */
     char error[320];
 };
@@ -158,10 +159,16 @@ int claw_tls_new(struct claw_tls_server *server, struct claw_tls_client *client,
     return 0;
 }
 
+void claw_tls_end(struct claw_tls *t)
+{
+    if (!t->ended) mbedtls_ssl_free(&t->ssl);
+    t->ended = true;
+}
+
 void claw_tls_free(struct claw_tls *t)
 {
     if (!t) return;
-    mbedtls_ssl_free(&t->ssl);
+    claw_tls_end(t);
     claw_buf_fini(&t->in);
     claw_buf_fini(&t->out);
     claw_tls_server_unref(t->server);
@@ -195,23 +202,35 @@ static int failed(struct claw_tls *t, int rc)
 }
 
 #if MBEDTLS_VERSION_MAJOR >= 3
-static int go_on(struct claw_tls *t) { return mbedtls_ssl_handshake(&t->ssl); }
+static bool is_over(const struct claw_tls *t) { return mbedtls_ssl_is_handshake_over((mbedtls_ssl_context *)&t->ssl); }
+
+static int step(struct claw_tls *t) { return mbedtls_ssl_handshake_step(&t->ssl); }
 #else
+static bool is_over(const struct claw_tls *t) { return t->ssl.state == MBEDTLS_SSL_HANDSHAKE_OVER; }
+
 /* The step that verifies the peer's certificate is taken under the lock of the trusted ones (tls_part.h). */
-static int go_on(struct claw_tls *t)
+static int step(struct claw_tls *t)
 {
     struct claw_tls_roots *roots = t->client ? t->client->roots : t->server->client_ca;
-    int verifies = t->client ? MBEDTLS_SSL_SERVER_CERTIFICATE : MBEDTLS_SSL_CLIENT_CERTIFICATE, rc = 0;
+    bool lock = roots && t->ssl.state == (t->client ? MBEDTLS_SSL_SERVER_CERTIFICATE : MBEDTLS_SSL_CLIENT_CERTIFICATE);
 
-    while (rc == 0 && t->ssl.state != MBEDTLS_SSL_HANDSHAKE_OVER) {
-        bool lock = roots && t->ssl.state == verifies;
-        if (lock) pthread_mutex_lock(&roots->verifying);
-        rc = mbedtls_ssl_handshake_step(&t->ssl);
-        if (lock) pthread_mutex_unlock(&roots->verifying);
-    }
+    if (lock) pthread_mutex_lock(&roots->verifying);
+    int rc = mbedtls_ssl_handshake_step(&t->ssl);
+    if (lock) pthread_mutex_unlock(&roots->verifying);
     return rc;
 }
 #endif
+
+static int go_on(struct claw_tls *t)
+{
+    int rc = 0;
+
+    while (rc == 0 && !is_over(t)) {
+        rc = step(t);
+        claw_offload_yield();
+    }
+    return rc;
+}
 
 static void handshake_done(struct claw_tls *t)
 {
@@ -232,7 +251,6 @@ int claw_tls_handshake(struct claw_tls *t)
     }
     t->from_peer.whole = false;
     int rc = go_on(t);
-    release_in(t);
     if (rc == 0) {
         handshake_done(t);
         return 0;
@@ -241,6 +259,10 @@ int claw_tls_handshake(struct claw_tls *t)
     if (t->offered) claw_tls_session_drop(t->client, t->name.text);
     return failed(t, rc);
 }
+
+bool claw_tls_started(const struct claw_tls *t) { return t->started; }
+
+bool claw_tls_lacks_bytes(const struct claw_tls *t) { return t->started && !t->from_peer.whole; }
 
 bool claw_tls_heavy(const struct claw_tls *t)
 {

@@ -3,8 +3,8 @@
  * Only mbedTLS's public API (2.28 and 3.x). TLS 1.2 at least. Names are checked by SAN, always
  * (mbedtls_ssl_set_hostname: CVE-2025-27809). Sessions are resumed: the server gives tickets; a client context
  * keeps the last sessions of its upstream, shared by all workers under a lock held for a copy.
- * A full handshake costs milliseconds (DESIGN: 5-8 ms), so the engine can be driven on another thread (offload.h): while
- * `busy` the engine belongs to the pool thread and the loop touches only the two buffers it was given back.
+ * A full handshake costs milliseconds, so the engine is driven on another thread (offload.h) from its first step to
+ * claw_tls_end: while `busy` it belongs to the pool thread, and the loop touches only the two buffers it was given back.
  */
 #ifndef CLAW_NET_TLS_H
 #define CLAW_NET_TLS_H
@@ -37,6 +37,8 @@ void claw_tls_client_counts(const struct claw_tls_client *c, uint64_t *handshake
 int claw_tls_new(struct claw_tls_server *server, struct claw_tls_client *client, struct claw_str server_name,
                  struct claw_tls **out) CLAW_MUSTCHECK;
 void claw_tls_free(struct claw_tls *t);
+/* Free what the handshake made, all but t itself; claw_tls_free follows. May run on a pool thread: who made it frees it. */
+void claw_tls_end(struct claw_tls *t);
 
 /* Bytes from the wire in; bytes for the wire gather in claw_tls_out (the caller sends and takes them). */
 int claw_tls_feed(struct claw_tls *t, const char *data, size_t n) CLAW_MUSTCHECK;
@@ -45,6 +47,10 @@ struct claw_buf *claw_tls_out(struct claw_tls *t);
 /* Go on with the handshake. 0: done. CLAW_EAGAIN: needs bytes (or out must be sent). CLAW_ETLS, CLAW_ETLS_VERIFY,
  * CLAW_ENOMEM (at the first call): failed, claw_tls_error says why. May run on a pool thread as long as nobody else touches t. */
 int claw_tls_handshake(struct claw_tls *t) CLAW_MUSTCHECK;
+/* Did the handshake begin: is there something for claw_tls_end to free? */
+bool claw_tls_started(const struct claw_tls *t);
+/* Can going on with the handshake do no more than look at the beginning of a record? */
+bool claw_tls_lacks_bytes(const struct claw_tls *t);
 /* Would going on cost public-key work? False while a resumption is still possible or only bytes are missing, so
  * that a resumed handshake stays on the loop. A server engine cannot know before the ClientHello was read: it
  * says true from the first flight on unless a ticket resumed the session. */

@@ -14,38 +14,60 @@
 #define TICKET_S 86400u
 #define SESSION_S 86400u /* after this long the certificate is looked at again */
 
-/* ---- the process's randomness ----------------------------------------------------------------------------- */
+/* ---- randomness ------------------------------------------------------------------------------------------- */
 
-static struct {
-    pthread_once_t once;
-    pthread_mutex_t lock;
+/* A generator a thread, seeded by the system: with one for all, a loop would wait for a thread of lower priority that holds
+ * its lock (offload.h). */
+struct rng {
     mbedtls_entropy_context entropy;
     mbedtls_ctr_drbg_context drbg;
-    int rc;
-} rng = {.once = PTHREAD_ONCE_INIT, .lock = PTHREAD_MUTEX_INITIALIZER};
+    bool seeded;
+};
 
-static void rng_start(void)
+static __thread struct rng rng;
+static pthread_key_t rng_end;
+
+static void rng_free(void *arg)
 {
-    mbedtls_entropy_init(&rng.entropy);
-    mbedtls_ctr_drbg_init(&rng.drbg);
-    rng.rc = mbedtls_ctr_drbg_seed(&rng.drbg, mbedtls_entropy_func, &rng.entropy, NULL, 0);
+    struct rng *r = arg;
+
+    mbedtls_ctr_drbg_free(&r->drbg);
+    mbedtls_entropy_free(&r->entropy);
+    r->seeded = false;
+}
+
+static void rng_once(void)
+{
+    int rc = pthread_key_create(&rng_end, rng_free);
+    CLAW_ASSERT(rc == 0);
 #if MBEDTLS_VERSION_MAJOR >= 3
-    if (rng.rc == 0) rng.rc = psa_crypto_init();
+    rc = psa_crypto_init();
+    CLAW_ASSERT(rc == 0);
 #endif
 }
 
-/* Own lock: an mbedTLS built without MBEDTLS_THREADING_C has none. */
+static int rng_seed(struct rng *r)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, rng_once);
+    mbedtls_entropy_init(&r->entropy);
+    mbedtls_ctr_drbg_init(&r->drbg);
+    int rc = mbedtls_ctr_drbg_seed(&r->drbg, mbedtls_entropy_func, &r->entropy, NULL, 0);
+    if (rc == 0 && pthread_setspecific(rng_end, r) != 0) rc = MBEDTLS_ERR_CTR_DRBG_ENTROPY_SOURCE_FAILED;
+    if (rc != 0) rng_free(r);
+    else r->seeded = true;
+    return rc;
+}
+
 int claw_tls_random(void *unused, unsigned char *to, size_t n)
 {
-    pthread_once(&rng.once, rng_start);
-    if (rng.rc != 0) return rng.rc;
-    pthread_mutex_lock(&rng.lock);
-    int rc = 0;
+    int rc = rng.seeded ? 0 : rng_seed(&rng);
+
     for (size_t k; n > 0 && rc == 0; to += k, n -= k) {
         k = n < MBEDTLS_CTR_DRBG_MAX_REQUEST ? n : MBEDTLS_CTR_DRBG_MAX_REQUEST;
         rc = mbedtls_ctr_drbg_random(&rng.drbg, to, k);
     }
-    pthread_mutex_unlock(&rng.lock);
     return rc;
 }
 

@@ -58,7 +58,7 @@ struct claw_tls_name {
     size_t ip_len;
 };
 
-/* mbedTLS's f_rng over the process' one generator, under its lock. */
+/* mbedTLS's f_rng over the thread's own generator. */
 int claw_tls_random(void *unused, unsigned char *to, size_t n);
 /* Offer the session kept for `name`, if any: true when there was one. */
 bool claw_tls_session_offer(struct claw_tls_client *c, const char *name, mbedtls_ssl_context *ssl);

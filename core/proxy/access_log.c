@@ -79,7 +79,7 @@ static char *text(char *at, struct claw_str s)
 
 static size_t most(const struct claw_req *r, struct claw_str upstream)
 {
-    size_t n = 2 * MODEL_BYTES + claw_req_route_id(r).len + upstream.len;
+    size_t n = 2 * MODEL_BYTES + claw_req_route_id(r).len + upstream.len + r->answered_by.len;
     n += cut(r->error_text, TEXT_BYTES).len + cut(r->upstream_error, TEXT_BYTES).len;
     if (r->head) n += r->head->path.len;
     for (unsigned i = 0; i < r->attempts_n && i < CLAW_ATTEMPTS_MAX; i++)
@@ -126,6 +126,7 @@ static char *outcome(char *at, const struct claw_req *r)
     at = digits(RAW(at, ",\"cache\":\"bypass\",\"bytes_in\":"), r->bytes_in);
     at = digits(RAW(at, ",\"bytes_out\":"), r->bytes_out);
     at = r->stream ? RAW(at, ",\"stream\":true") : RAW(at, ",\"stream\":false");
+    if (r->answered_by.len) at = text(RAW(at, ",\"answered_by\":"), r->answered_by);
     if (r->error) at = text(RAW(at, ",\"error\":"), claw_str_of(claw_err_kind(r->error)));
     if (r->error_text.len) at = text(RAW(at, ",\"error_message\":"), cut(r->error_text, TEXT_BYTES));
     if (r->upstream_error.len) at = text(RAW(at, ",\"upstream_error\":"), cut(r->upstream_error, TEXT_BYTES));

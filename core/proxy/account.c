@@ -4,9 +4,7 @@
 
 struct claw_attempt *claw_account_last(struct claw_req *r)
 {
-    if (r->attempts_n == 0) return NULL;
-    unsigned i = r->attempts_n < CLAW_ATTEMPTS_MAX ? r->attempts_n : CLAW_ATTEMPTS_MAX;
-    return &r->attempts[i - 1];
+    return r->attempts_n && r->attempt < CLAW_ATTEMPTS_MAX ? &r->attempts[r->attempt] : NULL;
 }
 
 void claw_account_settle(struct claw_req *r)
@@ -73,6 +71,7 @@ void claw_account_count(struct claw_req *r)
     claw_metrics_observe(m, CLAW_METRIC_OVERHEAD_SECONDS, r->overhead_us, 0, NULL);
     claw_metrics_add(m, CLAW_METRIC_IN_FLIGHT, -1, 0, NULL);
     if (r->error == CLAW_ECLIENT_GONE || r->error == CLAW_ESEND_STALL) claw_metrics_add(m, CLAW_METRIC_CLIENT_GONE, 1, 1, request);
+    if (r->answered_by.len) claw_metrics_add(m, CLAW_METRIC_POLICY_ANSWERS, 1, 1, &r->answered_by);
     if (upstream.len == 0) return;
     struct claw_str sold[2] = {upstream, model};
     if (r->cost_micros > 0) claw_metrics_add(m, CLAW_METRIC_COST, r->cost_micros, 2, sold);

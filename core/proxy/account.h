@@ -11,7 +11,7 @@ void claw_account_settle(struct claw_req *r);
 void claw_account_attempt(struct claw_req *r, int code, const char *kind);
 /* The request ended: its metrics. */
 void claw_account_count(struct claw_req *r);
-/* The attempt under way; NULL before the first. */
+/* The attempt under way; NULL before the first, and of a hedge that has not begun. */
 struct claw_attempt *claw_account_last(struct claw_req *r);
 
 #endif

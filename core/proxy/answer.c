@@ -68,14 +68,23 @@ static char *put_own(char *at, struct claw_req *r)
     return at;
 }
 
-int claw_answer_head(struct claw_req *r, int status, const struct claw_head *from, struct claw_str *out)
+/* Did a policy set this field, or take it away? */
+static bool is_set(const struct claw_req *r, struct claw_str name)
+{
+    for (size_t i = 0; i < r->answer_headers_n; i++)
+        if (claw_str_ieq(r->answer_headers[i].name, name)) return true;
+    return false;
+}
+
+int claw_answer_head(struct claw_req *r, int status, const struct claw_head *from, struct claw_str type, struct claw_str *out)
 {
     bool expose = claw_req_conf(r)->server.expose_headers;
     const struct claw_generation_upstream *up = claw_req_upstream(r);
     struct claw_str reason = claw_str_of(claw_h1_reason(status));
     r->ttfb_us = claw_req_elapsed_us(r); /* it leaves in this callback */
     r->overhead_us = r->ttfb_us - r->waited_us;
-    size_t most = 160 + reason.len + r->dropped.len;
+    size_t most = 160 + reason.len + type.len + r->dropped.len;
+    for (size_t i = 0; i < r->answer_headers_n; i++) most += r->answer_headers[i].name.len + r->answer_headers[i].value.len + 4;
     for (size_t i = 0; from && i < from->n; i++) most += from->headers[i].name.len + from->headers[i].value.len + 4;
     if (expose) most += 320 + claw_req_route_id(r).len + claw_req_sent_model(r).len + (up ? up->conf->name.len : 0);
     char *start = claw_arena_alloc(&r->arena, most), *at = start, digits[24];
@@ -84,10 +93,12 @@ int claw_answer_head(struct claw_req *r, int status, const struct claw_head *fro
     at = put(at, number(digits, (uint64_t)status));
     at = put(put(put(at, CLAW_STR(" ")), reason), CLAW_STR("\r\n"));
     for (size_t i = 0; from && i < from->n; i++)
-        if (!stays_here(from, &from->headers[i]) && !(r->answer_type && tells_of_body(&from->headers[i]))) at = put_field(at, from->headers[i].name, from->headers[i].value);
-    if (!from || r->answer_type)
-        at = put_field(at, CLAW_STR("content-type"), from ? claw_str_of(r->answer_type) : CLAW_STR("application/json"));
+        if (!stays_here(from, &from->headers[i]) && !is_set(r, from->headers[i].name) && !(type.len && tells_of_body(&from->headers[i])))
+            at = put_field(at, from->headers[i].name, from->headers[i].value);
+    if ((!from || type.len) && !is_set(r, CLAW_STR("content-type"))) at = put_field(at, CLAW_STR("content-type"), type.len ? type : CLAW_STR("application/json"));
     if (r->dropped.len) at = put_field(at, CLAW_STR("x-openclaw-dropped"), r->dropped);
+    for (size_t i = 0; i < r->answer_headers_n; i++)
+        if (r->answer_headers[i].value.ptr) at = put_field(at, r->answer_headers[i].name, r->answer_headers[i].value);
     if (expose) at = put_own(at, r);
     CLAW_ASSERT((size_t)(at - start) <= most);
     *out = (struct claw_str){start, (size_t)(at - start)};
@@ -99,14 +110,14 @@ struct claw_envelope claw_answer_envelope_of(const struct claw_req *r, int statu
     return (struct claw_envelope){(enum claw_dialect)r->dialect, status, message, type, code, r->error_param, {r->id, 32}};
 }
 
-void claw_answer_json(struct claw_req *r, int status, struct claw_str body)
+void claw_answer_own(struct claw_req *r, int status, struct claw_str type, struct claw_str body)
 {
     struct claw_str head;
     CLAW_ASSERT(r->commit == CLAW_HELD);
     if (!r->conn) return;
     r->status = status;
     r->commit = CLAW_DONE;
-    if (claw_answer_head(r, status, NULL, &head) != 0) {
+    if (claw_answer_head(r, status, NULL, type, &head) != 0) {
         claw_conn_abort(r->conn);
         r->conn = NULL;
         return;
@@ -127,7 +138,7 @@ void claw_answer_error(struct claw_req *r, int status, struct claw_str message, 
     struct claw_envelope e = claw_answer_envelope_of(r, status, message, type, code);
     if (claw_envelope_write(&b, &e) == 0) {
         claw_log_redact(&b); /* a message may be the upstream's, and quote a key */
-        claw_answer_json(r, status, claw_buf_str(&b));
+        claw_answer_own(r, status, CLAW_STR(""), claw_buf_str(&b));
     } else {
         r->status = status;
         r->commit = CLAW_DONE;

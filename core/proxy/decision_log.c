@@ -103,6 +103,7 @@ static int add_outcome(struct claw_buf *b, const struct claw_req *r)
     if (rc == CLAW_OK && up) rc = add_member(b, "upstream", up->conf->name);
     if (rc == CLAW_OK) rc = claw_buf_add_fmt(b, ",\"status\":%d", r->status);
     if (rc == CLAW_OK && r->candidates_n == 0 && r->error) rc = add_member(b, "refused", claw_str_of(r->error_code ? r->error_code : claw_err_kind(r->error)));
+    if (rc == CLAW_OK && r->answered_by.len) rc = add_member(b, "answered_by", r->answered_by);
     return rc == CLAW_OK ? add_usage(b, r) : rc;
 }
 

@@ -9,12 +9,16 @@
 #define NAME_MAX_BYTES 96
 #define EWMA_WEIGHT 0.2
 #define NONE INT64_MIN
+#define TIMES 64         /* classes of times: four an octave, from 1 ms on */
+#define TIMES_MAX 512u   /* samples; then the older ones count half */
+#define TIMES_MIN 20u
 
 struct model_facts {
     _Atomic uint64_t hash; /* of the model's name; 0: free */
     _Atomic int64_t ewma_us;
     _Atomic uint64_t sampled_ms;
     _Atomic int64_t mean_output_milli; /* thousandths of a token */
+    _Atomic uint32_t times[TIMES], times_n;
 };
 
 struct claw_upstream_stats {
@@ -83,11 +87,48 @@ static void average(_Atomic int64_t *to, int64_t sample)
     atomic_store_explicit(to, new, memory_order_relaxed);
 }
 
+static unsigned class_of(uint64_t ms)
+{
+    uint32_t v = ms < 1 ? 1 : ms > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)ms;
+    unsigned octave = 31 - (unsigned)__builtin_clz(v);
+    unsigned quarter = octave >= 2 ? v >> (octave - 2) & 3 : v << (2 - octave) & 3;
+    unsigned i = octave * 4 + quarter;
+    return i < TIMES ? i : TIMES - 1;
+}
+
+/* Counts may be a few off when two workers halve at once. */
+static void note_time(struct model_facts *m, uint64_t us)
+{
+    atomic_fetch_add_explicit(&m->times[class_of(us / 1000)], 1, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&m->times_n, 1, memory_order_relaxed) + 1 < TIMES_MAX) return;
+    uint32_t sum = 0;
+    for (unsigned i = 0; i < TIMES; i++) {
+        uint32_t half = atomic_load_explicit(&m->times[i], memory_order_relaxed) / 2;
+        atomic_store_explicit(&m->times[i], half, memory_order_relaxed);
+        sum += half;
+    }
+    atomic_store_explicit(&m->times_n, sum, memory_order_relaxed);
+}
+
+int64_t claw_upstream_stats_percentile(const struct claw_upstream_stats *s, struct claw_str model, unsigned percent)
+{
+    const struct model_facts *m = model_of((struct claw_upstream_stats *)s, model, false);
+    uint64_t sum = 0, seen = 0;
+    for (unsigned i = 0; m && i < TIMES; i++) sum += atomic_load_explicit(&m->times[i], memory_order_relaxed);
+    if (sum < TIMES_MIN) return -1;
+    for (unsigned i = 0; i < TIMES; i++) {
+        seen += atomic_load_explicit(&m->times[i], memory_order_relaxed);
+        if (seen * 100 >= sum * percent) return (int64_t)((uint64_t)(5 + i % 4) << (i / 4)) / 4 + 1; /* the class's end */
+    }
+    return -1;
+}
+
 void claw_upstream_stats_ttfb(struct claw_upstream_stats *s, struct claw_str model, uint64_t us, uint64_t now_ms)
 {
     struct model_facts *m = model_of(s, model, true);
     if (!m) return;
     average(&m->ewma_us, (int64_t)us);
+    note_time(m, us);
     atomic_store_explicit(&m->sampled_ms, now_ms, memory_order_relaxed);
 }
 

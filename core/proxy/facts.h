@@ -14,6 +14,9 @@ struct claw_upstream_stats; /* lives until the process ends; at most 1,024 upstr
 struct claw_upstream_stats *claw_upstream_stats_of(struct claw_str upstream);
 void claw_upstream_stats_begin(struct claw_upstream_stats *s);
 void claw_upstream_stats_end(struct claw_upstream_stats *s);
+/* The time to the first byte that `percent` of the last some hundred answers stayed within, in ms, at most a fifth too
+ * long. -1: fewer than 20 are known. */
+int64_t claw_upstream_stats_percentile(const struct claw_upstream_stats *s, struct claw_str model, unsigned percent);
 /* A time to first byte was seen / an answer had this many output tokens. */
 void claw_upstream_stats_ttfb(struct claw_upstream_stats *s, struct claw_str model, uint64_t us, uint64_t now_ms);
 void claw_upstream_stats_output(struct claw_upstream_stats *s, struct claw_str model, uint64_t tokens);

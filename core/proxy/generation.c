@@ -198,23 +198,22 @@ int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loo
     size_t n = gen->conf->upstreams_n;
     struct claw_generation_local *g = calloc(1, sizeof *g);
     struct claw_endpoint **endpoints = calloc(n + 1, sizeof *endpoints);
-    if (!g || !endpoints) {
-        free(g);
-        free(endpoints);
-        return CLAW_ENOMEM;
-    }
-    struct claw_tally *tally = claw_tally_new(&gen->tallies, loop->number);
+    double *credit = calloc(gen->conf->routes_n + 1, sizeof *credit);
+    struct claw_tally *tally = g && endpoints && credit ? claw_tally_new(&gen->tallies, loop->number) : NULL;
     if (!tally) {
         free(g);
         free(endpoints);
+        free(credit);
         return CLAW_ENOMEM;
     }
+    for (size_t i = 0; i < gen->conf->routes_n; i++) credit[i] = 1;
     for (size_t i = 0; i < n; i++) {
         endpoints[i] = claw_pool_endpoint(pool, &gen->conf->upstreams[i], gen->upstreams[i].tls);
         if (endpoints[i]) continue;
         while (i-- > 0) claw_endpoint_unref(endpoints[i]);
         free(g);
         free(endpoints);
+        free(credit);
         return CLAW_ENOMEM;
     }
     g->magic = LOCAL_MAGIC;
@@ -224,6 +223,7 @@ int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loo
     g->policy = policy;
     g->tally = tally;
     g->endpoints = endpoints;
+    g->hedge_credit = credit;
     g->loop = loop;
     *out = g;
     return 0;
@@ -236,6 +236,7 @@ static void local_free(struct claw_deferred *d)
     struct claw_generation *gen = g->gen;
     if (g->on_free) g->on_free(g);
     free(g->endpoints);
+    free(g->hedge_credit);
     g->magic = 0;
     free(g);
     claw_generation_unref(gen);

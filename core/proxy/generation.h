@@ -70,6 +70,7 @@ struct claw_generation_local {
     const struct claw_policy_ops *ops;
     void *policy;                       /* the VM; the ops' first argument */
     struct claw_endpoint **endpoints;   /* by upstream */
+    double *hedge_credit;               /* by route: hedges this worker may start (hedge.h) */
     struct claw_tally *tally;           /* the generation's; counts this worker's requests */
     struct claw_loop *loop;
     struct claw_deferred deferred;

@@ -29,8 +29,11 @@
     X(OVERHEAD_SECONDS, SECONDS, "openclaw_overhead_seconds", "", "Time a request spent inside the proxy, waiting for nobody.") \
     X(TOKENS, COUNTER, "openclaw_tokens_total", "upstream_name,model_name,class", "Tokens by class: input, cached_input, output, reasoning.") \
     X(RETRIES, COUNTER, "openclaw_retries_total", "upstream_name,kind", "Tries that failed and were followed by another one.") \
+    X(HEDGES, COUNTER, "openclaw_hedges_total", "route_id,outcome",                                                        \
+      "Second upstreams asked while the first was silent: won, lost, failed; budget: not asked for want of it.")        \
     X(POLICY_ERRORS, COUNTER, "openclaw_policy_errors_total", "policy,hook", "Policy hooks that failed.")               \
     X(POLICY_STOPS, COUNTER, "openclaw_policy_stops_total", "policy,hook", "Of these, the ones that took more than policies.budget_ms.") \
+    X(POLICY_ANSWERS, COUNTER, "openclaw_policy_answers_total", "policy", "Requests that a policy answered in an upstream's place.") \
     X(FETCHES, COUNTER, "openclaw_policy_fetches_total", "outcome", "Requests made by policies (claw.http.fetch): the status, or the failure kind.") \
     X(FETCH_SECONDS, SECONDS, "openclaw_policy_fetch_duration_seconds", "", "Latency of requests made by policies.") \
     X(REDIS_CALLS, COUNTER, "openclaw_policy_redis_calls_total", "outcome", "Commands of policies to Redis: ok, error, down, timeout, busy, canceled.") \

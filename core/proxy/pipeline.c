@@ -4,6 +4,7 @@
 #include "proxy/account.h"
 #include "proxy/answer.h"
 #include "proxy/decision_log.h"
+#include "proxy/hedge.h"
 #include "proxy/relay.h"
 
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #define WAIT (-1)
 #define TO(s) (1u << CLAW_STEP_##s)
 #define ENDS (TO(ACCOUNT))
+#define ANSWER_ROOM 4096u /* what a request that used up its memory still gets, to say so */
 #define TRIES_MAX 32u /* of one request, whatever a policy says; configuration has 20 at most */
 
 static int step_parse(struct claw_req *r);
@@ -35,7 +37,7 @@ static const struct {
     [CLAW_STEP_ADMIT]     = {{"admit",     "admit",    true,  TO(ROUTE) | ENDS},                          step_admit},
     [CLAW_STEP_ROUTE]     = {{"route",     "route",    true,  TO(TRANSFORM) | ENDS},                      step_route},
     [CLAW_STEP_TRANSFORM] = {{"transform", "request",  true,  TO(UPSTREAM) | ENDS},                       step_transform},
-    [CLAW_STEP_UPSTREAM]  = {{"upstream",  NULL,       true,  TO(BACK) | TO(COMMIT) | TO(RETRY) | ENDS},  step_upstream},
+    [CLAW_STEP_UPSTREAM]  = {{"upstream",  NULL,       true,  TO(TRANSFORM) | TO(BACK) | TO(COMMIT) | TO(RETRY) | ENDS}, step_upstream},
     [CLAW_STEP_RETRY]     = {{"retry",     "retry",    true,  TO(TRANSFORM) | TO(COMMIT) | ENDS},         step_retry},
     [CLAW_STEP_BACK]      = {{"back",      "response", true,  TO(COMMIT) | ENDS},                         step_back},
     [CLAW_STEP_COMMIT]    = {{"commit",    NULL,       false, TO(STREAM) | ENDS},                         NULL},
@@ -92,6 +94,14 @@ void claw_pipeline_resume(struct claw_req *r)
     walk(r);
 }
 
+void claw_pipeline_regain(struct claw_req *r)
+{
+    if (r->wait_cancel) r->wait_cancel(r);
+    r->waiting = NULL;
+    r->wait_cancel = NULL;
+    if (r->step == CLAW_STEP_TRANSFORM) enter(r, CLAW_STEP_UPSTREAM);
+}
+
 /* What an op returned: does it wait? If not, nothing it waited on is left. */
 static bool waits(struct claw_req *r, int rc)
 {
@@ -125,6 +135,7 @@ static void stop_everything(struct claw_req *r)
     claw_timer_stop(r->ctx->loop, &r->timer);
     claw_timer_stop(r->ctx->loop, &r->deadline);
     claw_lane_leave(r->ctx->loop, &r->begin);
+    claw_hedge_stop(r);
     if (r->wait_cancel) r->wait_cancel(r);
     r->waiting = NULL;
     r->wait_cancel = NULL;
@@ -155,6 +166,7 @@ static void fail_now(struct claw_req *r, int code, struct claw_str text)
     if (started) {
         claw_relay_cut(r, code, r->error_text);
     } else if (r->conn) {
+        r->arena.cap += ANSWER_ROOM;
         int status = r->status ? r->status : claw_err_status(code);
         const char *word = r->error_code ? r->error_code : claw_err_kind(code);
         claw_answer_error(r, status, r->error_text, code == CLAW_EDENIED ? denied_type(status) : claw_err_type(code), word);
@@ -270,28 +282,34 @@ static int refuse(struct claw_req *r, int rc, const struct claw_policy_error *er
     return fail(r, rc, r->error_text.len ? r->error_text : claw_str_of(claw_err_text(rc)));
 }
 
+static int answer_here(struct claw_req *r, const struct claw_policy_answer *answer)
+{
+    r->answered_by = answer->policy;
+    claw_answer_own(r, answer->status, answer->type, answer->body);
+    return CLAW_STEP_ACCOUNT;
+}
+
 static int step_admit(struct claw_req *r)
 {
     struct claw_policy_error err;
+    struct claw_policy_answer answer = {.body = {NULL, 0}};
     if (!r->gen->ops->admits(r->gen->policy)) return CLAW_STEP_ROUTE;
-    int rc = r->gen->ops->admit(r->gen->policy, r, &err);
+    int rc = r->gen->ops->admit(r->gen->policy, r, &answer, &err);
     if (waits(r, rc)) return WAIT;
     if (rc != 0 || r->error) return refuse(r, rc, &err);
-    return CLAW_STEP_ROUTE;
+    return answer.body.ptr ? answer_here(r, &answer) : CLAW_STEP_ROUTE;
 }
 
 static int step_route(struct claw_req *r)
 {
     struct claw_policy_error err;
-    struct claw_str answer = {NULL, 0};
-    int status = 0;
-    int rc = r->gen->ops->route(r->gen->policy, r, &answer, &status, &err);
+    struct claw_policy_answer answer = {.body = {NULL, 0}};
+    int rc = r->gen->ops->route(r->gen->policy, r, &answer, &err);
     if (waits(r, rc)) return WAIT;
     if (rc != 0 || r->error) return refuse(r, rc, &err);
-    if (answer.ptr) {
-        claw_answer_json(r, status, answer);
-        return CLAW_STEP_ACCOUNT;
-    }
+    if (answer.body.ptr) return answer_here(r, &answer);
+    if (!r->hedging.budget && r->route >= 0) r->hedging = claw_req_conf(r)->routes[r->route].hedge;
+    claw_hedge_earn(r);
     if (r->candidates_n == 0) return fail(r, CLAW_ENO_UPSTREAM, CLAW_STR("No upstream available"));
     return CLAW_STEP_TRANSFORM;
 }
@@ -319,6 +337,7 @@ static int step_transform(struct claw_req *r)
 static void on_lease_ready(struct claw_lease *l, struct claw_client *c)
 {
     claw_relay_start(l->arg, c);
+    claw_hedge_sent(l->arg);
 }
 
 static void on_lease_error(struct claw_lease *l, int code, const char *text)
@@ -334,12 +353,15 @@ static int step_upstream(struct claw_req *r)
     const struct claw_generation_upstream *up = &r->gen->gen->upstreams[c->upstream];
     unsigned i = r->attempts_n < CLAW_ATTEMPTS_MAX ? r->attempts_n : CLAW_ATTEMPTS_MAX - 1;
     r->attempts_n++;
+    r->attempt = i;
+    if (r->candidate > r->furthest) r->furthest = r->candidate;
     c->tries++;
     r->attempts[i] = (struct claw_attempt){.upstream = c->upstream, .start_us = claw_req_elapsed_us(r)};
     r->wait_from_us = r->attempts[i].start_us;
     r->retried_stale = false;
     r->outstanding = true;
     claw_upstream_stats_begin(up->stats);
+    claw_hedge_arm(r);
     r->lease.on_ready = on_lease_ready;
     r->lease.on_error = on_lease_error;
     r->lease.arg = r;
@@ -360,7 +382,6 @@ void claw_pipeline_upstream_failed(struct claw_req *r, int code, int status, con
 {
     if (r->finished || r->step >= CLAW_STEP_ACCOUNT) return;
     struct claw_failed_try *t = claw_arena_zalloc(&r->arena, sizeof *t);
-    if (!claw_relay_open(r)) claw_req_cancel_upstream(r);
     if (!t) {
         claw_pipeline_fail(r, CLAW_EREQ_MEM, claw_str_of(claw_err_text(CLAW_EREQ_MEM)));
         return;
@@ -374,6 +395,12 @@ void claw_pipeline_upstream_failed(struct claw_req *r, int code, int status, con
     t->f.body = body.len > 4096 ? (struct claw_str){body.ptr, 4096} : body;
     t->held = code == CLAW_OK;
     if (*text) r->upstream_error = keep(r, claw_str_of(text));
+    if (claw_hedge_running(r) && (t->f.again || claw_hedge_aside(r))) {
+        claw_hedge_lost(r, code, t->f.kind);
+        return;
+    }
+    claw_hedge_stop(r);
+    if (!claw_relay_open(r)) claw_req_cancel_upstream(r);
     claw_account_attempt(r, code, t->f.kind);
     r->failed = t;
     enter(r, CLAW_STEP_RETRY);
@@ -429,7 +456,7 @@ static int step_retry(struct claw_req *r)
     uint64_t after_ms = 0;
     if (!t) return WAIT; /* a backoff runs */
     t->f.tries = r->attempts_n;
-    t->f.left = r->candidates_n - r->candidate - 1;
+    t->f.left = r->candidates_n - r->furthest - 1;
     t->f.elapsed_ms = claw_req_elapsed_us(r) / 1000;
     int rc = r->gen->ops->retry(r->gen->policy, r, &t->f, &action, &after_ms, &err);
     if (waits(r, rc)) return WAIT;
@@ -441,7 +468,7 @@ static int step_retry(struct claw_req *r)
     claw_metrics_add(r->ctx->metrics, CLAW_METRIC_RETRIES, 1, 2, labels);
     claw_req_cancel_upstream(r);
     claw_relay_reset(r);
-    if (action == CLAW_RETRY_NEXT) r->candidate++;
+    if (action == CLAW_RETRY_NEXT) r->candidate = ++r->furthest;
     if (after_ms == 0) return CLAW_STEP_TRANSFORM;
     r->wait_from_us = claw_req_elapsed_us(r);
     claw_timer_start(r->ctx->loop, &r->timer, after_ms);
@@ -529,6 +556,7 @@ static struct claw_arena *on_begin(struct claw_conn *c)
     if (!r) return NULL;
     claw_timer_init(&r->timer, on_backoff, r);
     claw_timer_init(&r->deadline, on_deadline, r);
+    claw_hedge_init(r);
     claw_metrics_add(ctx->metrics, CLAW_METRIC_IN_FLIGHT, 1, 0, NULL);
     c->request = r;
     return &r->arena;

@@ -25,6 +25,14 @@ enum claw_retry_action { CLAW_RETRY_STOP, CLAW_RETRY_NEXT, CLAW_RETRY_SAME };
 /* A failed hook: whom to name. Strings live in the request's arena. */
 struct claw_policy_error { struct claw_str policy, hook, message; };
 
+/* What is answered here, in an upstream's place. Slices live in the request's arena. */
+struct claw_policy_answer {
+    struct claw_str body;   /* ptr NULL: nothing is */
+    int status;
+    struct claw_str type;   /* content-type; "": application/json */
+    struct claw_str policy; /* who answers; "": the proxy by itself */
+};
+
 /* An event a policy made; slices live until the next call into the policy. */
 struct claw_policy_event { struct claw_str type, data; };
 
@@ -34,11 +42,11 @@ struct claw_policy_event { struct claw_str type, data; };
  * r->wait_cancel, which is called at most once and only before the resume. Slices it was given stay valid meanwhile.
  * `vm` is generation_local.policy. */
 struct claw_policy_ops {
-    /* May the request go on? r->error = CLAW_EDENIED, r->status, error_code and error_text are set when not. */
-    int (*admit)(void *vm, struct claw_req *r, struct claw_policy_error *err);
-    /* Fills route, route_mask, candidates; or r->error with its text; or answers by itself: *answer is a JSON body
-     * and *status its status. */
-    int (*route)(void *vm, struct claw_req *r, struct claw_str *answer, int *status, struct claw_policy_error *err);
+    /* May the request go on? r->error = CLAW_EDENIED, r->status, error_code and error_text are set when not. Or it is
+     * answered at once: *answer (zeroed before) is filled. */
+    int (*admit)(void *vm, struct claw_req *r, struct claw_policy_answer *answer, struct claw_policy_error *err);
+    /* Fills route, route_mask, candidates; or r->error with its text; or *answer (zeroed before). */
+    int (*route)(void *vm, struct claw_req *r, struct claw_policy_answer *answer, struct claw_policy_error *err);
     /* Fill out_body (and set out_body_set) and out_* for the present candidate; where it is to be translated also
      * translated, sent_as and dropped. Or r->error with its text and error_param: it cannot be. */
     int (*request)(void *vm, struct claw_req *r, struct claw_policy_error *err);
@@ -105,12 +113,14 @@ extern const struct claw_server_events claw_pipeline_server_events;
 /* For server->on_room: bodies are read straight into the request. */
 char *claw_pipeline_room(struct claw_conn *c, size_t *n);
 
+/* The exchange under way is another one than the step was about: what that one waited for is given up. */
+void claw_pipeline_regain(struct claw_req *r);
 /* A hook that waited is done. */
 void claw_pipeline_resume(struct claw_req *r);
 /* End the request with an error: the envelope when nothing was sent yet, else an error event or an abort. */
 void claw_pipeline_fail(struct claw_req *r, int code, struct claw_str text);
 /* The relay's reports. */
-void claw_pipeline_reached(struct claw_req *r, enum claw_step s); /* BACK, COMMIT or STREAM */
+void claw_pipeline_reached(struct claw_req *r, enum claw_step s); /* BACK, COMMIT or STREAM; of a hedge: TRANSFORM */
 void claw_pipeline_answered(struct claw_req *r);                 /* the answer is with the client */
 void claw_pipeline_upstream_failed(struct claw_req *r, int code, int status, const char *text, struct claw_str body,
                                    int64_t retry_after_ms);      /* before the commit point */

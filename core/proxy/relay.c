@@ -15,6 +15,7 @@
 #include "proxy/account.h"
 #include "proxy/answer.h"
 #include "proxy/decision_log.h"
+#include "proxy/hedge.h"
 #include "proxy/pipeline.h"
 
 #include <stdlib.h>
@@ -29,24 +30,23 @@ enum framing { SSE, NDJSON, EVENT_STREAM }; /* how an upstream cuts its stream i
 
 struct claw_relay {
     enum mode mode;
-    struct claw_head *head;    /* the upstream's */
     bool json, replied, paused, in_over;
-    bool broke;                /* … and broke off meanwhile */
+    bool hooked;               /* an event hook sees what comes */
     bool open;                 /* ERROR: a long one, whose upstream is paused while the retry step decides */
     enum framing framing;
     bool listed;               /* the JSON array the client gets has its first event */
+    bool broke;                /* … and broke off meanwhile */
+    unsigned n;                /* slices */
     struct claw_str batch;     /* what is being read: slices inside it live until the batch ends */
+    uv_buf_t slices[SLICES];
+    struct claw_head *head;    /* the upstream's */
     struct claw_sse sse;
     struct claw_ndjson lines;
     struct claw_event_stream messages;
     struct claw_buf kept;      /* held bytes */
     struct claw_buf made;      /* what event hooks wrote in this batch */
     struct claw_buf tmp;
-    uv_buf_t slices[SLICES];
-    unsigned n;
 };
-
-static const struct claw_client_events client_events;
 
 static void buffers_fini(void *arg)
 {
@@ -85,7 +85,8 @@ static int reply(struct claw_req *r, int64_t length)
     struct claw_relay *y = r->relay;
     struct claw_str head;
     int status = r->answer_status ? r->answer_status : y->head->status;
-    int rc = claw_answer_head(r, status, y->head, &head);
+    claw_hedge_won(r);
+    int rc = claw_answer_head(r, status, y->head, r->answer_type ? claw_str_of(r->answer_type) : CLAW_STR(""), &head);
     if (rc != 0) return rc;
     r->status = status;
     claw_pipeline_reached(r, CLAW_STEP_COMMIT);
@@ -289,6 +290,7 @@ static int take_event(struct claw_req *r, struct claw_str type, struct claw_str 
 {
     if (r->commit == CLAW_HELD && !r->relay->replied && is_error_event(r, type, data))
         return fail_head(r, CLAW_ESTREAM_ERROR, type, data, claw_err_text(CLAW_ESTREAM_ERROR));
+    if (r->commit == CLAW_HELD && !r->relay->replied) claw_hedge_won(r);
     if (claw_usage_read(data, &r->usage) && r->hides_usage && is_usage_only(data)) return 0;
     if (r->candidates[r->candidate].mask & CLAW_MASK_EVENT) return run_event_hook(r, type, data, raw);
     if (!raw.ptr) return push_events(r, &(struct claw_policy_event){type, data}, 1);
@@ -380,6 +382,7 @@ static void on_head(struct claw_client *c, struct claw_head *h)
     a->status = (uint16_t)h->status;
     a->ttfb_us = now;
     y->head = h;
+    y->hooked = r->candidates[r->candidate].mask & CLAW_MASK_EVENT;
     bool readable = !coding || claw_str_ieq(coding->value, CLAW_STR("identity"));
     bool events = type && type->value.len >= 17 && strncasecmp(type->value.ptr, "text/event-stream", 17) == 0;
     y->json = readable && type && type->value.len >= 16 && strncasecmp(type->value.ptr, "application/json", 16) == 0;
@@ -395,6 +398,8 @@ static void on_head(struct claw_client *c, struct claw_head *h)
     if (y->mode == EVENTS && (r->translated || r->array)) y->sse.max = claw_req_conf(r)->server.max_body_bytes;
     if (r->translated) r->answer_type = y->mode == EVENTS && !r->array ? "text/event-stream" : "application/json";
     else if (y->mode == EVENTS && r->array) r->answer_type = "application/json";
+    if (y->mode == ERROR && claw_hedge_aside(r)) failed(r, CLAW_OK, ""); /* its body would decide nothing */
+    else if (y->mode == WHOLE || y->mode == PLAIN) claw_hedge_won(r);
 }
 
 static void broken(struct claw_req *r, int code)
@@ -590,7 +595,7 @@ static void end_events(struct claw_req *r, bool reusable)
     }
     /* A last line without its empty line is dropped by every client, but it is not ours to drop; unless a hook that
      * could not see it is there to keep things back. */
-    if (!made && !(r->candidates[r->candidate].mask & CLAW_MASK_EVENT)) push(r, rest);
+    if (!made && !y->hooked) push(r, rest);
     flush(r, true);
     answered(r, reusable);
 }
@@ -617,7 +622,7 @@ static void on_fail(struct claw_client *c, int code, const char *text)
 {
     struct claw_req *r = c->arg;
     struct claw_relay *y = r->relay;
-    bool stale = code == CLAW_EUPSTREAM_EOF && c->reused && !c->any_byte && !r->retried_stale;
+    bool stale = code == CLAW_EUPSTREAM_EOF && c->reused && !c->any_byte && !r->retried_stale && !claw_hedge_aside(r);
     r->client = NULL; /* it is closed */
     if (stale) { /* the upstream closed a kept connection just as it was used: that says nothing of the upstream */
         r->retried_stale = true;
@@ -636,7 +641,7 @@ static void on_fail(struct claw_client *c, int code, const char *text)
 
 static void on_drain(struct claw_client *c) { (void)c; }
 
-static const struct claw_client_events client_events = {on_head, on_body, on_batch, on_done, on_fail, on_drain};
+const struct claw_client_events claw_relay_client_events = {on_head, on_body, on_batch, on_done, on_fail, on_drain};
 
 /* ---- what the pipeline calls ------------------------------------------------------------------------------------------------ */
 
@@ -751,7 +756,7 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
     a->reused = c->reused;
     if (!c->reused) claw_req_waited(r); /* a kept connection was there at once */
     claw_client_exchange(c, &r->arena, claw_str_eqz(r->head->method, "HEAD"), route_ms ? route_ms : up->conf->first_byte_timeout_ms,
-                         up->conf->stall_timeout_ms, &client_events, r);
+                         up->conf->stall_timeout_ms, &claw_relay_client_events, r);
     int rc = claw_client_write(c, out, n + 1);
     (void)rc; /* queued: the body is ours until the answer; broken: on_fail tells */
     r->wait_from_us = claw_req_elapsed_us(r);
@@ -801,6 +806,12 @@ void claw_relay_release_held(struct claw_req *r)
     y->n = body.len > 0;
     flush(r, true);
     claw_pipeline_answered(r);
+}
+
+bool claw_relay_spoke(const struct claw_req *r)
+{
+    const struct claw_relay *y = r->relay;
+    return y && (y->replied || (y->head && y->mode != EVENTS));
 }
 
 bool claw_relay_open(const struct claw_req *r) { return r->relay && r->relay->open; }

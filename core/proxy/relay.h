@@ -32,6 +32,10 @@ struct claw_str claw_relay_whole(const struct claw_req *r);
 void claw_relay_send_whole(struct claw_req *r, struct claw_str body);
 /* Is the upstream of a held answer still connected (an error answer too long to be held whole)? */
 bool claw_relay_open(const struct claw_req *r);
+/* Is there more of an answer than an event stream's head? */
+bool claw_relay_spoke(const struct claw_req *r);
+/* What a connection of the request reports to; its arg is the request. */
+extern const struct claw_client_events claw_relay_client_events;
 /* Forget the answer (before another try, or at the end). */
 void claw_relay_reset(struct claw_req *r);
 /* The client takes bytes again. */

@@ -209,32 +209,49 @@ static bool stays_here(enum claw_header_id id)
     }
 }
 
-int claw_req_set_header(struct claw_req *r, struct claw_str name, struct claw_str value)
+static bool is_own(struct claw_str name)
+{
+    return name.len > 11 && (name.ptr[0] | 32) == 'x' && strncasecmp(name.ptr, "x-openclaw-", 11) == 0;
+}
+
+/* Put a field into one of the request's lists. */
+static int put_in(struct claw_req *r, struct claw_conf_header **list, size_t *n, size_t *cap, struct claw_str name, struct claw_str value)
 {
     if (!claw_h1_is_token(name) || (value.ptr && !claw_h1_is_value(value)) || proxy_writes(claw_header_id_of(name))) return CLAW_EINVAL;
     struct claw_conf_header h = {{claw_arena_dup(&r->arena, name.ptr, name.len), name.len}, {NULL, 0}};
     if (value.ptr) h.value = (struct claw_str){claw_arena_dup(&r->arena, value.ptr, value.len), value.len};
     if (!h.name.ptr || (value.ptr && !h.value.ptr)) return CLAW_EREQ_MEM;
-    for (size_t i = 0; i < r->out_headers_n; i++) {
-        if (!claw_str_ieq(r->out_headers[i].name, name)) continue;
-        r->out_headers[i] = h;
+    for (size_t i = 0; i < *n; i++) {
+        if (!claw_str_ieq((*list)[i].name, name)) continue;
+        (*list)[i] = h;
         return 0;
     }
-    if (r->out_headers_n == r->out_headers_cap) {
-        size_t cap = r->out_headers_cap ? r->out_headers_cap * 2 : 8;
-        void *grown = claw_arena_grow(&r->arena, r->out_headers, r->out_headers_cap * sizeof h, cap * sizeof h);
+    if (*n == *cap) {
+        size_t more = *cap ? *cap * 2 : 8;
+        void *grown = claw_arena_grow(&r->arena, *list, *cap * sizeof h, more * sizeof h);
         if (!grown) return CLAW_EREQ_MEM;
-        r->out_headers = grown;
-        r->out_headers_cap = cap;
+        *list = grown;
+        *cap = more;
     }
-    r->out_headers[r->out_headers_n++] = h;
+    (*list)[(*n)++] = h;
     return 0;
+}
+
+int claw_req_set_header(struct claw_req *r, struct claw_str name, struct claw_str value)
+{
+    return put_in(r, &r->out_headers, &r->out_headers_n, &r->out_headers_cap, name, value);
+}
+
+int claw_req_set_answer_header(struct claw_req *r, struct claw_str name, struct claw_str value)
+{
+    if (is_own(name)) return CLAW_EINVAL;
+    return put_in(r, &r->answer_headers, &r->answer_headers_n, &r->answer_headers_cap, name, value);
 }
 
 static bool passes(const struct claw_req *r, const struct claw_generation_upstream *up, const struct claw_header *h)
 {
     if (stays_here(h->id) || claw_head_hop(r->head, h)) return false;
-    if (h->name.len > 11 && (h->name.ptr[0] | 32) == 'x' && strncasecmp(h->name.ptr, "x-openclaw-", 11) == 0) return false;
+    if (is_own(h->name)) return false;
     for (size_t i = 0; i < up->own_n; i++)
         if (claw_str_ieq(up->own[i], h->name)) return false;
     for (size_t i = 0; i < r->out_headers_n; i++)

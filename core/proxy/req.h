@@ -43,6 +43,7 @@ enum claw_commit { CLAW_HELD, CLAW_COMMITTED, CLAW_DONE };
 
 struct claw_worker_ctx; /* pipeline.h: what a worker lends its requests */
 struct claw_relay;
+struct claw_hedge;
 
 struct claw_req {
     uint32_t magic;
@@ -65,6 +66,7 @@ struct claw_req {
     struct claw_worker_ctx *ctx;
     struct claw_generation_local *gen;
     struct claw_conn *conn; /* NULL once gone */
+    uint64_t bytes_out;     /* with commit, conn and relay in one cache line: what each piece of an answer touches */
     struct claw_req *prev, *next; /* the worker's list of requests in flight */
     struct claw_deferred deferred;
     struct claw_lane_ticket begin;
@@ -88,6 +90,9 @@ struct claw_req {
     uint16_t decision;      /* script's: the number of the list they came in, 0: none */
     struct claw_attempt attempts[CLAW_ATTEMPTS_MAX];
     unsigned attempts_n;    /* tries so far (may pass the array's end: only the first are kept) */
+    unsigned attempt;       /* the present one's place; CLAW_ATTEMPTS_MAX: none yet */
+    unsigned furthest;      /* candidate asked by now */
+    struct claw_conf_hedge hedging; /* the route's, or what a policy says instead */
 
     /* the exchange */
     struct claw_lease lease;
@@ -101,6 +106,11 @@ struct claw_req {
     int answer_status;           /* of the answer instead of the upstream's; 0: the upstream's */
     const char *answer_type;     /* content-type of the answer instead of the upstream's; NULL: the upstream's */
     struct claw_relay *relay;
+    struct claw_conf_header *answer_headers; /* set by policies for the client's answer (value.ptr NULL: none of this name) */
+    size_t answer_headers_n, answer_headers_cap;
+    struct claw_hedge *hedge;    /* once there is, or was, a second exchange */
+    struct claw_timer hedge_timer;
+    bool hedge_due;              /* as soon as the request has been sent */
     struct claw_timer timer;     /* backoff */
     struct claw_timer deadline;  /* retry.total_timeout_seconds; means nothing behind the commit point */
     struct claw_failed_try *failed; /* pipeline's: what the retry step decides on */
@@ -110,6 +120,7 @@ struct claw_req {
     /* the outcome */
     int status;                  /* sent to the client; 0: nothing was */
     int error;                   /* CLAW_E*: why the proxy itself answered or cut */
+    struct claw_str answered_by; /* the policy that answered in an upstream's place; "": none */
     const char *error_code;      /* of the envelope, when another word than the kind */
     struct claw_str error_param; /* which field of the request; "": none */
     struct claw_str error_text;
@@ -122,7 +133,7 @@ struct claw_req {
     uint32_t waited_us;          /* of that, for the upstream and the client's body */
     uint32_t wait_from_us;
     uint32_t overhead_us;        /* elapsed without waited, when the answer's head left */
-    uint64_t bytes_in, bytes_out;
+    uint64_t bytes_in;
 
     struct claw_arena arena;
     char first[];                /* the arena's first block */
@@ -149,6 +160,8 @@ struct claw_str claw_req_sent_model(const struct claw_req *r);
 /* Set, replace (value.ptr not NULL) or remove a field of this attempt's head. Copies. CLAW_EINVAL: not a valid
  * name or value, or one the proxy itself must write (host, content-length, transfer-encoding, connection …). */
 int claw_req_set_header(struct claw_req *r, struct claw_str name, struct claw_str value) CLAW_MUSTCHECK;
+/* The same for a field of the answer's head, until that has left. CLAW_EINVAL also for x-openclaw-*. */
+int claw_req_set_answer_header(struct claw_req *r, struct claw_str name, struct claw_str value) CLAW_MUSTCHECK;
 /* The head of this attempt for the upstream (with the empty line), into the arena. */
 int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *out) CLAW_MUSTCHECK;
 

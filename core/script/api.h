@@ -9,7 +9,8 @@
  *
  * Fields of req: id method path query dialect model stream route status elapsed_ms attempts usage cost_micros, ctx (the
  * policy's own table), body (the original, read-only), client { ip headers header(name) }, upstream { name url model
- * path headers }; path and headers can be assigned. What is not there is nil; assigning to anything else raises.
+ * path headers }, answer { headers }; path and these two headers can be assigned. What is not there is nil; assigning
+ * to anything else raises.
  */
 #ifndef CLAW_SCRIPT_API_H
 #define CLAW_SCRIPT_API_H
@@ -20,8 +21,8 @@
 
 /* The objects of a request. */
 enum claw_api_slot {
-    CLAW_API_REQ, CLAW_API_CLIENT, CLAW_API_CLIENT_HEADERS, CLAW_API_UPSTREAM, CLAW_API_UPSTREAM_HEADERS, CLAW_API_HEADER_FN,
-    CLAW_API_CTX, CLAW_API_BODY, CLAW_API_ATTEMPT, CLAW_API_ANSWER, CLAW_API_SLOTS,
+    CLAW_API_REQ, CLAW_API_CLIENT, CLAW_API_CLIENT_HEADERS, CLAW_API_UPSTREAM, CLAW_API_UPSTREAM_HEADERS, CLAW_API_REPLY,
+    CLAW_API_REPLY_HEADERS, CLAW_API_HEADER_FN, CLAW_API_CTX, CLAW_API_BODY, CLAW_API_ATTEMPT, CLAW_API_ANSWER, CLAW_API_SLOTS,
 };
 
 /* At r->handle, from when Lua first asks until claw_api_release. The VM's, which lends it to one request after the other:

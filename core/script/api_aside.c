@@ -4,11 +4,13 @@
 
 #include <lauxlib.h>
 
-/* What the request's attempt had before. Its environment keeps req.ctx. */
+/* Fields that were set, in the request's arena. */
+struct set { struct claw_conf_header *headers; size_t n; };
+
+/* What the request had before. Its environment keeps req.ctx. */
 struct aside {
-    uint64_t serial; /* of the request */
-    struct claw_conf_header *headers; /* in the request's arena */
-    size_t n;
+    uint64_t serial;   /* of the request */
+    struct set out, answer;
     struct claw_str path;
 };
 
@@ -22,18 +24,25 @@ static void swap_ctx(lua_State *L, struct claw_req *r, int idx)
     claw_api_set(L, r, CLAW_API_CTX);
 }
 
+static struct set copy(lua_State *L, struct claw_req *r, const struct claw_conf_header *headers, size_t n)
+{
+    struct set s = {NULL, n};
+    if (n == 0) return s;
+    s.headers = claw_arena_zalloc(&r->arena, n * sizeof *s.headers);
+    if (!s.headers) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
+    memcpy(s.headers, headers, n * sizeof *s.headers);
+    return s;
+}
+
 /* aside(req, ctx): what back wants. */
 static int core_aside(lua_State *L)
 {
     struct claw_req *r = claw_api_check_req(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
     struct aside *a = lua_newuserdata(L, sizeof *a);
-    *a = (struct aside){.serial = r->serial, .n = r->out_headers_n, .path = r->out_path};
-    if (a->n) {
-        a->headers = claw_arena_zalloc(&r->arena, a->n * sizeof *a->headers);
-        if (!a->headers) return luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
-        memcpy(a->headers, r->out_headers, a->n * sizeof *a->headers);
-    }
+    *a = (struct aside){.serial = r->serial, .path = r->out_path};
+    a->out = copy(L, r, r->out_headers, r->out_headers_n);
+    a->answer = copy(L, r, r->answer_headers, r->answer_headers_n);
     luaL_newmetatable(L, aside_type);
     lua_setmetatable(L, -2);
     lua_createtable(L, 1, 0);
@@ -45,36 +54,43 @@ static int core_aside(lua_State *L)
 
 static bool same(struct claw_str a, struct claw_str b) { return !a.ptr == !b.ptr && claw_str_eq(a, b); }
 
-static const struct claw_conf_header *before(const struct aside *a, struct claw_str name)
+static const struct claw_conf_header *before(const struct set *s, struct claw_str name)
 {
-    for (size_t i = 0; i < a->n; i++)
-        if (claw_str_ieq(a->headers[i].name, name)) return &a->headers[i];
+    for (size_t i = 0; i < s->n; i++)
+        if (claw_str_ieq(s->headers[i].name, name)) return &s->headers[i];
     return NULL;
 }
 
-/* back(req, aside): all is as it was; a list of what the policy had set: "header x-a", "path". */
+/* Add the names of what was set since then to the list on top, and undo it. */
+static void undo(lua_State *L, const char *what, const struct set *old, struct claw_conf_header *headers, size_t *n)
+{
+    for (size_t i = 0; i < *n; i++) {
+        const struct claw_conf_header *h = &headers[i], *was = before(old, h->name);
+        if (was && same(was->value, h->value)) continue;
+        lua_pushstring(L, what);
+        lua_pushlstring(L, h->name.ptr, h->name.len);
+        lua_concat(L, 2);
+        lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
+    }
+    /* Fields are only ever added or replaced in place: there is room for the old ones. */
+    if (old->n) memcpy(headers, old->headers, old->n * sizeof *headers);
+    *n = old->n;
+}
+
+/* back(req, aside): all is as it was; a list of what the policy had set: "header x-a", "answer header x-b", "path". */
 static int core_back(lua_State *L)
 {
     struct claw_req *r = claw_api_check_req(L, 1);
     const struct aside *a = luaL_checkudata(L, 2, aside_type);
     if (a->serial != r->serial) return luaL_error(L, "back: of another request");
     lua_newtable(L);
-    int list = lua_gettop(L), n = 0;
-    for (size_t i = 0; i < r->out_headers_n; i++) {
-        const struct claw_conf_header *h = &r->out_headers[i], *old = before(a, h->name);
-        if (old && same(old->value, h->value)) continue;
-        lua_pushliteral(L, "header ");
-        lua_pushlstring(L, h->name.ptr, h->name.len);
-        lua_concat(L, 2);
-        lua_rawseti(L, list, ++n);
-    }
+    int list = lua_gettop(L);
+    undo(L, "header ", &a->out, r->out_headers, &r->out_headers_n);
+    undo(L, "answer header ", &a->answer, r->answer_headers, &r->answer_headers_n);
     if (!claw_str_eq(a->path, r->out_path)) {
         lua_pushliteral(L, "path");
-        lua_rawseti(L, list, ++n);
+        lua_rawseti(L, list, (int)lua_objlen(L, list) + 1);
     }
-    /* Fields are only ever added or replaced in place: there is room for the old ones. */
-    if (a->n) memcpy(r->out_headers, a->headers, a->n * sizeof *a->headers);
-    r->out_headers_n = a->n;
     r->out_path = a->path;
     lua_getfenv(L, 2);
     lua_rawgeti(L, -1, 1);

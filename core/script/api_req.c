@@ -18,6 +18,7 @@ static const char view_type[] = "claw.req";
 static const char *const slot_names[] = {
     [CLAW_API_REQ] = "req", [CLAW_API_CLIENT] = "req.client", [CLAW_API_CLIENT_HEADERS] = "req.client.headers",
     [CLAW_API_UPSTREAM] = "req.upstream", [CLAW_API_UPSTREAM_HEADERS] = "req.upstream.headers",
+    [CLAW_API_REPLY] = "req.answer", [CLAW_API_REPLY_HEADERS] = "req.answer.headers",
 };
 
 static struct claw_req *check_alive(lua_State *L, const struct view *v)
@@ -147,7 +148,9 @@ static void make_slot(lua_State *L, struct claw_req *r, struct claw_api_handle *
     case CLAW_API_CLIENT:
     case CLAW_API_CLIENT_HEADERS:
     case CLAW_API_UPSTREAM:
-    case CLAW_API_UPSTREAM_HEADERS: push_view(L, r, h, slot); return;
+    case CLAW_API_UPSTREAM_HEADERS:
+    case CLAW_API_REPLY:
+    case CLAW_API_REPLY_HEADERS: push_view(L, r, h, slot); return;
     case CLAW_API_CTX: lua_newtable(L); return;
     case CLAW_API_HEADER_FN:
         lua_rawgeti(L, LUA_REGISTRYINDEX, h->ref[CLAW_API_REQ]);
@@ -368,13 +371,14 @@ static void push_usage(lua_State *L, const struct claw_usage *u)
 
 enum field {
     F_ID = 1, F_METHOD, F_PATH, F_QUERY, F_MODEL, F_STREAM, F_ROUTE, F_STATUS, F_CLIENT, F_BODY, F_UPSTREAM, F_ATTEMPTS,
-    F_USAGE, F_COST, F_CTX, F_ELAPSED, F_IP, F_HEADERS, F_HEADER, F_NAME, F_URL, F_DIALECT,
+    F_USAGE, F_COST, F_CTX, F_ELAPSED, F_IP, F_HEADERS, F_HEADER, F_NAME, F_URL, F_DIALECT, F_ANSWER,
 };
 static const struct { const char *name; enum field field; } fields[] = {
     {"id", F_ID}, {"method", F_METHOD}, {"path", F_PATH}, {"query", F_QUERY}, {"model", F_MODEL}, {"stream", F_STREAM},
     {"route", F_ROUTE}, {"status", F_STATUS}, {"client", F_CLIENT}, {"body", F_BODY}, {"upstream", F_UPSTREAM},
     {"attempts", F_ATTEMPTS}, {"usage", F_USAGE}, {"cost_micros", F_COST}, {"ctx", F_CTX}, {"elapsed_ms", F_ELAPSED},
     {"ip", F_IP}, {"headers", F_HEADERS}, {"header", F_HEADER}, {"name", F_NAME}, {"url", F_URL}, {"dialect", F_DIALECT},
+    {"answer", F_ANSWER},
 };
 
 static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
@@ -400,6 +404,7 @@ static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
         if (claw_req_upstream(r)) push_slot(L, r->handle, CLAW_API_UPSTREAM);
         else lua_pushnil(L);
         return;
+    case F_ANSWER: push_slot(L, r->handle, CLAW_API_REPLY); return;
     case F_ATTEMPTS: push_attempts(L, r); return;
     case F_USAGE: push_usage(L, &r->usage); return;
     case F_COST:
@@ -435,12 +440,12 @@ static void push_upstream_field(lua_State *L, struct claw_req *r, enum field f)
     }
 }
 
-/* What a policy set for this attempt; the rest is the proxy's business, keys above all. */
-static void push_upstream_header(lua_State *L, const struct claw_req *r, struct claw_str name)
+/* What a policy set; the rest is the proxy's business, keys above all. */
+static void push_set_header(lua_State *L, const struct claw_conf_header *list, size_t n, struct claw_str name)
 {
-    for (size_t i = 0; i < r->out_headers_n; i++) {
-        if (!claw_str_ieq(r->out_headers[i].name, name)) continue;
-        if (r->out_headers[i].value.ptr) push_str(L, r->out_headers[i].value);
+    for (size_t i = 0; i < n; i++) {
+        if (!claw_str_ieq(list[i].name, name)) continue;
+        if (list[i].value.ptr) push_str(L, list[i].value);
         else lua_pushnil(L);
         return;
     }
@@ -466,10 +471,13 @@ static int view_index(lua_State *L)
     key.ptr = lua_tolstring(L, 2, &key.len);
     if (!key.ptr) return lua_pushnil(L), 1;
     if (v->slot == CLAW_API_CLIENT_HEADERS) return claw_api_push_header(L, r, key), 1;
-    if (v->slot == CLAW_API_UPSTREAM_HEADERS) return push_upstream_header(L, r, key), 1;
+    if (v->slot == CLAW_API_UPSTREAM_HEADERS) return push_set_header(L, r->out_headers, r->out_headers_n, key), 1;
+    if (v->slot == CLAW_API_REPLY_HEADERS) return push_set_header(L, r->answer_headers, r->answer_headers_n, key), 1;
     enum field f = field_of(v->h->vm, key.ptr);
     if (v->slot == CLAW_API_REQ) push_req_field(L, r, f);
     else if (v->slot == CLAW_API_CLIENT) push_client_field(L, r, f);
+    else if (v->slot == CLAW_API_REPLY && f == F_HEADERS) push_slot(L, r->handle, CLAW_API_REPLY_HEADERS);
+    else if (v->slot == CLAW_API_REPLY) lua_pushnil(L);
     else push_upstream_field(L, r, f);
     return 1;
 }
@@ -575,14 +583,16 @@ static void set_path(lua_State *L, struct claw_req *r)
     r->out_path = (struct claw_str){copy, s.len};
 }
 
-static void set_header(lua_State *L, struct claw_req *r)
+static void set_header(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
 {
+    bool reply = slot == CLAW_API_REPLY_HEADERS;
     struct claw_str name, value = {NULL, 0};
     name.ptr = luaL_checklstring(L, 2, &name.len);
     if (!lua_isnil(L, 3)) value.ptr = luaL_checklstring(L, 3, &value.len);
-    int rc = claw_req_set_header(r, name, value);
+    if (reply && (r->accounted || r->step >= CLAW_STEP_COMMIT)) luaL_error(L, "req.answer.headers[\"%s\"]: the answer's head has left", name.ptr);
+    int rc = reply ? claw_req_set_answer_header(r, name, value) : claw_req_set_header(r, name, value);
     if (rc == CLAW_EINVAL)
-        luaL_error(L, "req.upstream.headers[\"%s\"]: no valid field name or value, or a field the proxy writes itself", name.ptr);
+        luaL_error(L, "%s[\"%s\"]: no valid field name or value, or a field the proxy writes itself", slot_names[slot], name.ptr);
     if (rc != CLAW_OK) luaL_error(L, "%s", claw_err_text(rc));
 }
 
@@ -592,11 +602,12 @@ static int view_newindex(lua_State *L)
     struct claw_req *r = check_alive(L, v);
     const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : luaL_typename(L, 2);
     lua_settop(L, 3);
-    if (v->slot == CLAW_API_UPSTREAM_HEADERS) return set_header(L, r), 0;
+    if (v->slot == CLAW_API_UPSTREAM_HEADERS || v->slot == CLAW_API_REPLY_HEADERS) return set_header(L, r, v->slot), 0;
     if (v->slot == CLAW_API_UPSTREAM && strcmp(key, "path") == 0) return set_path(L, r), 0;
     const char *hint = "use req.ctx for notes of your own";
     if (v->slot == CLAW_API_CLIENT || v->slot == CLAW_API_CLIENT_HEADERS) hint = "what the client sent stays as it came; req.upstream is what goes out";
     if (v->slot == CLAW_API_UPSTREAM) hint = "only path and headers[name] can be set; the model is body.model";
+    if (v->slot == CLAW_API_REPLY) hint = "only headers[name] can be set; the body is what a response hook returns";
     if (v->slot == CLAW_API_REQ && strcmp(key, "body") == 0) hint = "change or return the hook's body argument";
     return luaL_error(L, "%s.%s cannot be assigned: %s", slot_names[v->slot], key, hint);
 }

@@ -2,6 +2,8 @@
  * is data, and a wrong index or type must not get past this file. */
 #include "script/policy_part.h"
 
+#include "proxy/hedge.h"
+
 #include <lauxlib.h>
 #include <math.h>
 #include <stdlib.h>
@@ -18,8 +20,9 @@ struct call {
     int rc; /* CLAW_EREQ_MEM: out of the request's memory */
     struct claw_str in, type;
     const struct claw_failure *failure;
-    struct claw_str answer; /* of route: a body; of response: what the client gets */
-    int status, events;
+    struct claw_str body;   /* of response: what the client gets */
+    struct claw_policy_answer *answer; /* of admit and route */
+    int events;
     enum claw_retry_action action;
     uint64_t after_ms;
 };
@@ -107,6 +110,21 @@ int claw_policy_failed(struct claw_policy_vm *p, struct claw_req *r, const struc
     return CLAW_EPOLICY;
 }
 
+/* An answer in an upstream's place: false, status, body, content type and policy lie at 1. */
+static void read_answer(lua_State *L, struct call *c, const char *hook)
+{
+    struct claw_policy_answer *to = c->answer;
+    if (!is_whole(L, 2, 200, 599)) claw_task_raise(L, hook, "an answer of status %s", show(L, 2));
+    if (lua_type(L, 3) != LUA_TSTRING) claw_task_raise(L, hook, "an answer that is a %s", luaL_typename(L, 3));
+    if (lua_type(L, 4) == LUA_TSTRING && !claw_h1_is_value(text_at(L, 4))) claw_task_raise(L, hook, "an answer's content type is %s", show(L, 4));
+    to->status = (int)lua_tointeger(L, 2);
+    if (lua_type(L, 4) == LUA_TSTRING) to->type = keep(L, c, text_at(L, 4));
+    if (lua_type(L, 5) == LUA_TSTRING) to->policy = keep(L, c, text_at(L, 5));
+    to->body = keep(L, c, text_at(L, 3));
+}
+
+static bool is_false(lua_State *L, int idx) { return lua_isboolean(L, idx) && !lua_toboolean(L, idx); }
+
 /* ---- admit -------------------------------------------------------------------------------------------------- */
 
 /* Status, code and message of a policy's denial, from idx on. */
@@ -129,13 +147,17 @@ static void admit_in(lua_State *L, void *arg)
         claw_policy_push_fn(L, c->p, CLAW_ENGINE_ADMIT);
         lua_pushlightuserdata(L, c->r);
     }
-    if (waits(L, c, "admit", 1, 3) || lua_isnil(L, 1)) return;
+    if (waits(L, c, "admit", 1, 5) || lua_isnil(L, 1)) return;
+    if (is_false(L, 1)) {
+        read_answer(L, c, "admit");
+        return;
+    }
     read_denial(L, c, 1);
 }
 
-static int admit(void *vm, struct claw_req *r, struct claw_policy_error *err)
+static int admit(void *vm, struct claw_req *r, struct claw_policy_answer *answer, struct claw_policy_error *err)
 {
-    struct call c = {.p = vm, .r = r};
+    struct call c = {.p = vm, .r = r, .answer = answer};
     return run(&c, admit_in, "admit", err);
 }
 
@@ -233,6 +255,21 @@ static void read_decision(lua_State *L, struct call *c)
     if (c->p->decisions[number - 1]) use_decision(c->r, c->p->decisions[number - 1], number);
 }
 
+/* What a policy says of hedging: false (not), milliseconds or a percentile's name at the list's `hedge`; nil: the route's. */
+static void read_hedge(lua_State *L, struct claw_req *r)
+{
+    const struct claw_conf_hedge *of_route = &claw_req_conf(r)->routes[r->route].hedge;
+    lua_getfield(L, 2, "hedge");
+    if (!lua_isnil(L, -1)) {
+        bool number = lua_type(L, -1) == LUA_TNUMBER, no = is_false(L, -1);
+        struct claw_str word = lua_type(L, -1) == LUA_TSTRING ? text_at(L, -1) : (struct claw_str){NULL, 0};
+        r->hedging = (struct claw_conf_hedge){.budget = of_route->after_ms || of_route->percent ? of_route->budget : CLAW_HEDGE_BUDGET};
+        if (!no && ((!number && !word.ptr) || !claw_conf_hedge_after(word, number ? lua_tonumber(L, -1) : 0, &r->hedging)))
+            claw_task_raise(L, "route", "hedge is %s", show(L, -1));
+    }
+    lua_pop(L, 1);
+}
+
 static void read_list(lua_State *L, struct call *c)
 {
     struct claw_req *r = c->r;
@@ -250,6 +287,7 @@ static void read_list(lua_State *L, struct call *c)
     r->route_mask = (uint16_t)lua_tointeger(L, 3);
     r->candidates_n = (unsigned)n;
     r->candidate = 0;
+    read_hedge(L, r);
 }
 
 static void read_refusal(lua_State *L, struct call *c)
@@ -257,6 +295,13 @@ static void read_refusal(lua_State *L, struct call *c)
     static const struct { const char *name; int code; } codes[] = {
         {"no_route", CLAW_ENO_ROUTE}, {"model_not_found", CLAW_EMODEL_NOT_FOUND}, {"no_upstream", CLAW_ENO_UPSTREAM},
     };
+    if (lua_type(L, 2) == LUA_TSTRING && claw_str_eqz(text_at(L, 2), "denied")) { /* message, status, code */
+        lua_pushvalue(L, 4);
+        lua_pushvalue(L, 5);
+        lua_pushvalue(L, 3);
+        read_denial(L, c, lua_gettop(L) - 2);
+        return;
+    }
     if (lua_type(L, 2) == LUA_TSTRING) {
         for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
             if (!claw_str_eqz(text_at(L, 2), codes[i].name)) continue;
@@ -297,7 +342,7 @@ static bool decide_waits(lua_State *L, struct call *c)
         lua_settop(L, 3);
         push_question(L, c->r);
     }
-    return waits(L, c, "route", 7, 4);
+    return waits(L, c, "route", 7, 5);
 }
 
 static void route_in(lua_State *L, void *arg)
@@ -306,7 +351,7 @@ static void route_in(lua_State *L, void *arg)
     if (!c->r->waiting) {
         claw_policy_push_fn(L, c->p, CLAW_ENGINE_ROUTE);
         push_question(L, c->r);
-        lua_call(L, 5, 4);
+        lua_call(L, 5, 5);
     }
     if ((c->r->waiting || (lua_isboolean(L, 1) && lua_toboolean(L, 1))) && decide_waits(L, c)) return;
     switch (lua_type(L, 1)) {
@@ -314,30 +359,18 @@ static void route_in(lua_State *L, void *arg)
     case LUA_TNIL: read_refusal(L, c); return;
     case LUA_TBOOLEAN:
         if (lua_toboolean(L, 1)) break;
-        if (!lua_isnil(L, 4)) {
-            read_denial(L, c, 2);
-            return;
-        }
-        if (!is_whole(L, 2, 200, 599)) claw_task_raise(L, "route", "an answer of status %s", show(L, 2));
-        if (lua_type(L, 3) != LUA_TSTRING) claw_task_raise(L, "route", "an answer that is a %s", luaL_typename(L, 3));
-        c->status = (int)lua_tointeger(L, 2);
-        c->answer = keep(L, c, text_at(L, 3));
+        read_answer(L, c, "route");
         return;
     default: break;
     }
     claw_task_raise(L, "route", "the route is %s", show(L, 1));
 }
 
-static int route(void *vm, struct claw_req *r, struct claw_str *answer, int *status, struct claw_policy_error *err)
+static int route(void *vm, struct claw_req *r, struct claw_policy_answer *answer, struct claw_policy_error *err)
 {
-    struct call c = {.p = vm, .r = r};
+    struct call c = {.p = vm, .r = r, .answer = answer};
     if (!r->waiting && claw_log_on(CLAW_LOG_DEBUG) && run(&c, trace_in, "route", err) != CLAW_OK) return CLAW_EPOLICY;
-    int rc = run(&c, route_in, "route", err);
-    if (rc == CLAW_OK && c.answer.ptr) {
-        *answer = c.answer;
-        *status = c.status;
-    }
-    return rc;
+    return run(&c, route_in, "route", err);
 }
 
 /* ---- request ------------------------------------------------------------------------------------------------ */
@@ -540,7 +573,7 @@ static void response_in(lua_State *L, void *arg)
     } else {
         write_body(L, c, "response", false, h->out);
     }
-    c->answer = claw_buf_str(h->out);
+    c->body = claw_buf_str(h->out);
 }
 
 static int response(void *vm, struct claw_req *r, struct claw_str body, struct claw_str *out, struct claw_policy_error *err)
@@ -548,7 +581,7 @@ static int response(void *vm, struct claw_req *r, struct claw_str body, struct c
     struct call c = {.p = vm, .r = r, .in = body};
     int rc = run(&c, response_in, "response", err);
     if (rc != CLAW_OK && rc != CLAW_EAGAIN) claw_api_end_answer(r);
-    *out = rc == CLAW_OK ? c.answer : (struct claw_str){NULL, 0};
+    *out = rc == CLAW_OK ? c.body : (struct claw_str){NULL, 0};
     return rc;
 }
 
@@ -559,19 +592,19 @@ static void error_in(lua_State *L, void *arg)
     claw_policy_push_fn(L, c->p, CLAW_ENGINE_ERROR);
     lua_pushlightuserdata(L, c->r);
     push_candidate(L, c->r);
-    lua_pushinteger(L, c->status);
+    lua_pushinteger(L, c->events);
     lua_pushlstring(L, c->in.ptr ? c->in.ptr : "", c->in.len);
     lua_call(L, 4, 1);
     struct claw_api_handle *h = claw_api_handle_of(L, c->r);
     write_body(L, c, "error", false, h->out);
-    c->answer = claw_buf_str(h->out);
+    c->body = claw_buf_str(h->out);
 }
 
 static int error(void *vm, struct claw_req *r, int status, struct claw_str body, struct claw_str *out, struct claw_policy_error *err)
 {
-    struct call c = {.p = vm, .r = r, .in = body, .status = status};
+    struct call c = {.p = vm, .r = r, .in = body, .events = status};
     int rc = run(&c, error_in, "error", err);
-    *out = rc == CLAW_OK ? c.answer : (struct claw_str){NULL, 0};
+    *out = rc == CLAW_OK ? c.body : (struct claw_str){NULL, 0};
     return rc;
 }
 
@@ -606,7 +639,7 @@ static void event_in(lua_State *L, void *arg)
     if (lua_isnil(L, 1)) return;
     if (lua_type(L, 1) == LUA_TSTRING) {
         c->rc = c->in.ptr ? CLAW_ESTREAM_ERROR : CLAW_EUPSTREAM_EOF;
-        c->answer = keep(L, c, text_at(L, 1));
+        c->body = keep(L, c, text_at(L, 1));
         return;
     }
     c->events = 0;
@@ -637,7 +670,7 @@ static int event(void *vm, struct claw_req *r, struct claw_str type, struct claw
 {
     struct call c = {.p = vm, .r = r, .in = data, .type = type, .events = -1};
     int rc = run(&c, event_in, "event", err);
-    if (c.answer.ptr) err->message = c.answer;
+    if (c.body.ptr) err->message = c.body;
     *out = c.p->events;
     *n = rc == CLAW_OK ? c.events : -1;
     return rc;
@@ -653,7 +686,7 @@ static bool is_taken(struct claw_str key)
         "model_asked", "model_sent", "sent_model", "stream", "status", "kind", "error", "error_code", "error_message", "upstream_error", "attempts",
         "ttfb_ms", "ttfb_us", "duration_ms", "duration_us", "overhead_us", "tokens", "usage", "input_tokens", "output_tokens",
         "cached_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd", "cost_micros", "cache", "bytes_in", "bytes_out",
-        "generation",
+        "generation", "answered_by",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (claw_str_eqz(key, names[i])) return true;

@@ -141,17 +141,19 @@ static int decide(struct claw_explained *x, bool attempt)
 {
     struct claw_req *r = x->r;
     const struct claw_policy_ops *ops = r->gen->ops;
-    struct claw_str answer = {NULL, 0};
-    int rc = ops->admits(x->p) ? ops->admit(x->p, r, &x->err) : CLAW_OK;
-    if (rc == CLAW_OK && r->error == CLAW_OK) rc = ops->route(x->p, r, &answer, &x->status, &x->err);
+    struct claw_policy_answer answer = {.body = {NULL, 0}};
+    int rc = ops->admits(x->p) ? ops->admit(x->p, r, &answer, &x->err) : CLAW_OK;
+    if (rc == CLAW_OK && r->error == CLAW_OK && !answer.body.ptr) rc = ops->route(x->p, r, &answer, &x->err);
     if (rc != CLAW_OK) return rc;
-    x->kind = answer.ptr ? "answered" : r->error == CLAW_EDENIED ? "denied" : r->error != CLAW_OK ? "refused" : "routed";
+    x->status = answer.status;
+    if (answer.body.ptr) x->code = answer.policy;
+    x->kind = answer.body.ptr ? "answered" : r->error == CLAW_EDENIED ? "denied" : r->error != CLAW_OK ? "refused" : "routed";
     if (r->error != CLAW_OK) {
         x->status = r->status;
         x->code = claw_str_of(r->error_code ? r->error_code : claw_err_kind(r->error));
         x->text = r->error_text;
     }
-    if (!attempt || answer.ptr || r->error != CLAW_OK || !(r->candidates[0].mask & CLAW_MASK_REQUEST)) return CLAW_OK;
+    if (!attempt || answer.body.ptr || r->error != CLAW_OK || !(r->candidates[0].mask & CLAW_MASK_REQUEST)) return CLAW_OK;
     rc = call(x, attempt_in);
     return rc == CLAW_OK ? ops->request(x->p, r, &x->err) : rc;
 }

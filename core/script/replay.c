@@ -8,7 +8,7 @@ struct side {
     struct claw_str names[CLAW_CANDIDATES_MAX], models[CLAW_CANDIDATES_MAX]; /* in order */
     size_t n;
     int denied;          /* the status it was answered with instead of being sent on; 0: it was sent on */
-    struct claw_str why; /* the code that came with it */
+    struct claw_str why; /* the code that came with it, or the policy that answered */
     int64_t cost;        /* micro-dollars, -1: not known */
 };
 
@@ -42,6 +42,7 @@ static void read_recorded(struct claw_req *r, const struct claw_json_top *top, s
     if (to->n == 0) {
         to->denied = (int)whole_of(claw_json_top_get(top, CLAW_STR("status")));
         to->why = text_of(r, claw_json_top_get(top, CLAW_STR("refused")));
+        if (to->why.len == 0) to->why = text_of(r, claw_json_top_get(top, CLAW_STR("answered_by")));
     }
     to->cost = whole_of(claw_json_top_get(top, CLAW_STR("cost_micros")));
     struct claw_json_value u = claw_json_top_get(top, CLAW_STR("usage"));
@@ -144,7 +145,7 @@ static int tell(struct claw_buf *out, unsigned line, const struct side *old, con
         comma = "; ";
     }
     if (rc == CLAW_OK && refusal) {
-        rc = claw_buf_add_fmt(out, "%srefused ", comma);
+        rc = claw_buf_add_fmt(out, "%s%s ", comma, old->denied >= 400 || now->denied >= 400 ? "refused" : "answered");
         if (rc == CLAW_OK) rc = add_denied(out, old);
         if (rc == CLAW_OK) rc = claw_buf_add_z(out, " -> ");
         if (rc == CLAW_OK) rc = add_denied(out, now);

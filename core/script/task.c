@@ -13,6 +13,8 @@ enum { SLOT_ON_ERROR = 1, SLOT_ENTER, SLOTS = SLOT_ENTER };
 #define RESULTS_MAX 8
 #define TEXT_MAX (8u << 10) /* of an error's fields: a log line holds them all */
 #define ERROR_BYTES (64u << 10)
+#define SPAWNED_US 5000 /* of a turn, that spawned tasks compute before the rest of them is put off */
+#define PAUSE_MS (2 * CLAW_LOOP_TICK_MS)
 
 enum state { FRESH, RUNS, WAITS, OVER };
 
@@ -109,6 +111,7 @@ static void read_error(lua_State *L, void *arg)
 {
     struct reader *x = arg;
     complete_error(L, L, 1, NULL);
+    x->arena->cap += 4 * TEXT_MAX; /* that memory ran out can be what is to be said */
     x->err->policy = copy_field(L, x->arena, "policy", "claw");
     x->err->hook = copy_field(L, x->arena, "hook", "");
     x->err->message = copy_field(L, x->arena, "message", "unknown error");
@@ -137,13 +140,13 @@ int claw_task_prepare(struct claw_vm *vm)
     return lua_checkstack(L, 64) ? CLAW_OK : CLAW_ENOMEM;
 }
 
-static void collect(lua_State *L, void *arg) { claw_vm_collect(L); }
+static void collect(lua_State *L, void *arg) { claw_vm_make_room(L, *(const bool *)arg); }
 
-/* A call before this one came near the cap. Here, unlike in the hook, no frame holds on to what is dead. */
-static void make_room(struct claw_vm *vm)
+/* A call came near the cap. Here, unlike in the hook, no frame holds on to what is dead. */
+static void make_room(struct claw_vm *vm, bool failed)
 {
     lua_State *L = vm->L;
-    struct entry e = {collect, NULL};
+    struct entry e = {collect, &failed};
     lua_pushvalue(L, SLOT_ENTER);
     lua_pushlightuserdata(L, &e);
     lua_pcall(L, 1, 0, 0);
@@ -154,7 +157,8 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
 {
     lua_State *L = vm->L;
     CLAW_ASSERT(lua_gettop(L) == SLOTS && !vm->task); /* calls do not nest */
-    if (__builtin_expect(vm->armed || vm->bytes > vm->cap - vm->cap / 4, 0)) make_room(vm);
+    if (__builtin_expect(vm->armed || vm->owed, 0)) make_room(vm, false);
+    vm->began = vm->bytes;
     struct entry e = {fn, arg};
     vm->stack_base = __builtin_frame_address(0);
     lua_pushvalue(L, SLOT_ENTER);
@@ -163,11 +167,12 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
     if (__builtin_expect(vm->budget.inside, 0)) claw_budget_leave(&vm->budget);
     if (__builtin_expect(rc == 0, 1)) {
         lua_settop(L, SLOTS);
-        if (__builtin_expect(vm->stress, 0)) make_room(vm);
+        if (__builtin_expect(vm->stress, 0)) make_room(vm, false);
         return CLAW_OK;
     }
     *err = (struct claw_task_error){CLAW_STR("claw"), CLAW_STR(""), CLAW_STR("not enough memory (policies.memory_mb)"),
                                     CLAW_STR(""), false};
+    a->cap += ERROR_BYTES; /* what is told, here and to the client, has room where the call left none */
     if (rc != LUA_ERRMEM) {
         struct reader x = {a, err};
         struct entry again = {read_error, &x};
@@ -177,6 +182,7 @@ int claw_task_call(struct claw_vm *vm, claw_task_fn fn, void *arg, struct claw_a
         lua_pcall(L, 2, 0, 0);
     }
     lua_settop(L, SLOTS);
+    if (__builtin_expect(vm->bytes > vm->cap - vm->cap / 4, 0)) make_room(vm, true);
     return CLAW_EPOLICY;
 }
 
@@ -390,10 +396,25 @@ int claw_task_sleep(lua_State *L, struct claw_task *t, unsigned ms, bool joins)
 
 static void run_spawned(struct claw_task *t);
 
+/* Many that wake at once, each with a budget of its own, must not keep the loop for the sum of these. */
+static bool put_off(struct claw_task *t)
+{
+    struct claw_vm *vm = t->vm;
+    struct claw_loop *l = loop_of(t);
+    if (vm->spawned_turn != l->turn) {
+        vm->spawned_turn = l->turn;
+        vm->spawned_us = 0;
+    }
+    if (vm->spawned_us < SPAWNED_US) return false;
+    t->ready = false;
+    claw_timer_start(l, &t->timer, PAUSE_MS);
+    return true;
+}
+
 static void go_on(struct claw_task *t)
 {
     if (t->own) claw_pipeline_resume(t->req);
-    else run_spawned(t);
+    else if (!put_off(t)) run_spawned(t);
 }
 
 static void on_turn(struct claw_lane_ticket *ticket)
@@ -456,8 +477,10 @@ static void run_spawned(struct claw_task *t)
     struct spawned s = {t, false};
     struct claw_task_error err;
     struct claw_arena arena;
-    claw_arena_init(&arena, NULL, 0, ERROR_BYTES);
-    if (claw_task_call(t->vm, spawned_in, &s, &arena, &err) != CLAW_OK && !s.ran) {
+    struct claw_vm *vm = t->vm;
+    uint64_t from = claw_loop_clock_us();
+    claw_arena_init(&arena, NULL, 0, 0);
+    if (claw_task_call(vm, spawned_in, &s, &arena, &err) != CLAW_OK && !s.ran) {
         struct claw_family *f = t->family;
         void (*over)(struct claw_family *) = t->over;
         log_failure(t, err.message.ptr);
@@ -466,6 +489,7 @@ static void run_spawned(struct claw_task *t)
             if (w->joins) claw_task_wake(w);
         if (over) over(f);
     }
+    vm->spawned_us += claw_loop_clock_us() - from;
     claw_arena_reset(&arena);
 }
 

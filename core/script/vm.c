@@ -26,26 +26,83 @@
 #endif
 #define BIG_BLOCK (256u << 10) /* no part of a trace is that large */
 
-void claw_vm_collect(lua_State *L)
+/* ---- the collector near the cap ------------------------------------------------------------------------------ */
+
+/* LuaJIT's unit of collecting: a byte that is marked, or a tenth of an object that is looked at and, when dead, freed. */
+#define SLICE (64u << 10)        /* units: 0.1 ms of marking, 0.7 ms of freeing */
+#define ROOM_US 2000             /* CPU before a call; a request makes some four of them */
+#define GROWTH (64u << 10)       /* bytes between two looks */
+#define UNITS_A_BYTE 6           /* of growth: a whole cycle, and the rest of the one under way, while the last quarter fills */
+#define UNITS_OF_CYCLES(n) (3 * (n)) /* two, whatever lies there */
+#define BESIDE (1u << 20)        /* a call may still grow by, while others' garbage is past the cap */
+
+/* Not LUA_GCSTEP: that goes on until LuaJIT's own debt is paid, which one large string can make a whole cycle. A threshold
+ * that is reached lets the next allocation take one step, and the multiplier says how long it is. May raise (a finalizer). */
+static void slice(lua_State *L, struct claw_vm *vm)
 {
-    struct claw_vm *vm = claw_vm_of(L);
-    if (!vm->budget.expired) lua_sethook(L, NULL, 0, 0);
-    vm->armed = false;
-    lua_gc(L, LUA_GCCOLLECT, 0);
-    size_t start = vm->cap - vm->cap / 4, next = vm->bytes + vm->cap / 16;
-    if (next > vm->hard) next = vm->hard;
-    vm->soft = next > start ? next : start; /* past the cap: room to tell the error */
+    int usual = lua_gc(L, LUA_GCSETSTEPMUL, SLICE / 10);
+    lua_gc(L, LUA_GCRESTART, 0);
+    lua_pushliteral(L, "");
+    lua_pop(L, 1);
+    lua_gc(L, LUA_GCSETSTEPMUL, usual);
+    vm->owed = vm->owed > SLICE ? vm->owed - SLICE : 0;
 }
 
-/* Runs between two instructions of interpreted code: the one place within a call where the collector may be run. */
+static size_t base_of(const struct claw_vm *vm) { return vm->cap - vm->cap / 4; }
+
+static size_t above(size_t a, size_t b) { return a > b ? a - b : 0; }
+
+/* When the hook is armed next. */
+static void look_later(lua_State *L, struct claw_vm *vm)
+{
+    size_t base = base_of(vm), next = vm->bytes + GROWTH;
+    if (vm->bytes <= base) vm->owed = 0;
+    if (next > vm->hard) next = vm->hard;
+    vm->looked = vm->bytes;
+    vm->soft = next > base ? next : base;
+    vm->armed = false;
+    if (!vm->budget.expired) lua_sethook(L, NULL, 0, 0);
+}
+
+static uint64_t cpu_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* What the call holds on to is dead soon. */
+static void owe_all(struct claw_vm *vm) { vm->owed = UNITS_OF_CYCLES(vm->bytes); }
+
+static void out_of_memory(struct claw_vm *vm)
+{
+    vm->broken = true;
+    owe_all(vm);
+}
+
+void claw_vm_make_room(lua_State *L, bool failed)
+{
+    struct claw_vm *vm = claw_vm_of(L);
+    uint64_t us = failed && vm->budget.limit_us > ROOM_US ? vm->budget.limit_us : ROOM_US;
+    if (vm->stress) lua_gc(L, LUA_GCCOLLECT, 0);
+    if (failed && above(vm->bytes, vm->began) > BESIDE) owe_all(vm);
+    for (uint64_t end = cpu_us() + us; vm->owed && vm->bytes > base_of(vm) && cpu_us() < end;) slice(L, vm);
+    look_later(L, vm);
+}
+
+/* Runs between two instructions of interpreted code: the one place within a call where the collector may be run. What it
+ * takes is in proportion to what the call took. */
 static void on_hook(lua_State *L, lua_Debug *d)
 {
     struct claw_vm *vm = claw_vm_of(L);
     if (vm->budget.expired) claw_budget_stop(L, &vm->budget, d);
     if (!vm->armed) return;
-    claw_vm_collect(L);
-    if (vm->bytes <= vm->cap) return;
-    vm->broken = true;
+    size_t due = UNITS_A_BYTE * above(vm->bytes, vm->looked);
+    vm->owed += due;
+    for (due *= 2; due && vm->owed && vm->bytes > base_of(vm) && !vm->budget.expired; due = above(due, SLICE)) slice(L, vm);
+    look_later(L, vm);
+    if (vm->bytes <= vm->cap || (vm->owed && above(vm->bytes, vm->began) <= BESIDE)) return;
+    out_of_memory(vm);
     claw_budget_raise(L, "not enough memory (policies.memory_mb)");
 }
 
@@ -53,8 +110,8 @@ static bool may_grow(struct claw_vm *vm, size_t by)
 {
     size_t after = vm->bytes + by;
     if (__builtin_expect(after <= vm->soft, 1)) return true;
-    if (after > vm->hard || (after > vm->cap && by >= BIG_BLOCK)) {
-        vm->broken = true;
+    if (after > vm->hard || (after > vm->cap && by >= BIG_BLOCK && !(vm->owed && by <= BESIDE))) {
+        out_of_memory(vm);
         return false;
     }
     if (!vm->armed && vm->L) {
@@ -222,7 +279,7 @@ static void set_up_package(lua_State *L)
 void claw_vm_set_cap(struct claw_vm *vm, size_t cap)
 {
     vm->cap = cap;
-    vm->soft = cap - cap / 4;
+    vm->soft = vm->looked = base_of(vm);
     vm->hard = cap + cap / 2;
 }
 

@@ -4,10 +4,12 @@
  * issue 52), so the bound is kept in steps:
  *
  *     0 ..... 3/4 of the cap ............... cap ................... 1 1/2 of the cap
- *                  from here a hook, run between two instructions, collects; when that leaves more than the cap it
- *                  raises "not enough memory": the call fails. Single blocks over 256 KB are refused past the cap,
- *                  all others at one and a half of it.
+ *                  from here a hook, run between two instructions, collects, six bytes for each that is taken: by the
+ *                  cap all that was dead is gone, and what is left is too much. It raises "not enough memory": the call
+ *                  fails. Single blocks over 256 KB are refused past the cap, all others at one and a half of it.
  *
+ * The collector never runs to its end at once: a full cycle of 64 MB of small tables takes 100 ms, and everybody waits.
+ * What a call that failed leaves behind goes in slices: within the time a call may take, then before those that follow.
  * A VM that ran out is marked broken and keeps serving. Modules named claw.* come from the binary (claw_embedded_lua), or, for
  * development, from the folder OPENCLAW_LUA_DIR names. Nothing is ever loaded from the working directory.
  * The hook has two reasons: memory, as above, and the CPU time of a policy's call (see budget.h).
@@ -65,6 +67,8 @@ struct claw_vm {
     size_t soft, hard;          /* past soft the hook is armed; past hard everything is refused */
     void *kept[CLAW_VM_SMALL];  /* freed blocks, by size */
     size_t kept_bytes;
+    size_t looked, began;       /* the bytes when the hook looked last, and when the call began */
+    size_t owed;                /* what the collector is behind, in its own units; 0: what is left is alive */
     struct claw_budget budget;
     bool armed;                 /* the hook, for memory */
     const char *stack_base;     /* where C's stack stood when Lua was entered; NULL: not in Lua */
@@ -77,6 +81,7 @@ struct claw_vm {
     struct claw_lane wakes;     /* tasks whose wait is over, past those a turn of the loop has room for */
     struct claw_task *threads[CLAW_VM_THREADS]; /* with their coroutines, for the next task */
     unsigned threads_n;
+    uint64_t spawned_turn, spawned_us; /* what spawned tasks took of this turn of the loop */
     struct claw_vm_name names[CLAW_VM_NAMES]; /* fields of req (api_req.c) */
     int req_meta;               /* their metatable, in the registry */
     struct claw_api_handle *handles; /* of no request now */
@@ -93,8 +98,9 @@ struct claw_vm {
 int claw_vm_new(size_t cap, struct claw_vm **out) CLAW_MUSTCHECK;
 void claw_vm_free(struct claw_vm *vm);
 void claw_vm_set_cap(struct claw_vm *vm, size_t cap);
-/* Collect everything dead and disarm the hook. May raise (a finalizer). */
-void claw_vm_collect(lua_State *L);
+/* Between calls: disarm the hook, and collect some of what the collector is behind: for 2 ms of CPU, or, behind a call that
+ * failed, for as long as a call may take. May raise (a finalizer). */
+void claw_vm_make_room(lua_State *L, bool failed);
 /* The VM a state belongs to. */
 struct claw_vm *claw_vm_of(lua_State *L);
 /* Push the function of a text chunk, or nil and a message; returns how many values. Bytecode is refused. Functions

@@ -2,12 +2,14 @@
 --
 -- new(spec) returns the engine, or nil and the problems of the configuration and the policies. Its fields:
 --   hooks.admit, upstreams[i]                              static facts for C
---   admit(r)                                               nil | status, code, message
+--   admit(r)                                               nil | status, code, message; or false, status,
+--                                                          body, content type, policy: who answers
 --   route(r, method, path, model, stream)                  route index, candidates, mask [, number] | false, status,
---                                                          body | false, status, code, message (denied) | nil, code,
---                                                          message. With a number the same three
---                                                          come with it for ever, and finish is not called. Or true,
---                                                          route, eligible: its hooks may wait, decide is to be called
+--                                                          body [, content type, policy] | nil, code, message |
+--                                                          nil, "denied", message, status, code.
+--                                                          With a number the same three come with it for ever, and
+--                                                          finish is not called. Or true, route, eligible: its hooks
+--                                                          may wait, decide is to be called
 --   decide(route, eligible, r, method, path, model, stream)     as route, without a number
 --   request(r, index, model)                               nil | body | body, protocol, dropped (translated) | false,
 --                                                          "untranslatable" or "translation", message, field
@@ -26,6 +28,7 @@
 -- given.
 
 local claw = require("claw")
+local admission = require("claw.admit")
 local cost = require("claw.cost")
 local explain = require("claw.explain")
 local facts = require("claw.facts")
@@ -249,15 +252,15 @@ M.steps = { check_body = check_body, transformed = transformed, event = event, o
 
 -- Only for an engine that has some: what the real hooks decide is handed on, and then compared.
 local function with_shadows(engine, env, state)
-    local core, admit, retried = env.core, engine.admit, engine.retry
+    local core, admitted, retried = env.core, engine.admitted, engine.retry
     local entries = shadow.collect(env.policies.always, "admit")
 
     if entries then
         engine.hooks.admit = true
-        function engine.admit(r)
-            local status, code, message = admit(r)
-            shadow.admit(core, entries, env.request_of(r), status, code)
-            return status, code, message
+        function engine.admitted(r)
+            local said = admitted(r)
+            shadow.admit(core, entries, env.request_of(r), said)
+            return said
         end
     end
 
@@ -293,15 +296,23 @@ local function with_hooks(engine, env, state)
 
     engine.hooks = { admit = #admit > 0 }
 
+    function engine.admitted(r) return admission.run(core, admit, core.request(r, #admit > 2)) end
+
     function engine.admit(r)
-        local v = hooks.first(core, admit, "admit", core.request(r, #admit > 2))
-        if v then return v.deny, v.code or v[1] or "denied", v.message or v[2] or "The request was refused" end
-        return nil
+        local said = engine.admitted(r)
+        if not said then return nil end
+        if said.answered then return false, said.status, said.body, said.content_type, said.policy end
+        return said.status, said.code, said.message
     end
     jit.off(engine.admit) -- as hooks.first
 
-    local attempts = {} -- by request: of an attempt that is translated
+    local attempts = {} -- by request and upstream: of an attempt that is translated; two may be under way
     engine.attempts = attempts
+
+    local function attempt_of(r, index)
+        local mine = attempts[r]
+        return mine and mine[index]
+    end
 
     function engine.request(r, index, model)
         local list = state[r]
@@ -309,7 +320,7 @@ local function with_hooks(engine, env, state)
         if not chains then return nil end
         local made
         if #chains.request > 0 then made = transformed(env, check, r, chains.request, "request", core.body(r)) end
-        attempts[r] = nil
+        if attempts[r] then attempts[r][index] = nil end
         -- With a path of a policy's the body is in the upstream's own protocol.
         if not chains.translate or core.rewritten(r) then return made end
         local body = made or core.body(r)
@@ -317,12 +328,13 @@ local function with_hooks(engine, env, state)
         if not body then return false, "untranslatable", "The request's body is no JSON object." end
         local at, text, name, dropped = translate.request(core, r, chains.translate, body, model)
         if not at then return false, text, name, dropped end
-        attempts[r] = at
+        attempts[r] = attempts[r] or {}
+        attempts[r][index] = at
         return text, name, dropped
     end
 
     function engine.response(r, index)
-        local chain, at = chain_of(r, index, "response"), attempts[r]
+        local chain, at = chain_of(r, index, "response"), attempt_of(r, index)
         if not at then
             if #chain == 0 then return nil end
             return transformed(env, check, r, chain, "response", core.response_body(r))
@@ -334,12 +346,12 @@ local function with_hooks(engine, env, state)
         return transformed(env, check, r, chain, "response", core.parse(r, made)) or made
     end
 
-    function engine.error(r, _, status, body)
-        return translate.error(core, r, attempts[r], status, body)
+    function engine.error(r, index, status, body)
+        return translate.error(core, r, attempt_of(r, index), status, body)
     end
 
     function engine.event(r, index, kind, data)
-        local chain, at = chain_of(r, index, "event"), attempts[r]
+        local chain, at = chain_of(r, index, "event"), attempt_of(r, index)
         if not at then
             if #chain == 0 or not data then return nil end
             return event(env, r, chain, kind, data)

@@ -114,9 +114,11 @@ function M.attempt(self, router, r)
 end
 
 local function decision(self, outcome, list)
-    local kind, denied = outcome.kind, self.witness.denied
+    local kind, denied, answered = outcome.kind, self.witness.denied, self.witness.answered
     if kind == "failed" then
         return ("decision: none, %s failed in %s: %s"):format(outcome.policy, outcome.hook, outcome.text)
+    elseif answered and kind == "answered" then
+        return ("decision: answered by %s with status %d"):format(answered.policy, answered.status)
     elseif denied and kind ~= "routed" then
         return ("decision: denied by %s with status %d"):format(denied.policy, denied.status)
     elseif kind == "refused" then
@@ -127,11 +129,21 @@ local function decision(self, outcome, list)
     return list and ("decision: goes to %s first"):format(list[1].name) or "decision: made"
 end
 
+local function add_hedge(out, route, list)
+    local after = list.hedge
+    if after == nil then after = route.node.hedge and (route.node.hedge.after or "p95") end
+    if not after or not list[2] then return end
+    local when = ("longer than %s of its times"):format(after)
+    if type(after) == "number" then when = ("for %d ms"):format(after) end
+    out[#out + 1] = ("  hedge: %s is asked too when %s is silent %s"):format(list[2].name, list[1].name, when)
+end
+
 local function add_candidates(self, out, env, r, list)
     local q, chosen = self.q, self.chosen
     env.bind(r, q.model, q.stream)
     out[#out + 1] = ("candidates of %s (%s), in order:"):format(chosen.id, chosen.strategy)
     for i, c in ipairs(list or {}) do out[#out + 1] = candidate_line(i, c, q, env.facts) end
+    if list then add_hedge(out, chosen, list) end
     left_out(out, env, chosen, q)
 end
 

@@ -90,12 +90,13 @@ function M.call(core, entry, hook, check, a, b, c)
     return answered(core, entry, hook, check, ok, answer)
 end
 
--- Call one entry after the other until one answers: its answer, or nil. As call does it, which is too dear for what
--- most entries are: a look at the request that finds nothing. Entering the next one's budget leaves the last one's.
-function M.first(core, entries, hook, a)
-    if M.witness then return M.first_watched(core, entries, hook, a) end
+-- Call one entry after the other, from place `from` (1) on, until one answers: its answer and its place, or nil. As
+-- call does it, which is too dear for what most entries are: a look at the request that finds nothing. Entering the
+-- next one's budget leaves the last one's.
+function M.first(core, entries, hook, a, from)
+    if M.witness then return M.first_watched(core, entries, hook, a, from) end
     local enter, outer = core.enter, phases.now
-    for i = 1, #entries do
+    for i = from or 1, #entries do
         phases.now = hook
         enter()
         local ok, answer = xpcall(entries[i].fn, on_error, a)
@@ -104,7 +105,7 @@ function M.first(core, entries, hook, a)
             phases.now = outer
             if not ok then answer = failure_of(answer, stopped) end
             answer = answered(core, entries[i], hook, nil, ok, answer)
-            if answer ~= nil then return answer end
+            if answer ~= nil then return answer, i end
         end
     end
     core.leave()
@@ -113,10 +114,10 @@ function M.first(core, entries, hook, a)
 end
 jit.off(M.first) -- policies are never compiled: a trace would end at each call
 
-function M.first_watched(core, entries, hook, a)
-    for i = 1, #entries do
+function M.first_watched(core, entries, hook, a, from)
+    for i = from or 1, #entries do
         local answer = M.call(core, entries[i], hook, nil, a)
-        if answer ~= nil then return answer end
+        if answer ~= nil then return answer, i end
     end
     return nil
 end

@@ -11,14 +11,18 @@ local waiting = require("claw.waiting")
 
 local M = { VERSION = "1" }
 
+local FIELDS = 64 -- that are looked at; a line has fewer
 local LEVELS = { debug = true, info = true, warn = true, error = true }
 
 local function log_for(core, policy)
     return function(level, message, fields)
         if not LEVELS[level] then error("claw.log: the level must be debug, info, warn or error", 2) end
         if fields ~= nil and type(fields) ~= "table" then error("claw.log: fields must be a table", 2) end
-        local out = { policy = policy }
-        for key, value in pairs(fields or {}) do out[key] = value end
+        local out, n = { policy = policy }, 0
+        for key, value in pairs(fields or {}) do
+            out[key], n = value, n + 1
+            if n == FIELDS then break end
+        end
         core.log(level, tostring(message), out)
     end
 end
@@ -28,7 +32,7 @@ local NAME_MAX = 48
 -- A policy's own series in /metrics: counters (n >= 0 is added, 1 when not given), gauges (n is set).
 local function series_for(core, policy, service, gauge)
     return function(name, n, label)
-        if type(name) ~= "string" or not name:find("^[a-z][a-z0-9_]*$") or #name > NAME_MAX then
+        if type(name) ~= "string" or #name > NAME_MAX or not name:find("^[a-z][a-z0-9_]*$") then
             error(service .. ": a name has a-z, 0-9 and _, a letter first, at most 48 of them", 2)
         end
         if n == nil and not gauge then n = 1 end

@@ -3,8 +3,8 @@
 -- What must go out byte for byte stays in the document userdata (body.field); this is for reading and building.
 -- null is JSON null. An array is a table with a first element, or one marked by array(): decode marks every [].
 -- Numbers are doubles: whole numbers past 2^53 lose digits here (they do not in the document).
--- lua-cjson decodes; it cannot tell [] from {}, so texts with an empty array go through the reader below. So do long
--- ones that a policy gives: nothing stops lua-cjson.
+-- lua-cjson decodes; it cannot tell [] from {}, so texts with an empty array go through the reader below, and so do
+-- large ones of policies.
 
 local cjson = require("cjson").new()
 cjson.decode_invalid_numbers(false)
@@ -47,7 +47,7 @@ local function number(n)
 end
 
 local CHECK_EVERY = 1024 -- values
-local LONG = 1024 * 1024 -- bytes: lua-cjson takes some 10 ms for them
+local LARGE = 2 ^ 19 -- bytes; longer texts hold up lua-cjson, which nothing can stop, for tens of milliseconds
 
 -- out.n counts values: a small table that holds itself many times over is a very long text.
 local function count(out)
@@ -93,7 +93,7 @@ function write(v, out, depth)
         out[#out + 1] = number(v)
     elseif kind == "boolean" then
         out[#out + 1] = tostring(v)
-    elseif kind == "userdata" then
+    elseif kind == "userdata" and getmetatable(v) ~= "claw.req" then
         out[#out + 1] = tostring(v) -- a document is its own JSON text
     elseif kind ~= "table" then
         error("no JSON for a " .. kind, 0)
@@ -114,7 +114,7 @@ function M.encode(v, check)
     return table.concat(out)
 end
 
--- ---- reading texts with an empty array in them
+-- ---- reading texts with an empty array in them, and large ones
 
 local WORDS = { ["true"] = true, ["false"] = false, null = M.null }
 
@@ -200,7 +200,7 @@ end
 function M.decode(text, check)
     if type(text) ~= "string" then error("claw.json.decode wants a string, got " .. type(text), 2) end
     local ok, v
-    if text:find("%[[ \t\r\n]*%]") or (check and #text > LONG) then
+    if text:find("%[[ \t\r\n]*%]") or (check and #text > LARGE) then
         ok, v = pcall(read_all, text, { n = 0, check = check })
     else
         ok, v = pcall(cjson.decode, text)

@@ -9,8 +9,27 @@ local function is_integer(v, low, high)
     return type(v) == "number" and v == math.floor(v) and v >= low and v <= high
 end
 
+local ADMITS = "nil, { deny = status, code, message }, { say = text } or { answer = text or table }"
+
+-- With nothing in it that would end a line of the answer's head.
+local function is_field(v)
+    return type(v) == "string" and v ~= "" and #v <= 256 and not v:find("[%z\1-\31\127]")
+end
+
+local function check_answer(v)
+    if v.deny ~= nil then return "one of deny, answer and say" end
+    if v.say ~= nil and (v.answer ~= nil or type(v.say) ~= "string") then return "say to be a text, and no answer" end
+    if v.say == nil and type(v.answer) ~= "string" and type(v.answer) ~= "table" then
+        return "answer to be a text or a table"
+    end
+    if v.status ~= nil and not is_integer(v.status, 200, 599) then return "status to be from 200 to 599" end
+    if v.content_type ~= nil and not is_field(v.content_type) then return "content_type to be a field's value" end
+    return nil
+end
+
 local function check_admit(v)
-    if type(v) ~= "table" then return "nil or { deny = status, code, message }" end
+    if type(v) ~= "table" then return ADMITS end
+    if v.answer ~= nil or v.say ~= nil then return check_answer(v) end
     if not is_integer(v.deny, 400, 599) then return "deny to be a status from 400 to 599" end
     for _, field in ipairs({ v.code or v[1] or false, v.message or v[2] or false }) do
         if field and type(field) ~= "string" then return "code and message to be strings" end
@@ -65,8 +84,9 @@ end
 M.list = {
     { hook = "init", waits = false, args = { "conf" }, gives = "nothing; an error refuses the generation" },
     { hook = "selftest", waits = false, args = {}, gives = "nothing; an error refuses the generation" },
-    { hook = "admit", waits = true, args = { "req" }, gives = "nil, or { deny = status, code, message }",
-        check = check_admit },
+    { hook = "admit", waits = true, args = { "req" }, check = check_admit,
+        gives = "nil, { deny = status, code, message }, { say = text }, or { answer = text or table, status, "
+            .. "content_type }" },
     { hook = "route", waits = true, args = { "req", "candidates" }, gives = "nil, a name, or an ordered list" },
     { hook = "choose", waits = false, args = { "candidates", "facts", "rng" }, gives = "an ordered list" },
     { hook = "request", waits = true, args = { "req", "body" }, gives = "nil, or the body to send", bit = 1 },

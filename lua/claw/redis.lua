@@ -9,10 +9,12 @@ local M = {}
 
 local TIMEOUT_MS, TIMEOUT_MAX_MS = 1000, 600000
 local WORDS_MAX = 1000
+local SCRIPT_MAX = 2 ^ 20 -- bytes, as of any command
 
 local REFUSED = {}
 for name in ([[
-    AUTH HELLO SELECT QUIT RESET CLIENT MONITOR SYNC PSYNC SHUTDOWN DEBUG MULTI EXEC DISCARD WATCH UNWATCH WAIT WAITAOF
+    AUTH HELLO SELECT QUIT RESET CLIENT MONITOR SYNC PSYNC REPLCONF READONLY READWRITE ASKING SHUTDOWN DEBUG
+    MULTI EXEC DISCARD WATCH UNWATCH WAIT WAITAOF
     SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE
     BLPOP BRPOP BRPOPLPUSH BLMOVE BLMPOP BZPOPMIN BZPOPMAX BZMPOP
 ]]):gmatch("%S+") do REFUSED[name] = true end
@@ -101,11 +103,13 @@ local function script_for(core)
     return function(text, keys, args, opts)
         local phase = phases.check("claw.redis.script", 2)
         if type(text) ~= "string" then error("claw.redis.script: wants the script's text, keys, arguments", 2) end
+        if #text > SCRIPT_MAX then error("claw.redis.script: a script has at most 1 MB", 2) end
         keys, args = list_of(keys, "keys"), list_of(args, "args")
+        if #keys + #args > WORDS_MAX then error("claw.redis.script: wants at most 1000 keys and arguments", 2) end
         local given = { "EVALSHA", "", #keys }
         for _, key in ipairs(keys) do given[#given + 1] = key end
         for _, arg in ipairs(args) do given[#given + 1] = arg end
-        given[#given + 1] = opts
+        given[#given + 1] = opts == nil and {} or opts -- a key that is a table is no options
         local words, ms = command(#given, unpack(given))
         if not words then error("claw.redis.script: " .. ms, 2) end
         if text ~= last then last, last_name = text, core.sha1(text) end

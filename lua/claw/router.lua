@@ -4,6 +4,7 @@
 -- picks, who of the route serves the model. These are kept in bounded tables, so that the usual request is three table
 -- reads and the strategy. Answers are tables that are used again: they must be read at once and not be changed.
 
+local admit = require("claw.admit")
 local candidates = require("claw.candidates")
 local dialect = require("claw.dialect")
 local hooks = require("claw.hooks")
@@ -126,7 +127,15 @@ local function resolve_one(entry, list)
     return c
 end
 
--- A policy's answer as candidates; nil, what was expected. A bare name goes first, the others stay behind it.
+local PERCENTILES = { p50 = true, p75 = true, p90 = true, p95 = true, p99 = true }
+
+local function is_hedge(v)
+    if type(v) == "number" then return v >= 1 and v <= 86400000 end
+    return v == nil or v == false or PERCENTILES[v] == true
+end
+
+-- A policy's answer as candidates; nil, what was expected. A bare name goes first, the others stay behind it. What it
+-- says of hedging stays with the list.
 local function resolve(answer, list)
     local expected = "candidates of this route (" .. names_of(list) .. ")"
     if type(answer) == "string" then
@@ -139,7 +148,10 @@ local function resolve(answer, list)
         return out
     end
     if type(answer) ~= "table" then return nil, "an ordered list of " .. expected end
-    local out, seen = {}, {}
+    if not is_hedge(answer.hedge) then
+        return nil, "its hedge to be false, milliseconds or one of p50, p75, p90, p95, p99"
+    end
+    local out, seen = { hedge = answer.hedge }, {}
     for i = 1, #answer do
         local c = resolve_one(answer[i], list)
         if not c then return nil, expected end
@@ -155,17 +167,6 @@ end
 -- For openclaw.testing too.
 M.copies, M.resolve = copies, resolve
 
-local function admitted(self, route, r)
-    for _, entry in ipairs(route.admit) do
-        local verdict = hooks.call(self.core, entry, "admit", nil, self.request_of(r))
-        if verdict then
-            return false, verdict.deny, verdict.code or verdict[1] or "denied", verdict.message or verdict[2]
-                or "The request was refused"
-        end
-    end
-    return true
-end
-
 local function choose(self, route, list)
     local chooser = route.chooser
     if not chooser then return route.choose(list, self.facts, self.core.random) end
@@ -179,12 +180,13 @@ local function choose(self, route, list)
 end
 
 local function reordered(self, route, list, r, model, stream)
-    list = { unpack(list) }
+    list = { hedge = list.hedge, unpack(list) }
     for _, entry in ipairs(route.reorder) do
         local answer = hooks.call(self.core, entry, "route", nil, self.request_of(r, model, stream), copies(list))
         if answer ~= nil then
             local resolved, expected = resolve(answer, list)
             if resolved then
+                if resolved.hedge == nil then resolved.hedge = list.hedge end
                 list = resolved
             else
                 hooks.fail(self.core, entry.policy, hooks.wrong(entry.policy, "route", expected, answer))
@@ -227,7 +229,7 @@ end
 
 -- The list as C gets it: of this request alone, so that masks and the plan can be put in.
 local function finished(list, plan)
-    local out = { plan = plan }
+    local out = { plan = plan, hedge = list.hedge }
     for i = 1, #list do
         local c = list[i]
         local mask = plan[c.index].mask
@@ -243,11 +245,12 @@ end
 -- Hooks may wait in here while other requests are routed: what is shared (facts, the strategies' lists) is bound and
 -- used between two hooks, and copied before the next one.
 local function slow(self, route, eligible, r, method, path, model, stream)
-    local ok, status, code, message = admitted(self, route, r)
+    local said = #route.admit > 0 and admit.run(self.core, route.admit, self.request_of(r)) or nil
     if route.shadow and route.shadow.admit then
-        shadow.admit(self.core, route.shadow.admit, self.request_of(r), status, code)
+        shadow.admit(self.core, route.shadow.admit, self.request_of(r), said)
     end
-    if not ok then return false, status, code, message end
+    if said and said.answered then return false, said.status, said.body, said.content_type, said.policy end
+    if said then return nil, "denied", said.message, said.status, said.code end
     local list, reasons = eligible.candidates, eligible.reasons
     self.bind(r, model, stream)
     if route.filters.dynamic then list, reasons = candidates.now(eligible, route.filters, self.facts) end
@@ -255,7 +258,7 @@ local function slow(self, route, eligible, r, method, path, model, stream)
     if #list > 0 then list = choose(self, route, list) end
     if route.shadow and #list > 0 then shadowed(self, route, "choose", r, model, stream, eligible_now, list) end
     if #list > 0 and route.waits then
-        local before = { unpack(list) }
+        local before = { hedge = list.hedge, unpack(list) }
         list = reordered(self, route, before, r, model, stream)
         if route.shadow then shadowed(self, route, "route", r, model, stream, before, list) end
     end

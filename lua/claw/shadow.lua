@@ -4,6 +4,7 @@
 -- admit, route, choose and retry hooks run behind the real ones of their step, request hooks in their place of the
 -- chain; response, event, cost and log hooks do not run.
 
+local admit = require("claw.admit")
 local diff = require("claw.diff")
 local glob = require("claw.glob")
 local hooks = require("claw.hooks")
@@ -53,9 +54,13 @@ end
 
 -- ---- request hooks: in their place
 
-local function text_of(body)
-    if type(body) == "table" then return json.encode(body) end
-    return body ~= nil and tostring(body) or nil
+-- What it answers costs it, too: the text is made within a call's time.
+local function text_of(core, body)
+    if type(body) ~= "table" then return true, body ~= nil and tostring(body) or nil end
+    core.enter(false)
+    local ok, text = pcall(json.encode, body, core.check)
+    core.leave()
+    return ok, text
 end
 
 -- Paths and names without values: bodies hold what users wrote.
@@ -68,11 +73,11 @@ end
 local function request_entry(core, policy, fn)
     local function run(req, body)
         local twin = core.is_doc(body) and core.twin(req, body) or body
-        local before = text_of(body)
+        local _, before = text_of(core, body)
         local ok, answer, head = aside(core, policy, "request", req, fn, req, twin)
         if ok then
             if answer == nil then answer = twin end
-            ok, answer = pcall(text_of, answer)
+            ok, answer = text_of(core, answer)
             if not ok then answer = { message = tostring(answer) } end
         end
         if not ok then return failed(core, policy, "request", req, answer) end
@@ -83,14 +88,13 @@ end
 
 -- ---- the others: behind the real ones
 
--- status: what was really denied with, nil: nothing. entries as of claw.plan.
-function M.admit(core, entries, req, status, code)
-    local real = status and ("deny %d %s"):format(status, code) or "pass"
+-- said: the real verdict, read (claw.admit), nil: none. entries as of claw.plan.
+function M.admit(core, entries, req, said)
+    local real = admit.text(said)
     for _, entry in ipairs(entries) do
         local ok, v = verdict_of(core, entry.policy, "admit", req, entry.fn, req)
         if ok then
-            compare(core, entry.policy, "admit", req, real,
-                v and ("deny %d %s"):format(v.deny, v.code or v[1] or "denied") or "pass")
+            compare(core, entry.policy, "admit", req, real, admit.text(v and admit.read(v, entry.policy.name)))
         end
     end
 end

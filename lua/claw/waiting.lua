@@ -11,6 +11,7 @@ local M = {}
 
 local LIMIT_MS = 600000
 local FETCH_MS, FETCH_KB, FETCH_KB_MAX = 5000, 1024, 65536
+local HEADERS_MAX = 100
 local METHODS = { GET = true, HEAD = true, POST = true, PUT = true, PATCH = true, DELETE = true }
 
 local function is_whole(v, low, high)
@@ -133,6 +134,7 @@ end
 local function flat(headers)
     local out = {}
     for name, value in pairs(headers) do
+        if #out >= 2 * HEADERS_MAX then return nil, "headers: more than 100 of them" end
         if type(name) ~= "string" or (type(value) ~= "string" and type(value) ~= "number") then
             return nil, "headers: wants names and texts"
         end
@@ -155,7 +157,7 @@ local function text_of(core, body, headers)
     if core.is_doc(body) then
         text = tostring(body)
     elseif type(body) == "table" then
-        local ok, encoded = pcall(json.encode, body)
+        local ok, encoded = pcall(json.encode, body, core.check)
         if not ok then return nil, "body: " .. tostring(encoded) end
         text = encoded
     else

@@ -1,5 +1,6 @@
 -- witness: looks on while hooks run and tells what each was given, decided and changed, as lines.
 
+local admit = require("claw.admit")
 local diff = require("claw.diff")
 local json = require("claw.json")
 
@@ -24,6 +25,11 @@ local function order_of(answer, list)
         if c.name ~= answer then out[#out + 1] = c end
     end
     return names_of(out)
+end
+
+local function hedge_of(answer)
+    if type(answer) ~= "table" or answer.hedge == nil then return "" end
+    return answer.hedge == false and ", no hedge" or ", hedge after " .. tostring(answer.hedge)
 end
 
 local function text_of(body)
@@ -56,21 +62,25 @@ local TELLS = {}
 
 function TELLS.admit(_, note, answer)
     if answer == nil then return "lets it pass" end
-    note.self.denied = { policy = note.policy.name, status = answer.deny }
-    return ("denies it: %s %s: %s"):format(tostring(answer.deny), tostring(answer.code or answer[1] or "denied"),
-        tostring(answer.message or answer[2] or "The request was refused"))
+    local said = admit.read(answer, note.policy.name)
+    if said.answered then
+        note.self.answered = said
+        return ("answers it: %d: %s"):format(said.status, diff.cut(tostring(answer.say or text_of(answer.answer))))
+    end
+    note.self.denied = said
+    return ("denies it: %s %s: %s"):format(tostring(said.status), tostring(said.code), tostring(said.message))
 end
 
 function TELLS.route(_, note, answer)
     if answer == nil then return "leaves the order: " .. names_of(note.list) end
     local before, after = names_of(note.list), order_of(answer, note.list)
-    if before == after then return "keeps the order: " .. after end
-    return ("order %s (before: %s)"):format(after, before)
+    if before == after then return "keeps the order: " .. after .. hedge_of(answer) end
+    return ("order %s (before: %s)%s"):format(after, before, hedge_of(answer))
 end
 
 function TELLS.choose(_, note, answer)
     if answer == nil then return "chooses nobody" end
-    return ("chooses %s (of %s)"):format(order_of(answer, note.list), names_of(note.list))
+    return ("chooses %s (of %s)%s"):format(order_of(answer, note.list), names_of(note.list), hedge_of(answer))
 end
 
 function TELLS.request(core, note, answer)
@@ -87,7 +97,7 @@ local function title(note)
 end
 
 -- hooks.witness for one request r. `out` gets the lines; `at` (set by its owner) names the upstream of request hooks;
--- `denied` is set by a denial.
+-- `denied` is set by a denial, `answered` by an answer.
 function M.new(core, r, out)
     local self = { r = r, out = out, now = nil }
 

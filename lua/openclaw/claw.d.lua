@@ -10,9 +10,9 @@
 ---@field on_error? "fail"|"skip" what a failure does to the request: 500, or nothing
 ---@field init? fun(conf: claw.Conf)
 ---@field selftest? fun()
----@field admit? fun(req: claw.Req): claw.Denial?
----@field route? fun(req: claw.Req, candidates: claw.Candidate[]): string|(claw.Candidate|string)[]|nil
----@field choose? fun(candidates: claw.Candidate[], facts: claw.Facts, rng: fun(): number): (claw.Candidate|string)[]
+---@field admit? fun(req: claw.Req): claw.Denial|claw.Reply|nil
+---@field route? fun(req: claw.Req, candidates: claw.Candidate[]): string|claw.Order|nil
+---@field choose? fun(candidates: claw.Candidate[], facts: claw.Facts, rng: fun(): number): claw.Order
 ---@field request? fun(req: claw.Req, body: claw.Body): claw.Body
 ---@field retry? fun(req: claw.Req, attempt: claw.Attempt): claw.RetryVerdict?
 ---@field event? fun(req: claw.Req, ev: claw.Event): claw.Event|false|claw.Event[]|nil
@@ -48,6 +48,7 @@
 ---@field cost_micros integer? micro-dollars, once they are known
 ---@field ctx table notes of policies to each other, for this request; of a policy to itself: claw.state
 ---@field elapsed_ms number since the request began
+---@field answer claw.Answer what the client gets
 
 ---@class claw.Client
 ---@field ip string
@@ -62,6 +63,9 @@
 ---@field model string? what is sent
 ---@field path string can be set: where it goes, behind base_url, of this attempt
 ---@field headers table<string, string?> can be set: headers of this attempt; nil takes one away
+
+---@class claw.Answer
+---@field headers table<string, string?> can be set until the answer's head leaves (in a stream: with its first event): fields of that head, in place of an upstream's own; nil takes one away. Not: the proxy's own, hop-by-hop ones, x-openclaw-…
 
 ---A JSON value over the original bytes: what is not touched goes out byte for byte. Fields and elements (from 1) are
 ---read and set like a table's, nil removes; #doc counts, tostring(doc) is its text. Whole numbers past 2^53 are strings.
@@ -81,6 +85,11 @@
 ---@field capabilities table<string, boolean>?
 ---@field price table? micro-dollars per million tokens: input, output, cached_input; request_micros
 
+---Candidates or their names, in order.
+---@class claw.Order
+---@field [integer] claw.Candidate|string
+---@field hedge? integer|string|false when the second one is asked too because the first is silent: after milliseconds, or "p95" (p50, p75, p90, p99) of its usual time to the first byte; false: never; nil: as the route says
+
 ---@class claw.Facts
 ---@field model string?
 ---@field stream boolean
@@ -96,6 +105,13 @@
 ---@field deny integer the status, 400 to 599
 ---@field code? string "denied" when not given
 ---@field message? string
+
+---What is answered at once, without an upstream. One of say and answer.
+---@class claw.Reply
+---@field say? string what the assistant says, in the dialect of the path: OpenAI's chat form, or Anthropic's, or Gemini's
+---@field answer? string|table a body: text as it is, a table as JSON. To a client that asked for a stream, a table that is a whole answer of one of these dialects goes as a stream
+---@field status? integer 200 to 599; 200 when not given
+---@field content_type? string of a body that is no stream; when not given text/plain of a text, application/json of a table
 
 ---What failed, and what happens when every hook answers nil.
 ---@class claw.Attempt

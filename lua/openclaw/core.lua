@@ -2,6 +2,7 @@
 
 local clock = require("openclaw.clock")
 local document = require("openclaw.document")
+local expressions = require("openclaw.expressions")
 local json = require("claw.json")
 
 local M = {}
@@ -96,7 +97,8 @@ end
 function M.new(seed)
     local core = { null = json.null, logged = {}, live = {}, setfenv = setfenv, load = loadstring, hash = M.hash,
         random = M.random(seed), now_ms = clock.now_ms, is_doc = document.is, changed = document.changed,
-        doc = document.functions, query = query, body = body, response_body = response_body }
+        doc = document.functions, query = query, body = body, response_body = response_body,
+        re_compile = expressions.compile, re_exec = expressions.exec }
     function core.header(r, name) return r.headers[name:lower()] end
     function core.json(r, path)
         return r.has_json and M.values(document.functions.table(r.doc), path) or nil

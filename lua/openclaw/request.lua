@@ -9,9 +9,10 @@ local M = {}
 -- What each object has; another name is nil, as in the proxy.
 M.FIELDS = {
     req = { "id", "method", "path", "query", "dialect", "model", "stream", "route", "status", "client", "body",
-        "upstream", "attempts", "usage", "cost_micros", "ctx", "elapsed_ms" },
+        "upstream", "attempts", "usage", "cost_micros", "ctx", "elapsed_ms", "answer" },
     ["req.client"] = { "ip", "name", "tier", "headers", "header" },
     ["req.upstream"] = { "name", "url", "model", "path", "headers" },
+    ["req.answer"] = { "headers" },
 }
 
 local KNOWN = {}
@@ -45,6 +46,7 @@ function meta.__index(v, key)
     if type(key) ~= "string" then return nil end
     if what == "req.client.headers" then return r.headers[key:lower()] end
     if what == "req.upstream.headers" then return r.out.headers[key:lower()] end
+    if what == "req.answer.headers" then return r.answer_headers[key:lower()] or nil end
     if not KNOWN[what][key] then return nil end
     if what == "req.client" then return r.client_view[key] end
     if what == "req.upstream" then
@@ -52,7 +54,9 @@ function meta.__index(v, key)
         if key == "path" then return r.out.path or r.path end
         return r.upstream[key]
     end
+    if what == "req.answer" then return r.answer_headers_view end
     if key == "client" then return r.client end
+    if key == "answer" then return r.answer_view end
     if key == "upstream" then return r.upstream and r.upstream_view end
     if key == "body" then
         if r.original == nil and r.has_json then r.original = document.parse(r.body, true, r) end
@@ -68,10 +72,11 @@ local function check_path(path)
     return path
 end
 
-local function check_header(name, value)
+local function check_header(what, name, value)
     if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") or WRITTEN_BY_THE_PROXY[name:lower()]
+        or what == "req.answer.headers" and name:lower():find("^x%-openclaw%-.")
         or value ~= nil and (type(value) ~= "string" or value:find("[%z\1-\8\10-\31\127]")) then
-        error(('req.upstream.headers["%s"]: no valid field name or value, or a field the proxy writes itself'):format(
+        error(('%s["%s"]: no valid field name or value, or a field the proxy writes itself'):format(what,
             tostring(name)), 3)
     end
 end
@@ -79,8 +84,13 @@ end
 function meta.__newindex(v, key, value)
     local what, r = check(v)
     if what == "req.upstream.headers" then
-        check_header(key, value)
+        check_header(what, key, value)
         r.out.headers[key:lower()] = value
+        return
+    elseif what == "req.answer.headers" then
+        if r.committed then error(('%s["%s"]: the answer\'s head has left'):format(what, tostring(key)), 2) end
+        check_header(what, key, value)
+        r.answer_headers[key:lower()] = value == nil and false or value
         return
     elseif what == "req.upstream" and key == "path" then
         r.out.path = check_path(value)
@@ -91,6 +101,8 @@ function meta.__newindex(v, key, value)
         hint = "what the client sent stays as it came; req.upstream is what goes out"
     elseif what == "req.upstream" then
         hint = "only path and headers[name] can be set; the model is body.model"
+    elseif what == "req.answer" then
+        hint = "only headers[name] can be set; the body is what a response hook returns"
     elseif key == "body" then
         hint = "change or return the hook's body argument"
     end
@@ -185,6 +197,8 @@ function M.new(given)
     r.client_view.header = function(a, b) return r.client_view.headers[type(a) == "userdata" and b or a] end
     r.upstream, r.upstream_view = given.upstream, view(r, "req.upstream")
     r.out.view = view(r, "req.upstream.headers")
+    r.answer_headers, r.answer_view = {}, view(r, "req.answer")
+    r.answer_headers_view = view(r, "req.answer.headers")
     r.req = view(r, "req")
     return r.req
 end

@@ -8,6 +8,7 @@
 --
 -- A policy that fails raises its message, "policies/x.lua:3: …", also for a verdict that is none.
 
+local admit = require("claw.admit")
 local claw = require("claw")
 local clock = require("openclaw.clock")
 local core_of = require("openclaw.core")
@@ -131,6 +132,26 @@ local function entry_of(self, hook)
     return { policy = self.policy, fn = fn }
 end
 
+-- One event written as it is on the wire ("event: x", "data: y" lines), or { type, data } with data a text or table.
+local function event_of(given)
+    if type(given) == "table" then return given end
+    local ev, lines = {}, {}
+    for line in (given .. "\n"):gmatch("([^\n]*)\r?\n") do
+        local field, value = line:match("^(%l+): ?(.-)\r?$")
+        if field == "data" then lines[#lines + 1] = value end
+        if field == "event" then ev.type = value end
+    end
+    ev.data = table.concat(lines, "\n")
+    return ev
+end
+
+-- The events of a whole stream.
+local function events_of(text)
+    local out = {}
+    for block in text:gmatch("(.-)\n\n") do out[#out + 1] = event_of(block) end
+    return out
+end
+
 -- ---- one runner a hook: (self, entry, ...) -> fields of the result
 
 local run = {}
@@ -155,9 +176,13 @@ function run.init(self, entry, conf) return { verdict = call(self, entry, "init"
 function run.selftest(self, entry) return { verdict = call(self, entry, "selftest") } end
 
 function run.admit(self, entry, req)
-    local v = call(self, entry, "admit", req)
-    return { verdict = v, denied = v and { status = v.deny, code = v.code or v[1] or "denied",
-        message = v.message or v[2] or "The request was refused" } }
+    local said = admit.run(self.core, { entry }, req)
+    if not said then return {} end
+    if not said.answered then
+        return { denied = { status = said.status, code = said.code, message = said.message } }
+    end
+    return { answered = { status = said.status, content_type = said.content_type, body = said.body,
+        json = json.decode(said.body), events = said.content_type == "text/event-stream" and events_of(said.body) } }
 end
 
 -- An ordered list as the router reads it; raises what it does not take.
@@ -169,7 +194,7 @@ local function ordered(self, entry, hook, answer, list)
     end
     local names = {}
     for i, c in ipairs(resolved) do names[i] = c.name end
-    return { verdict = answer, candidates = resolved, names = names }
+    return { verdict = answer, candidates = resolved, names = names, hedge = resolved.hedge }
 end
 
 function run.route(self, entry, req, given)
@@ -228,6 +253,7 @@ function run.event(self, entry, req, ev)
     local r = note(self, req)
     local data = type(ev.data) == "string" and ev.data or document.encode(ev.data)
     local made = engine.steps.event(env_of(self), r, { entry }, ev.type, data)
+    r.committed = r.committed or made == nil or #(made or {}) > 0
     if made and #made > 64 then error(("%d events for one (64 may be)"):format(#made), 0) end
     return { changed = made ~= nil, events = made or (made == nil and { { type = ev.type, data = data } } or {}) }
 end
@@ -242,43 +268,37 @@ function run.retry(self, entry, req, attempt)
 end
 
 function run.cost(self, entry, req, usage)
-    note(self, req)
+    note(self, req).committed = true
     local micros = call(self, entry, "cost", req, usage)
     return { verdict = micros, cost_micros = micros or usage.cost_micros }
 end
 
 function run.log(self, entry, req)
-    note(self, req)
+    note(self, req).committed = true
     return { fields = call(self, entry, "log", req) or {} }
 end
 
 -- Run one hook. A result is plain data:
---   admit              denied { status, code, message } or nil
---   route, choose      names, candidates            (arguments: req, candidates; candidates, facts, rng)
+--   admit              denied { status, code, message }, or answered { status, content_type, body (text), json (a
+--                      table), events (of a stream) }; neither: it goes on
+--   route, choose      names, candidates, hedge     (arguments: req, candidates; candidates, facts, rng)
 --   request, response  body (text), json (a table), changed; request: upstream { path, headers }
 --   event              events, changed              retry      action, after_ms
 --   cost               cost_micros                  log        fields
--- and of each: verdict where it is plain, logs (what was logged by now), calls (what was fetched by now).
+-- and of each: verdict where it is plain, logs (what was logged by now), calls (what was fetched by now), answer
+-- { headers } (what was set of the answer's head by now).
 function Policy:run(hook, ...)
     local entry = entry_of(self, hook)
     local ok, result = pcall(run[hook], self, entry, ...)
     outside.run_background(self.ctx)
     if not ok then error(type(result) == "table" and result.message or result, 0) end
     result.hook, result.logs, result.calls = hook, self.logs, self.calls
-    return result
-end
-
--- One event written as it is on the wire ("event: x", "data: y" lines), or { type, data } with data a text or table.
-local function event_of(given)
-    if type(given) == "table" then return given end
-    local ev, lines = {}, {}
-    for line in (given .. "\n"):gmatch("([^\n]*)\r?\n") do
-        local field, value = line:match("^(%l+): ?(.-)\r?$")
-        if field == "data" then lines[#lines + 1] = value end
-        if field == "event" then ev.type = value end
+    local req = ...
+    if request.is(req) then
+        result.answer = { headers = {} } -- what hooks of this request set by now
+        for name, value in pairs(request.record(req).answer_headers) do result.answer.headers[name] = value or nil end
     end
-    ev.data = table.concat(lines, "\n")
-    return ev
+    return result
 end
 
 -- A stream, event by event, through the event hook: the list of events that go on to the client.

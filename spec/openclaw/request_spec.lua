@@ -35,6 +35,10 @@ describe("openclaw.request", function()
         assert.truthy(try("req.upstream.path = 'x'"):find("x.lua:2: req.upstream.path: must begin with /", 1, true))
         assert.truthy(try("req.upstream.headers.host = 'x'"):find("a field the proxy writes itself", 1, true))
         assert.truthy(try("req.body.a = 1"):find("read-only", 1, true))
+        assert.truthy(try("req.answer.status = 1"):find("only headers[name] can be set", 1, true))
+        for _, field in ipairs({ "['X-OpenClaw-Route'] = 'x'", "connection = 'x'", "['a b'] = 'x'", "x = 'a\\r\\nb: c'", "x = {}" }) do
+            assert.truthy(try("req.answer.headers" .. (field:find("^%[") and "" or ".") .. field):find("req.answer.headers[", 1, true), field)
+        end
     end)
 
     it("has the fields of the C one", function()

@@ -49,6 +49,30 @@ describe("openclaw.testing", function()
             assert.same({ status = 403, code = "no", message = "go" }, p:run("admit", testing.request({ headers = { bad = "1" } })).denied)
         end)
 
+        it("admit, answered", function()
+            local p = load("function P.admit(req) return req.body or { say = 'Hi.' } end")
+            local answered = p:run("admit", testing.request({ path = "/v1/messages" })).answered
+            assert.same({ 200, "application/json", "Hi." }, { answered.status, answered.content_type, answered.json.content[1].text })
+            assert.is_nil(answered.events or nil)
+            p = load("function P.admit() return { answer = 'no\\n', status = 404, content_type = 'text/x' } end")
+            answered = p:run("admit", testing.request()).answered
+            assert.same({ 404, "text/x", "no\n" }, { answered.status, answered.content_type, answered.body })
+            assert.is_nil(p:run("admit", testing.request()).denied)
+            p = load("function P.admit() return { say = 'a', deny = 403 } end")
+            assert.truthy(message_of(p.run, p, "admit", testing.request()):find("one of deny, answer and say", 1, true))
+        end)
+
+        it("what is set of the answer's head", function()
+            local p = load([[function P.admit(req) req.answer.headers["X-A"] = "1" req.answer.headers["x-b"] = nil end
+                function P.event(req) req.answer.headers["x-a"] = "2" assert(req.answer.headers["X-a"] == "2") end
+                function P.log(req) req.answer.headers.x = "1" end]])
+            local req = testing.request()
+            assert.same({ ["x-a"] = "1" }, p:run("admit", req).answer.headers)
+            assert.same({ ["x-a"] = "2" }, p:run("event", req, testing.chunk("a")).answer.headers)
+            assert.truthy(message_of(p.run, p, "event", req, testing.chunk("b")):find("the answer's head has left", 1, true))
+            assert.truthy(message_of(p.run, p, "log", req):find("the answer's head has left", 1, true))
+        end)
+
         it("route", function()
             local p = load("function P.route(req, c) if req.model == 'x' then return 'b' elseif req.model == 'y' then return { c[2] } "
                 .. "elseif req.model == 'z' then return 'nobody' elseif req.model == 's' then return claw.route.least_busy(c, req) end end",

@@ -47,9 +47,9 @@ end
 local function decided(made)
     local route = made.route
     function made.route(...)
-        local first, second, third, fourth = route(...)
+        local first, second, third, fourth, fifth = route(...)
         if first == true then return made.decide(second, third, ...) end
-        return first, second, third, fourth
+        return first, second, third, fourth, fifth
     end
     return made
 end

@@ -46,6 +46,7 @@ def example(request, tmp_path):
             to.write_bytes(f.read_bytes())
     text = (tmp_path / "openclaw.yaml").read_text()
     text = re.sub(r"listen_port: 8080\b", f"listen_port: {port}", text)
+    text = text.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
     text = re.sub(r"listen_port: 9090\b", f"listen_port: {admin}", text)
     if "admin:" not in text:
         text += f"\nadmin:\n  listen_port: {admin}\n"

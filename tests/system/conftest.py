@@ -1,8 +1,10 @@
 import os
+import shutil
+import subprocess
 
 import pytest
 
-from proxy import BINARY, SLOW, Proxy
+from proxy import BINARY, INSTRUMENTED, ROOT, SLOW, Proxy
 from upstream import Upstream
 
 KIND = os.environ.get("CLAW_KIND", "")      # asan tsan valgrind gcstress slowio, or none: see tests/run.sh
@@ -94,3 +96,14 @@ def model(request):
     """A model name that only this test uses."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)
     return name[:100]
+
+
+@pytest.fixture(scope="session")
+def turns(tmp_path_factory):
+    """The library that notes what CPU a turn of an event loop takes (tests/bench/turns.c). None where it would measure a sanitizer."""
+    cc = shutil.which(os.environ.get("CC", "cc"))
+    if INSTRUMENTED or not cc:
+        return None
+    library = tmp_path_factory.mktemp("turns") / "turns.so"
+    subprocess.run([cc, "-O2", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", str(library), str(ROOT / "tests/bench/turns.c"), "-ldl"], check=True)
+    return library

@@ -1,9 +1,7 @@
 """H: TLS to clients and to upstreams."""
 import os
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 
@@ -11,7 +9,7 @@ import pytest
 
 from certs import Authority, server_context
 from client import Raw, ask, chat, client_tls, eventually, request
-from proxy import INSTRUMENTED, ROOT, Proxy
+from proxy import Proxy
 from upstream import Upstream, stream_events
 from wire import Cut
 
@@ -236,17 +234,6 @@ def test_resumption(start, ca, upstreams, version):
     assert len(up.handshakes) == 41
     assert sum(h is True for h in up.handshakes[1:]) / 40 > 0.95, up.handshakes
     p.wait_metric("openclaw_pool_tls_resumed_total", lambda v: v >= 39)
-
-
-@pytest.fixture(scope="module")
-def turns(tmp_path_factory):
-    """The library that notes what CPU a turn of an event loop takes (tests/bench/turns.c). None where it would measure a sanitizer."""
-    cc = shutil.which(os.environ.get("CC", "cc"))
-    if INSTRUMENTED or not cc:
-        return None
-    library = tmp_path_factory.mktemp("turns") / "turns.so"
-    subprocess.run([cc, "-O2", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", str(library), str(ROOT / "tests/bench/turns.c"), "-ldl"], check=True)
-    return library
 
 
 @pytest.mark.timeout(90)

@@ -1,4 +1,7 @@
 """M: memory and descriptors stay flat."""
+import pathlib
+import re
+
 import pytest
 
 from client import Raw, ask, chat, eventually, in_parallel, request
@@ -147,3 +150,10 @@ def test_memory_of_an_open_stream(flat):
 def test_mock_streams(flat):
     results = in_parallel(20, lambda i: ask(flat, chat("mock", stream=True), timeout=20))
     assert all(r.complete and r.body.endswith(b"data: [DONE]\n\n") for r in results)
+
+
+def test_the_table_of_descriptors_is_wide_from_the_start(flat):
+    """It grows by doubling, and while threads share it a socket() that makes it grow stands still for some 15 ms."""
+    size = int(re.search(r"FDSize:\s+(\d+)", pathlib.Path(f"/proc/{flat.pid}/status").read_text())[1])
+    most = int(re.search(r"Max open files\s+(\d+)", pathlib.Path(f"/proc/{flat.pid}/limits").read_text())[1])
+    assert size >= min(most, 65536)

@@ -1,5 +1,6 @@
 """Q: generations at run time: the list of those alive, the return to the last good one, the end of those that drain too long,
 and a thousand of them one after the other."""
+import os
 import threading
 import time
 
@@ -211,3 +212,51 @@ def test_a_thousand_reloads(start, upstreams):
     assert {g["state"] for g in p.generations()["generations"]} <= {"current", "draining"}
     mark = up.mark()
     assert ask(p, chat()).status == 200 and up.since(mark)[0].body["version"] == "999"
+
+
+# Something of each kind that a generation owns: compiled patterns, series, keys, tasks, timers, notes, bytes of bodies.
+RICH = """
+local words = require("lib.words")
+local P = { name = "half", api = 1 }
+function P.init(conf) P.mine = { conf.policies.settings, claw.re.match("a1", "[0-9]") } end
+function P.selftest() assert(claw.json.decode("[1]")[1] == 1) end
+function P.admit(req) claw.state(req).seen = claw.store.incr("seen", 1, { ttl_ms = 60000 }) end
+function P.route(req, candidates) return claw.route.round_robin(candidates, req) end
+function P.request(req, body)
+    body.version = VERSION
+    body.words = claw.re.gsub("a b c", "[a-c]", words[1])
+    req.upstream.headers["x-version"] = VERSION
+    local task = claw.task.spawn(function() claw.time.sleep(1) return 1 end)
+    claw.metrics.count("requests", 1, claw.task.wait(task))
+    claw.task.background(function(text) claw.time.sleep(2) claw.hash(text) end, tostring(body))
+end
+function P.response(req, body) body.back = VERSION end
+function P.log(req) return { seen = claw.state(req).seen } end
+return P
+"""
+RELOADS = int(os.environ.get("CLAW_RELOADS", "100"))
+
+
+@pytest.mark.skipif(not INSTRUMENTED, reason="says something only where allocations are watched")
+@pytest.mark.not_under("tsan", reason="looks at memory")
+@pytest.mark.timeout(60 + RELOADS)
+def test_reloads_under_load_leave_nothing_behind(start, upstreams):
+    """CLAW_RELOADS of them, every tenth refused; the judge is valgrind or LeakSanitizer, when the process ends."""
+    up = upstreams()
+    up.default = lambda ex: ex.reply({"version": ex.body["version"]})
+    p = start(config(up), policies={})
+    (p.policies / "lib").mkdir()
+    (p.policies / "lib" / "words.lua").write_text('return { "word" }')
+    load = None
+    try:
+        for i in range(RELOADS):
+            p.drop_policy("half.lua", (RICH if i % 10 != 9 else RICH.replace("return P", "return nil")).replace("VERSION", f'"{i}"'))
+            status, text, _ = p.admin("/reload", "POST")
+            assert status == (200 if i % 10 != 9 else 422), text
+            load = load or Load(p, threads=2)
+    finally:
+        seen = load.stop()
+    assert len(seen) > RELOADS and [s for _, s in seen if s != 200] == []
+    assert p.metric("openclaw_reloads_total", result="published") == 1 + RELOADS - RELOADS // 10
+    assert p.metric("openclaw_policy_errors_total") == 0
+    assert eventually(lambda: p.generations()["live"] <= 2, 10 * p.slow)

@@ -4,7 +4,8 @@ local responses = require("claw.protocols.openai_responses")
 
 describe("an error of Responses'", function()
     it("is read and written as OpenAI's chat has it", function()
-        local err = responses.read_error(400, '{"error":{"message":"m","type":"invalid_request_error","param":"input","code":"context_length_exceeded"}}', context.new())
+        local err = responses.read_error(400, '{"error":{"message":"m","type":"invalid_request_error",'
+            .. '"param":"input","code":"context_length_exceeded"}}', context.new())
         assert.same({ "context_window", "input", 400 }, { err.kind, err.param, err.status })
         local body = responses.write_error(err).error
         assert.same({ "m", "input", "context_length_exceeded" }, { body.message, body.param, body.code })

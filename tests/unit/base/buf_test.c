@@ -36,6 +36,28 @@ static void test_str(void **state)
     assert_true(claw_str_hash(CLAW_STR("a"), 7) != claw_str_hash(CLAW_STR("a"), 8));
 }
 
+/* Every place in texts of every length, behind decoys and without any. */
+static void test_find(void **state)
+{
+    static const struct claw_str needle = {"\"usage", 6};
+    char text[200];
+    for (size_t n = 1; n <= sizeof text; n++) {
+        for (int decoys = 0; decoys < 2; decoys++) {
+            memset(text, '.', n);
+            for (size_t i = 0; decoys && i + 2 <= n; i += 7) memcpy(text + i, "\"u", 2);
+            char *s = malloc(n); /* of its own, so that a read past its end is seen */
+            memcpy(s, text, n);
+            assert_int_equal(claw_str_find((struct claw_str){s, n}, needle), -1);
+            for (size_t at = 0; at + needle.len <= n; at++) {
+                memcpy(s + at, needle.ptr, needle.len);
+                assert_int_equal(claw_str_find((struct claw_str){s, n}, needle), at);
+                memcpy(s + at, text + at, needle.len);
+            }
+            free(s);
+        }
+    }
+}
+
 static void test_u64(void **state)
 {
     uint64_t n = 7;
@@ -263,7 +285,7 @@ static void test_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_str),     cmocka_unit_test(test_u64),   cmocka_unit_test(test_glob),
+        cmocka_unit_test(test_str),     cmocka_unit_test(test_find), cmocka_unit_test(test_u64),   cmocka_unit_test(test_glob),
         cmocka_unit_test(test_cursors), cmocka_unit_test(test_bound), cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_json),    cmocka_unit_test(test_file),
     };

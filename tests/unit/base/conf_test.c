@@ -209,6 +209,7 @@ static void defaults(void **state)
     assert_int_equal(u->price.request_micros, -1);
     assert_int_equal(c->upstreams[1].url.text.len, 0);
     assert_str(c->routes[0].id, "route_1");
+    assert_true(c->routes[0].hedge.after_ms == 0 && c->routes[0].hedge.percent == 0);
     assert_int_equal(c->routes[0].timeout_ms, 0);
     done(&l);
 }
@@ -305,6 +306,9 @@ static void everything(void **state)
     assert_str(claw_conf_at(c, "upstreams[0].models[2]")->text, "4");
     assert_int_equal(claw_conf_at(c, "upstreams[0].models[2]")->type, CLAW_CONF_STRING);
     assert_str(c->routes[0].id, "r");
+    assert_int_equal(c->routes[0].hedge.percent, 95);
+    assert_true(c->routes[0].hedge.after_ms == 0 && c->routes[0].hedge.budget == 0.1);
+    assert_true(c->routes[1].hedge.after_ms == 300 && c->routes[1].hedge.percent == 0 && c->routes[1].hedge.budget == 0.05);
     assert_int_equal(c->routes[0].timeout_ms, 3000);
     assert_str(c->routes[1].id, "route_2");
     assert_int_equal(claw_conf_at(c, "routes[0].match.json_body.stop")->type, CLAW_CONF_NULL);

@@ -313,16 +313,18 @@ static void bounds_hold(void **state)
 
 static void nonsense_ends_the_connection(void **state)
 {
-    static const char *const wrong[] = {"!?\r\n", ":1\r\n:2\r\n"};
-    for (int i = 0; i < 2; i++) {
-        conf.text = claw_str_of(i ? "redis://second" : "redis://first");
+    static const char *const wrong[] = {"!?\r\n", ":1\r\n:2\r\n", "*65537\r\n"};
+    static const char *const names[] = {"redis://first", "redis://second", "redis://third"};
+    for (int i = 0; i < 3; i++) {
+        conf.text = claw_str_of(names[i]);
         warm();
         struct claw_redis_call *a = get(1, "a");
         UNTIL(has(&sides[i].in, "a\r\n"));
         say(&sides[i], wrong[i]);
         UNTIL(sides[i].ended);
         assert_int_equal(dones[1], 1);
-        assert_int_equal(a->code, i ? CLAW_OK : CLAW_ECONNECT);
+        assert_int_equal(a->code, i == 1 ? CLAW_OK : CLAW_ECONNECT);
+        assert_true(i < 2 || strstr(a->error, "more than 65536 elements"));
         claw_redis_call_free(a);
     }
 }

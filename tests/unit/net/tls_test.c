@@ -407,8 +407,13 @@ static void the_engine_is_made_by_the_first_step(void **state)
     pair_free(&p);
     p = pair_of(s, c, "api.example.com");
     setups_that_work = 1;
+    assert_false(claw_tls_started(p.client));
+    assert_false(claw_tls_lacks_bytes(p.client)); /* there is a flight to make */
     assert_int_equal(claw_tls_handshake(p.client), CLAW_EAGAIN);
     assert_int_equal(setups, 1);
+    assert_true(claw_tls_started(p.client));
+    assert_true(claw_tls_lacks_bytes(p.client));
+    claw_tls_end(p.client);
     carry(p.client, p.server, 0);
     assert_true(claw_tls_heavy(p.server));
     assert_int_equal(claw_tls_handshake(p.server), CLAW_ENOMEM);

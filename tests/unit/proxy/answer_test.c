@@ -16,7 +16,7 @@ static struct claw_req *request(void)
 static char *head_of(struct claw_req *r, int status, const struct claw_head *from)
 {
     struct claw_str s;
-    assert_int_equal(claw_answer_head(r, status, from, &s), 0);
+    assert_int_equal(claw_answer_head(r, status, from, CLAW_STR(""), &s), 0);
     return strndup(s.ptr, s.len);
 }
 
@@ -71,6 +71,26 @@ static void what_stays_here(void **state)
     claw_req_free(r);
 }
 
+static void fields_that_policies_set(void **state)
+{
+    struct claw_header h[] = {{CLAW_STR("Content-Type"), CLAW_STR("a/b"), CLAW_H_CONTENT_TYPE}, {CLAW_STR("X-Theirs"), CLAW_STR("1"), CLAW_H_OTHER},
+                              {CLAW_STR("X-Gone"), CLAW_STR("1"), CLAW_H_OTHER}};
+    struct claw_head from = {.status = 200, .headers = h, .n = 3};
+    struct claw_req *r = request();
+    generation->conf->server.expose_headers = false;
+    const struct { struct claw_str name, value; } set[] = {{CLAW_STR("x-mine"), CLAW_STR("a")}, {CLAW_STR("x-theirs"), CLAW_STR("2")},
+                                                           {CLAW_STR("x-gone"), {NULL, 0}}, {CLAW_STR("X-Mine"), CLAW_STR("b")}};
+    for (unsigned i = 0; i < 4; i++) assert_int_equal(claw_req_set_answer_header(r, set[i].name, set[i].value), 0);
+    char *head = head_of(r, 200, &from);
+    assert_string_equal(head, "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nX-Mine: b\r\nx-theirs: 2\r\n");
+    free(head);
+    assert_int_equal(claw_req_set_answer_header(r, CLAW_STR("content-type"), CLAW_STR("c/d")), 0);
+    head = head_of(r, 200, NULL);
+    assert_string_equal(head, "HTTP/1.1 200 OK\r\nX-Mine: b\r\nx-theirs: 2\r\ncontent-type: c/d\r\n");
+    free(head);
+    claw_req_free(r);
+}
+
 static void hostile_models(void **state)
 {
     char all[2000];
@@ -110,6 +130,6 @@ static void envelopes(void **state)
 int main(int argc, char **argv)
 {
     if (argc > 1) cmocka_set_test_filter(argv[1]); /* one of them, or a pattern */
-    const struct CMUnitTest tests[] = {TEST(our_own_heads), TEST(what_stays_here), TEST(hostile_models), TEST(envelopes)};
+    const struct CMUnitTest tests[] = {TEST(our_own_heads), TEST(what_stays_here), TEST(fields_that_policies_set), TEST(hostile_models), TEST(envelopes)};
     return cmocka_run_group_tests_name("proxy/answer", tests, group_open, group_close);
 }

@@ -117,6 +117,30 @@ static void past_the_bound_names_share(void **state)
     assert_non_null(claw_upstream_stats_of((struct claw_str){name, sizeof name}));
 }
 
+static void percentiles(void **state)
+{
+    struct claw_upstream_stats *s = claw_upstream_stats_of(CLAW_STR("timed"));
+    for (int i = 0; i < 19; i++) claw_upstream_stats_ttfb(s, MODEL, 100000, 0);
+    assert_int_equal(claw_upstream_stats_percentile(s, MODEL, 50), -1); /* too few */
+    assert_int_equal(claw_upstream_stats_percentile(s, CLAW_STR("other"), 50), -1);
+    claw_upstream_stats_ttfb(s, MODEL, 5000000, 0);
+    int64_t p = claw_upstream_stats_percentile(s, MODEL, 95);
+    assert_true(p >= 100 && p <= 125);
+    p = claw_upstream_stats_percentile(s, MODEL, 99);
+    assert_true(p >= 5000 && p <= 6200);
+    for (int i = 0; i < 3000; i++) claw_upstream_stats_ttfb(s, MODEL, 20000, 0); /* what is long ago fades */
+    p = claw_upstream_stats_percentile(s, MODEL, 99);
+    assert_true(p >= 20 && p <= 25);
+    const uint64_t odd[] = {0, 1, 999, 1000, 3000, 4000, 100000000, 400000000, UINT64_MAX};
+    for (unsigned i = 0; i < sizeof odd / sizeof *odd; i++) {
+        char name[8];
+        struct claw_str model = {name, (size_t)snprintf(name, sizeof name, "odd%u", i)};
+        for (int k = 0; k < 20; k++) claw_upstream_stats_ttfb(s, model, odd[i], 0);
+        p = claw_upstream_stats_percentile(s, model, 50);
+        assert_true(p >= 1 && (odd[i] > 65000000 || p >= (int64_t)(odd[i] / 1000)));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -124,6 +148,7 @@ int main(void)
         cmocka_unit_test(a_name_keeps_its_facts),
         cmocka_unit_test(averages_move_towards_samples),
         cmocka_unit_test(models_are_kept_apart_and_bounded),
+        cmocka_unit_test(percentiles),
         cmocka_unit_test(threads_count_together),
         cmocka_unit_test(past_the_bound_names_share),
     };

@@ -9,9 +9,9 @@ static void the_table_is_legal(void **state)
         const struct claw_step_row *row = claw_step_row((enum claw_step)s);
         assert_non_null(row->name);
         assert_true(row->next < 1u << CLAW_STEP_COUNT);
-        /* Back only to try again; and whatever is before the account leads there. */
+        /* Back only to try again, or another one beside; and whatever is before the account leads there. */
         unsigned backward = row->next & ((1u << (s + 1)) - 1);
-        assert_int_equal(backward, s == CLAW_STEP_RETRY ? 1u << CLAW_STEP_TRANSFORM : 0);
+        assert_int_equal(backward, s == CLAW_STEP_RETRY || s == CLAW_STEP_UPSTREAM ? 1u << CLAW_STEP_TRANSFORM : 0);
         if (s < CLAW_STEP_ACCOUNT) assert_true(row->next & 1u << CLAW_STEP_ACCOUNT);
         if (s >= CLAW_STEP_COMMIT) assert_false(row->next & (1u << CLAW_STEP_RETRY | 1u << CLAW_STEP_TRANSFORM));
         if (row->may_wait) assert_true(row->hook || s == CLAW_STEP_UPSTREAM);
@@ -68,6 +68,40 @@ static void admit_denies(void **state)
     assert_int_equal(fake.error, CLAW_EDENIED);
     assert_int_equal(fake.status, 403);
     assert_int_equal(fake.attempts, 0);
+    peer_fini(&c, &loop);
+}
+
+static void admit_answers(void **state)
+{
+    struct peer c;
+    fake.admits = true;
+    fake.admit_answer = (struct claw_policy_answer){CLAW_STR("data: [DONE]\n\n"), 200, CLAW_STR("text/event-stream"), CLAW_STR("faq")};
+    ask(&c);
+    UNTIL(&loop, whole(&c));
+    assert_has(&c, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n");
+    assert_body(&c, "data: [DONE]\n\n");
+    finish_request(1);
+    assert_int_equal(fake.calls[ROUTE], 0);
+    assert_int_equal(fake.attempts, 0);
+    assert_int_equal(fake.error, 0);
+    assert_int_equal(fake.bytes_out, 14);
+    char *line = scene_log();
+    assert_non_null(strstr(line, ",\"answered_by\":\"faq\""));
+    free(line);
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    assert_int_equal(claw_metrics_write(&b), 0);
+    assert_true(claw_str_find(claw_buf_str(&b), CLAW_STR("openclaw_policy_answers_total{policy=\"faq\"} 1")) >= 0);
+    claw_buf_fini(&b);
+    fake.waits[ADMIT] = 1; /* an answer that had to be waited for */
+    claw_buf_clear(&c.in);
+    post(&c, CHAT_BODY);
+    UNTIL(&loop, fake.waiting);
+    struct claw_req *r = fake.waiting;
+    fake.waiting = NULL;
+    claw_pipeline_resume(r);
+    UNTIL(&loop, whole(&c));
+    finish_request(2);
     peer_fini(&c, &loop);
 }
 
@@ -995,7 +1029,7 @@ int main(int argc, char **argv)
     if (argc > 1) cmocka_set_test_filter(argv[1]); /* one of them, or a pattern */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_is_legal),
-        BOTH(an_answer_comes_through), BOTH(admit_denies), BOTH(route_answers), BOTH(route_refuses), BOTH(bodies_are_checked_first),
+        BOTH(an_answer_comes_through), BOTH(admit_denies), BOTH(admit_answers), BOTH(route_answers), BOTH(route_refuses), BOTH(bodies_are_checked_first),
         BOTH(hooks_make_the_request), BOTH(the_model_is_replaced_in_its_place), BOTH(a_model_too_long_for_a_field),
         BOTH(a_failing_policy_fails_its_request), BOTH(a_failing_finish_changes_nothing),
         BOTH(hooks_may_wait), BOTH(clients_leave_while_hooks_wait), BOTH(the_deadline_comes_while_hooks_wait),

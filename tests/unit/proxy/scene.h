@@ -34,10 +34,12 @@ static struct {
     unsigned waits[OPS];   /* how many times an op says CLAW_EAGAIN first */
     int rc[OPS];           /* else: what it returns when not 0 */
     int deny;              /* admit: this status */
+    struct claw_policy_answer admit_answer;
     struct claw_str answer; /* route: this body, with status 202 */
     int route_error;
     unsigned candidates;
     uint16_t mask;
+    struct claw_conf_hedge hedging; /* route */
     struct claw_str model; /* of each candidate */
     struct claw_str out_body, header; /* request: this body; x-made: header */
     bool always_same;      /* retry */
@@ -85,7 +87,7 @@ static int begin_op(enum op op, struct claw_req *r, struct claw_policy_error *er
     return fake.rc[op];
 }
 
-static int fake_admit(void *vm, struct claw_req *r, struct claw_policy_error *err)
+static int fake_admit(void *vm, struct claw_req *r, struct claw_policy_answer *answer, struct claw_policy_error *err)
 {
     assert_ptr_equal(vm, &fake);
     int rc = begin_op(ADMIT, r, err);
@@ -95,20 +97,19 @@ static int fake_admit(void *vm, struct claw_req *r, struct claw_policy_error *er
         r->error_code = "no_way";
         r->error_text = CLAW_STR("You may not \"pass\".");
     }
+    if (rc == 0) *answer = fake.admit_answer;
     return rc;
 }
 
-static int fake_route(void *vm, struct claw_req *r, struct claw_str *answer, int *status, struct claw_policy_error *err)
+static int fake_route(void *vm, struct claw_req *r, struct claw_policy_answer *answer, struct claw_policy_error *err)
 {
     int rc = begin_op(ROUTE, r, err);
     if (rc != 0) return rc;
-    if (fake.answer.ptr) {
-        *answer = fake.answer;
-        *status = 202;
-    }
+    if (fake.answer.ptr) *answer = (struct claw_policy_answer){.body = fake.answer, .status = 202};
     r->error = fake.route_error;
     r->route = 0;
     r->candidates_n = fake.candidates;
+    r->hedging = fake.hedging;
     for (unsigned i = 0; i < fake.candidates; i++)
         r->candidates[i] = (struct claw_candidate){.upstream = (uint16_t)(i % UPSTREAMS), .mask = fake.mask, .model = fake.model};
     return 0;

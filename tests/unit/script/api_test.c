@@ -295,6 +295,37 @@ static void log_lines_carry_fields(void **state)
     claw_log_thread_end();
 }
 
+static void the_answers_head_can_be_set_until_it_leaves(void **state)
+{
+    struct claw_req *r = fixture_req(&f, "/v1/x", NULL, NULL);
+    runs(r, "local h = req.answer.headers h['X-A'] = '1' h['x-a'] = '2' h['x-b'] = nil h['content-type'] = 'a/b' "
+            "assert(h['x-A'] == '2' and h['x-b'] == nil and h['x-c'] == nil and req.answer.status == nil)");
+    assert_int_equal(r->answer_headers_n, 3);
+    assert_int_equal(r->out_headers_n, 0);
+    static const char *const bad[][2] = {
+        {"h['x-a'] = 'a\\r\\nevil: 1'", "no valid field name or value"}, {"h['x a'] = '1'", "no valid field name or value"},
+        {"h['x-a'] = 'a\\0'", "no valid field name or value"}, {"h['Content-Length'] = '1'", "the proxy writes itself"},
+        {"h.connection = 'x'", "the proxy writes itself"}, {"h['transfer-encoding'] = nil", "the proxy writes itself"},
+        {"h['X-OpenClaw-Route'] = 'x'", "the proxy writes itself"}, {"h.x = {}", "string expected"},
+        {"req.answer.status = 1", "req.answer.status cannot be assigned: only headers[name]"}, {"req.answer = 1", "req.answer cannot be assigned"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char code[160];
+        snprintf(code, sizeof code, "local h = req.answer.headers %s", bad[i][0]);
+        raises(r, code, bad[i][1]);
+    }
+    runs(r, "local h = req.answer.headers local saved = core.aside(req, {}) h['x-a'] = '3' h['x-new'] = '1' "
+            "local list = core.back(req, saved) assert(#list == 2 and list[1] == 'answer header x-a' and list[2] == 'answer header x-new') "
+            "assert(h['x-a'] == '2' and h['x-new'] == nil)");
+    r->step = CLAW_STEP_COMMIT;
+    raises(r, "req.answer.headers['x-a'] = '1'", "req.answer.headers[\"x-a\"]: the answer's head has left");
+    r->step = CLAW_STEP_ADMIT;
+    r->accounted = true;
+    raises(r, "req.answer.headers['x-a'] = '1'", "the answer's head has left");
+    r->accounted = false;
+    fixture_req_free(r);
+}
+
 static void a_policy_beside_the_request_changes_nothing(void **state)
 {
     struct claw_req *r = fixture_req(&f, "/v1/x", "{\"model\":\"m\",\"n\":9007199254740993}", NULL);
@@ -319,7 +350,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(headers_are_found_in_any_case_and_joined), T(queries_are_decoded), T(json_paths_give_scalars), T(input_tokens_are_estimated),
         T(the_world_can_be_asked), T(the_hash_stays_what_it_is), T(req_has_its_fields), T(upstream_fields_can_be_set),
-        T(a_req_for_many_is_the_same), T(a_request_that_is_over_says_so), T(requests_without_hooks_cost_no_handle), T(log_lines_carry_fields), T(a_policy_beside_the_request_changes_nothing),
+        T(a_req_for_many_is_the_same), T(a_request_that_is_over_says_so), T(requests_without_hooks_cost_no_handle), T(log_lines_carry_fields),
+        T(a_policy_beside_the_request_changes_nothing), T(the_answers_head_can_be_set_until_it_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

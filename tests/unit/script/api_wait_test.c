@@ -44,7 +44,8 @@ static int teardown(void **state)
 static int admit(struct claw_req *q)
 {
     q->again = false;
-    return claw_policy_ops_lua.admit(f.p, q, &err);
+    struct claw_policy_answer answer = {.status = 0};
+    return claw_policy_ops_lua.admit(f.p, q, &answer, &err);
 }
 
 /* Time passes; what is due is resumed as far as the pipeline goes. */

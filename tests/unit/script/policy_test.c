@@ -52,9 +52,8 @@ static bool says(const char *part) { return claw_str_find(err.message, claw_str_
 
 static int route(void)
 {
-    struct claw_str answer = {NULL, 0};
-    int status = 0;
-    return claw_policy_ops_lua.route(f.p, r, &answer, &status, &err);
+    struct claw_policy_answer answer = {.status = 0};
+    return claw_policy_ops_lua.route(f.p, r, &answer, &err);
 }
 
 static void a_route_is_read(void **state)
@@ -122,11 +121,10 @@ static void no_route_is_told(void **state)
 static void some_requests_are_answered_at_once(void **state)
 {
     engine("function e.route() return false, 200, '{\"object\":\"list\"}' end");
-    struct claw_str answer = {NULL, 0};
-    int status = 0;
-    assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &status, &err), 0);
-    assert_int_equal(status, 200);
-    assert_true(claw_str_eqz(answer, "{\"object\":\"list\"}"));
+    struct claw_policy_answer answer = {.status = 0};
+    assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &err), 0);
+    assert_int_equal(answer.status, 200);
+    assert_true(claw_str_eqz(answer.body, "{\"object\":\"list\"}"));
 }
 
 static void named_policies_are_named(void **state)
@@ -166,13 +164,13 @@ static void memory_may_run_out_anywhere(void **state)
     for (size_t extra = 0; extra < 12000; extra += 40) {
         struct claw_req *one = fixture_req(&f, "/", "{\"n\":[1,2]}", "a", "b", NULL);
         const struct claw_policy_event *events;
-        struct claw_str answer;
-        int status, n;
+        struct claw_policy_answer answer = {.status = 0};
+        int n;
         fixture_runs(f.p->vm, NULL, "req, r = nil collectgarbage() collectgarbage() collectgarbage('stop')");
         f.p->vm->cap = SIZE_MAX / 2;
         f.p->vm->soft = f.p->vm->hard = f.p->vm->bytes + extra;
         int rc[] = {
-            claw_policy_ops_lua.route(f.p, one, &answer, &status, &err), claw_policy_ops_lua.request(f.p, one, &err),
+            claw_policy_ops_lua.route(f.p, one, &answer, &err), claw_policy_ops_lua.request(f.p, one, &err),
             claw_policy_ops_lua.event(f.p, one, CLAW_STR(""), CLAW_STR("data"), &events, &n, &err), claw_policy_ops_lua.finish(f.p, one, &err),
         };
         for (size_t i = 0; i < 4; i++) {
@@ -190,30 +188,87 @@ static void memory_may_run_out_anywhere(void **state)
 
 static void admission_can_be_denied(void **state)
 {
+    struct claw_policy_answer answer = {.status = 0};
     engine("function e.admit(q) if core.header(q, 'x-bad') then return 403, 'not' .. '_today', 'come back later' end end");
     assert_true(claw_policy_ops_lua.admits(f.p));
-    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &err), 0);
+    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &answer, &err), 0);
     assert_int_equal(r->error, 0);
     fixture_req_free(r);
     r = fixture_req(&f, "/", NULL, "X-Bad", "1", NULL);
-    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &err), 0);
+    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &answer, &err), 0);
     assert_int_equal(r->error, CLAW_EDENIED);
     assert_int_equal(r->status, 403);
     assert_string_equal(r->error_code, "not_today");
     assert_true(claw_str_eqz(r->error_text, "come back later"));
-    const char *const bad[] = {"200", "'x'", "399", "600", "403.5", "{}", "true", "false"};
+    const char *const bad[] = {"200", "'x'", "399", "600", "403.5", "{}", "true"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char code[100];
         snprintf(code, sizeof code, "function e.admit() return %s end", bad[i]);
         engine(code);
-        assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &err), CLAW_EPOLICY);
+        assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &answer, &err), CLAW_EPOLICY);
         assert_says("no status from 400 to 599");
         assert_int_equal(r->error, 0);
     }
     engine("function e.admit() coroutine.yield() end e.hooks = nil");
     assert_false(claw_policy_ops_lua.admits(f.p));
-    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &err), CLAW_EPOLICY);
+    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &answer, &err), CLAW_EPOLICY);
     assert_says("admit: this hook may not wait here");
+}
+
+static void admission_can_be_an_answer(void **state)
+{
+    struct claw_policy_answer answer = {.status = 0};
+    engine("function e.admit() return false, 201, 'a\\0b', 'text/plain', 'faq' end");
+    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &answer, &err), 0);
+    assert_int_equal(r->error, 0);
+    assert_int_equal(answer.status, 201);
+    assert_int_equal(answer.body.len, 3);
+    assert_memory_equal(answer.body.ptr, "a\0b", 3);
+    assert_true(claw_str_eqz(answer.type, "text/plain") && claw_str_eqz(answer.policy, "faq"));
+    answer = (struct claw_policy_answer){.status = 0};
+    engine("function e.admit() return false, 200, '' end");
+    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &answer, &err), 0);
+    assert_true(answer.body.ptr && answer.body.len == 0 && answer.type.len == 0 && answer.policy.len == 0);
+    static const struct { const char *code, *says; } bad[] = {
+        {"false", "an answer of status nil"}, {"false, 199, ''", "an answer of status 199"}, {"false, 200, {}", "an answer that is a table"},
+        {"false, 200, '', 'a\\r\\nx: y'", "an answer's content type is"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char code[100];
+        answer = (struct claw_policy_answer){.status = 0};
+        snprintf(code, sizeof code, "function e.admit() return %s end", bad[i].code);
+        engine(code);
+        assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &answer, &err), CLAW_EPOLICY);
+        assert_says(bad[i].says);
+        assert_null(answer.body.ptr);
+    }
+}
+
+/* ---- hedges ------------------------------------------------------------------------------------------------- */
+
+static void an_order_says_when_it_is_hedged(void **state)
+{
+    static const struct { const char *hedge; unsigned after_ms, percent; double budget; } good[] = {
+        {"nil", 0, 0, 0}, {"false", 0, 0, 0.05}, {"300", 300, 0, 0.05}, {"1.5", 1, 0, 0.05}, {"'p95'", 0, 95, 0.05}, {"'p50'", 0, 50, 0.05},
+    };
+    struct claw_policy_answer answer = {.status = 0};
+    char code[160];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(code, sizeof code, "function e.route() return 1, { { index = 1 }, hedge = %s }, 0 end", good[i].hedge);
+        engine(code);
+        r->hedging = (struct claw_conf_hedge){0};
+        assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &err), 0);
+        assert_int_equal(r->hedging.after_ms, good[i].after_ms);
+        assert_int_equal(r->hedging.percent, good[i].percent);
+        assert_true(r->hedging.budget == good[i].budget);
+    }
+    static const char *const bad[] = {"true", "0", "-1", "1e9", "0/0", "'p96'", "''", "{}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(code, sizeof code, "function e.route() return 1, { { index = 1 }, hedge = %s }, 0 end", bad[i]);
+        engine(code);
+        assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &err), CLAW_EPOLICY);
+        assert_says("hedge is");
+    }
 }
 
 /* ---- request ------------------------------------------------------------------------------------------------ */
@@ -465,8 +520,7 @@ static void numbered_lists_are_kept(void **state)
         {"input = 75000000, output = 150000000", {1000000, 200000, 0, -1, {0}}, 105000000},
         {"input = 9007199254740992", {1000000000, 0, 0, -1, {0}}, -1}, /* past what Lua's numbers hold */
     };
-    struct claw_str answer = {NULL, 0};
-    int status = 0;
+    struct claw_policy_answer answer = {.status = 0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char code[400];
         snprintf(code, sizeof code, "local n = 0 function e.route() n = n + 1 if n > 1 then return 1, setmetatable({}, { __index = error }), 0, 7 end "
@@ -476,7 +530,7 @@ static void numbered_lists_are_kept(void **state)
             r->candidates_n = 0;
             r->cost_micros = -1;
             r->usage = cases[i].u;
-            assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &status, &err), 0);
+            assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &err), 0);
             assert_int_equal(r->candidates_n, 1);
             assert_int_equal(r->candidates[0].upstream, 1);
             assert_true(claw_str_eqz(r->candidates[0].model, "m"));
@@ -492,7 +546,7 @@ static void numbered_lists_are_kept(void **state)
         char code[200];
         snprintf(code, sizeof code, "function e.route() return %s end", bad[i].verdict);
         engine(code);
-        assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &status, &err), CLAW_EPOLICY);
+        assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &err), CLAW_EPOLICY);
         assert_says(bad[i].says);
     }
 }
@@ -774,6 +828,7 @@ static const char user_policy[] =
 
 static void the_real_engine_decides(void **state)
 {
+    struct claw_policy_answer admitted = {.status = 0};
     if (!has_real_engine()) skip();
     make_policies();
     fixture_write(&f, "policies/mark.lua", user_policy, sizeof user_policy - 1);
@@ -781,12 +836,12 @@ static void the_real_engine_decides(void **state)
     assert_true(claw_policy_ops_lua.admits(f.p));
     assert_true(claw_str_find(f.gen->upstreams[0].heads[0], CLAW_STR("authorization: Bearer sk-test-alpha-0001")) >= 0);
     r = fixture_req(&f, "/v1/chat/completions", "{\"model\":\"gpt-4\",\"n\":9007199254740993}", "x-deny", "1", NULL);
-    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &err), 0);
+    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &admitted, &err), 0);
     assert_int_equal(r->error, CLAW_EDENIED);
     assert_string_equal(r->error_code, "nope");
     fixture_req_free(r);
     r = fixture_req(&f, "/v1/chat/completions", "{\"model\":\"gpt-4\",\"n\":9007199254740993}", NULL);
-    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &err), 0);
+    assert_int_equal(claw_policy_ops_lua.admit(f.p, r, &admitted, &err), 0);
     assert_int_equal(r->error, 0);
     assert_int_equal(route(), 0);
     assert_int_equal(r->error, 0);
@@ -863,11 +918,10 @@ static void the_real_engine_refuses_and_explains(void **state)
     assert_int_equal(r->error, CLAW_EMODEL_NOT_FOUND);
     fixture_req_free(r);
     r = fixture_req(&f, "/v1/models", NULL, NULL);
-    struct claw_str answer = {NULL, 0};
-    int status = 0;
-    assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &status, &err), 0);
-    assert_int_equal(status, 200);
-    assert_true(claw_str_find(answer, CLAW_STR("claude-3")) >= 0);
+    struct claw_policy_answer answer = {.status = 0};
+    assert_int_equal(claw_policy_ops_lua.route(f.p, r, &answer, &err), 0);
+    assert_int_equal(answer.status, 200);
+    assert_true(claw_str_find(answer.body, CLAW_STR("claude-3")) >= 0);
     explain("{\"model\":\"gpt-4\"}", 0, "alpha");
 }
 
@@ -908,7 +962,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(a_route_is_read), T(wrong_routes_are_refused), T(no_route_is_told), T(some_requests_are_answered_at_once), T(named_policies_are_named),
-        T(a_vm_out_of_memory_fails_the_request_only), T(memory_may_run_out_anywhere), T(admission_can_be_denied), T(request_hooks_make_the_body), T(the_sent_model_stands_in_the_body),
+        T(a_vm_out_of_memory_fails_the_request_only), T(memory_may_run_out_anywhere), T(admission_can_be_denied), T(admission_can_be_an_answer), T(an_order_says_when_it_is_hedged), T(request_hooks_make_the_body), T(the_sent_model_stands_in_the_body),
         T(attempts_do_not_inherit), T(wrong_bodies_are_refused), T(retries_are_asked_and_checked), T(response_hooks_make_the_answer), T(an_answer_lives_until_the_log),
         T(events_are_dropped_changed_and_multiplied), T(cost_and_fields_are_taken), T(finish_works_for_what_was_never_routed), T(numbered_lists_are_kept),
         T(the_spec_says_what_is_configured), T(engines_that_are_none_are_refused), T(problems_have_their_place), T(a_proof_fills_the_heads),

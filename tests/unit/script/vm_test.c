@@ -70,6 +70,41 @@ static void a_caught_shortage_does_not_grow_without_bound(void **state)
     fixture_runs(vm, NULL, "assert(1 + 1 == 2)");
 }
 
+/* Live tables that fill three quarters of the cap must not cost every call a whole cycle. */
+static void a_full_vm_is_not_collected_anew_by_each_call(void **state)
+{
+    fixture_runs(vm, NULL, "keep = {} while collectgarbage('count') < 13000 do keep[#keep + 1] = { 1 } end");
+    assert_true(vm->bytes > vm->cap - vm->cap / 4 && !vm->broken);
+    for (int i = 0; i < 100; i++) fixture_runs(vm, NULL, "");
+    fixture_runs(vm, NULL, "cycles, seen = 0, setmetatable({}, { __mode = 'v' })");
+    for (int i = 0; i < 20; i++) fixture_runs(vm, NULL, "if not seen[1] then cycles = cycles + 1 seen[1] = {} end");
+    fixture_runs(vm, NULL, "assert(cycles <= 3, cycles)"); /* the first is none, and one may just have been ending */
+    /* and there is room for more */
+    fixture_runs(vm, NULL, "core.load([[for i = 1, 300000 do local t = { i } end]], 'x.lua')()");
+    assert_false(vm->broken);
+}
+
+/* Nobody who comes next waits for a cycle of all that was taken, or goes without; and it is all gone soon. */
+static void what_a_failed_call_leaves_goes_in_pieces(void **state)
+{
+    claw_vm_set_cap(vm, 64u << 20);
+    for (int round = 0; round < 3; round++) {
+        fixture_raises(vm, NULL, "core.load([[local t = {} for i = 1, 1e7 do t[i] = { {} } end]], 'x.lua')()", "not enough memory");
+        size_t left = vm->bytes;
+        assert_true(vm->broken && vm->owed && left > 40u << 20);
+        fixture_runs(vm, NULL, "assert(#('y'):rep(300000) == 300000)"); /* a large block, too */
+        assert_true(left < vm->bytes + (24u << 20));
+        fixture_raises(vm, NULL, "core.load([[local t = {} for i = 1, 1e7 do t[i] = { {} } end]], 'x.lua')()", "not enough memory");
+        assert_true(vm->bytes < 80u << 20); /* not all of what is left for others */
+        for (int i = 0; i < 400 && vm->owed; i++) fixture_runs(vm, NULL, "");
+        assert_true(vm->owed == 0 && vm->bytes <= 48u << 20);
+    }
+    /* behind a call with a budget, for as long as that is */
+    vm->budget.limit_us = 10000000;
+    fixture_raises(vm, NULL, "core.load([[local t = {} for i = 1, 1e7 do t[i] = { {} } end]], 'x.lua')()", "not enough memory");
+    assert_true(vm->owed == 0 && vm->bytes <= 48u << 20);
+}
+
 static void modules_come_from_the_binary(void **state)
 {
     if (!claw_embedded_lua[0].name) skip();
@@ -179,7 +214,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(bytes_are_counted_and_given_back), T(past_the_cap_a_call_fails_and_the_vm_serves_on), T(compiled_loops_meet_the_hard_bound), T(one_huge_string_is_refused),
-        T(garbage_is_collected_before_the_cap_is_met), T(a_caught_shortage_does_not_grow_without_bound), T(modules_come_from_the_binary),
+        T(garbage_is_collected_before_the_cap_is_met), T(a_full_vm_is_not_collected_anew_by_each_call),
+        T(what_a_failed_call_leaves_goes_in_pieces), T(a_caught_shortage_does_not_grow_without_bound), T(modules_come_from_the_binary),
         T(nothing_is_loaded_from_the_working_directory), T(files_win_in_development), T(chunks_are_text_only),
         T(interpreted_chunks_can_be_stopped), T(random_numbers_are_spread), T(a_cap_too_small_is_told),
         T(the_collector_can_be_made_to_run_always),
