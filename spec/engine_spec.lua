@@ -5,7 +5,7 @@ local guide = require("support.guide")
 local function conf(extra)
     local out = {
         upstreams = { a = { models = { "m" }, cost_per_million_input_tokens = 30, cost_per_million_output_tokens = 60 },
-            b = { type = "anthropic" } },
+            b = { type = "openai" } },
         routes = { { id = "r", strategy = { type = "failover", upstreams = { "a", "b" } } } },
     }
     for key, value in pairs(extra or {}) do out[key] = value end
@@ -27,10 +27,13 @@ end
 describe("claw.engine", function()
     it("gives C the static part of each upstream's head", function()
         local engine = build.engine({ conf = guide(), order = { "anthropic-claude", "openai-gpt4", "local-mistral" } })
-        assert.same({ auth = { header = "x-api-key", prefix = "" }, headers = { { "anthropic-version", "2023-06-01" } },
-            keep_v1 = false }, engine.upstreams[1])
-        assert.same({ auth = { header = "authorization", prefix = "Bearer " }, headers = {}, keep_v1 = false },
-            engine.upstreams[2])
+        local first, second, third = unpack(engine.upstreams)
+        assert.same({ { header = "x-api-key", prefix = "" }, { { "anthropic-version", "2023-06-01" } }, false },
+            { first.auth, first.headers, first.stream_usage })
+        assert.same({ "/messages", "/messages" }, first.paths.anthropic_messages)
+        assert.same({ { header = "authorization", prefix = "Bearer " }, {}, true },
+            { second.auth, second.headers, second.stream_usage })
+        assert.same({ {}, {} }, { third.protocols, third.paths })
         assert.is_false(engine.hooks.admit)
         assert.is_nil(engine.admit({}))
     end)

@@ -67,7 +67,7 @@ static void answer_error(struct claw_conn *c, int status, const char *text, cons
 {
     struct question *q = c->request;
     claw_buf_clear(&q->out);
-    int rc = claw_answer_envelope(&q->out, claw_str_of(text), "invalid_request_error", code);
+    int rc = claw_envelope_write(&q->out, &(struct claw_envelope){.status = status, .message = claw_str_of(text), .type = "invalid_request_error", .code = code});
     (void)rc;
     answer(c, status, "application/json");
 }

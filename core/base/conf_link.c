@@ -41,6 +41,21 @@ const char *claw_conf_upstream_url(struct claw_str type)
     static const char *const urls[][2] = {
         {"openai", "https://api.openai.com/v1"},
         {"anthropic", "https://api.anthropic.com/v1"},
+        {"gemini", "https://generativelanguage.googleapis.com/v1beta"},
+        {"google", "https://generativelanguage.googleapis.com/v1beta"},
+        {"mistral", "https://api.mistral.ai/v1"},
+        {"cohere", "https://api.cohere.com/v2"},
+        {"groq", "https://api.groq.com/openai/v1"},
+        {"deepseek", "https://api.deepseek.com/v1"},
+        {"openrouter", "https://openrouter.ai/api/v1"},
+        {"together", "https://api.together.xyz/v1"},
+        {"fireworks", "https://api.fireworks.ai/inference/v1"},
+        {"xai", "https://api.x.ai/v1"},
+        {"perplexity", "https://api.perplexity.ai"},
+        {"huggingface", "https://router.huggingface.co/v1"},
+        {"nvidia", "https://integrate.api.nvidia.com/v1"},
+        {"ollama", "http://localhost:11434"},
+        {"vllm", "http://localhost:8000/v1"},
         {"mock", ""},
     };
     for (size_t i = 0; i < sizeof urls / sizeof *urls; i++)

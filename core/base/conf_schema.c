@@ -138,7 +138,7 @@ static const struct claw_conf_rule upstream_rules[] = {
     {"api_key", STR, SECRET, CLAW_CONF_HEADER, .doc = "The provider's key; use ${VAR} or ${file:}."},
     {"api_keys", LIST, SECRET, .each = &api_key_item,
      .doc = "Several keys, chosen by weight among the usable ones."},
-    {"base_url", STR, .format = CLAW_CONF_URL, .fallback = "(the provider's, for openai and anthropic)",
+    {"base_url", STR, .format = CLAW_CONF_URL, .fallback = "(the provider's; azure, bedrock, vertex and generic have none)",
      .doc = "URL of the API, http or https."},
     {"models", LIST, .each = &model_item,
      .doc = "Models it serves: names, globs or maps; any model when not given."},
@@ -151,10 +151,11 @@ static const struct claw_conf_rule upstream_rules[] = {
     PRICES,
     WHOLE("max_concurrency", "requests", "0", 0, 1e6, "Most requests at the same time; 0: no bound."),
     {"region", STR, .format = CLAW_CONF_NAME, .doc = "Region, for strategies and for providers that need one."},
+    {"api_version", STR, .format = CLAW_CONF_NAME, .fallback = "(the provider's)", .doc = "What azure's api-version says."},
     {"tls", MAP, .group = &upstream_tls_group, .doc = "TLS with the upstream."},
     {"health", MAP, .group = &health_group, .doc = "Active health checks."},
-    {"lossy", STR, .fallback = "refuse", .words = "refuse allow",
-     .doc = "What a translation cannot express: refuse the request, or drop it and say so."},
+    {"lossy", STR, .fallback = "(sampling and the like are dropped, the rest is refused)", .words = "refuse allow",
+     .doc = "What a translation cannot express: refuse the request, or drop it and say so in x-openclaw-dropped."},
     {0}};
 GROUP(upstream, "A provider, or one account or instance of it.");
 
@@ -276,8 +277,8 @@ static const struct claw_conf_rule route_rules[] = {
     {"hedge", MAP, .group = &hedge_group, .doc = "Start a second upstream when the first is slow."},
     {"on_disconnect", STR, .fallback = "cancel", .words = "cancel finish",
      .doc = "When the client leaves: cancel the upstream, or let it finish for the cache."},
-    {"lossy", STR, .fallback = "refuse", .words = "refuse allow",
-     .doc = "What a translation cannot express: refuse the request, or drop it and say so."},
+    {"lossy", STR, .fallback = "(sampling and the like are dropped, the rest is refused)", .words = "refuse allow",
+     .doc = "What a translation cannot express: refuse the request, or drop it and say so in x-openclaw-dropped."},
     {0}};
 GROUP(route, "Which requests go where. The most specific matching route wins.");
 

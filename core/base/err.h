@@ -52,7 +52,9 @@
     X(EDENIED,              -54, "denied",             403, "permission_error",      false, "refused by a policy")                            \
     X(EREQ_MEM,             -55, "request_memory",     413, "invalid_request_error", false, "the request needs more memory than it may have") \
     X(EDRAINING,            -56, "draining",           503, "overloaded_error",      false, "the server is shutting down")                     \
-    X(EOUTLIVED,            -57, "outlived",           504, "timeout_error",         false, "the request outlived its generation (policies.drain_max_seconds)")
+    X(EOUTLIVED,            -57, "outlived",           504, "timeout_error",         false, "the request outlived its generation (policies.drain_max_seconds)") \
+    X(EUNTRANSLATABLE,      -58, "untranslatable",     400, "invalid_request_error", false, "the upstream cannot be asked for this in its protocol") \
+    X(ETRANSLATION,         -59, "translation",        500, "api_error",             false, "translating between two protocols failed")
 
 enum claw_err_code {
     CLAW_OK = 0,

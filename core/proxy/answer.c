@@ -15,6 +15,12 @@ static bool stays_here(const struct claw_head *from, const struct claw_header *h
     return claw_head_hop(from, h);
 }
 
+/* What was written anew has a type of its own, and is not coded. */
+static bool tells_of_body(const struct claw_header *h)
+{
+    return h->id == CLAW_H_CONTENT_TYPE || h->id == CLAW_H_CONTENT_ENCODING;
+}
+
 static inline char *put(char *at, struct claw_str s)
 {
     if (s.len) memcpy(at, s.ptr, s.len);
@@ -77,7 +83,7 @@ int claw_answer_head(struct claw_req *r, int status, const struct claw_head *fro
     struct claw_str reason = claw_str_of(claw_h1_reason(status));
     r->ttfb_us = claw_req_elapsed_us(r); /* it leaves in this callback */
     r->overhead_us = r->ttfb_us - r->waited_us;
-    size_t most = 96 + reason.len + type.len;
+    size_t most = 160 + reason.len + type.len + r->dropped.len;
     for (size_t i = 0; i < r->answer_headers_n; i++) most += r->answer_headers[i].name.len + r->answer_headers[i].value.len + 4;
     for (size_t i = 0; from && i < from->n; i++) most += from->headers[i].name.len + from->headers[i].value.len + 4;
     if (expose) most += 320 + claw_req_route_id(r).len + claw_req_sent_model(r).len + (up ? up->conf->name.len : 0);
@@ -87,8 +93,10 @@ int claw_answer_head(struct claw_req *r, int status, const struct claw_head *fro
     at = put(at, number(digits, (uint64_t)status));
     at = put(put(put(at, CLAW_STR(" ")), reason), CLAW_STR("\r\n"));
     for (size_t i = 0; from && i < from->n; i++)
-        if (!stays_here(from, &from->headers[i]) && !is_set(r, from->headers[i].name)) at = put_field(at, from->headers[i].name, from->headers[i].value);
-    if (!from && !is_set(r, CLAW_STR("content-type"))) at = put_field(at, CLAW_STR("content-type"), type.len ? type : CLAW_STR("application/json"));
+        if (!stays_here(from, &from->headers[i]) && !is_set(r, from->headers[i].name) && !(type.len && tells_of_body(&from->headers[i])))
+            at = put_field(at, from->headers[i].name, from->headers[i].value);
+    if ((!from || type.len) && !is_set(r, CLAW_STR("content-type"))) at = put_field(at, CLAW_STR("content-type"), type.len ? type : CLAW_STR("application/json"));
+    if (r->dropped.len) at = put_field(at, CLAW_STR("x-openclaw-dropped"), r->dropped);
     for (size_t i = 0; i < r->answer_headers_n; i++)
         if (r->answer_headers[i].value.ptr) at = put_field(at, r->answer_headers[i].name, r->answer_headers[i].value);
     if (expose) at = put_own(at, r);
@@ -97,15 +105,9 @@ int claw_answer_head(struct claw_req *r, int status, const struct claw_head *fro
     return 0;
 }
 
-int claw_answer_envelope(struct claw_buf *out, struct claw_str message, const char *type, const char *code)
+struct claw_envelope claw_answer_envelope_of(const struct claw_req *r, int status, struct claw_str message, const char *type, const char *code)
 {
-    int rc = claw_buf_add_z(out, "{\"error\":{\"message\":");
-    if (rc == 0) rc = claw_buf_add_json(out, message);
-    if (rc == 0) rc = claw_buf_add_z(out, ",\"type\":");
-    if (rc == 0) rc = claw_buf_add_json(out, claw_str_of(type));
-    if (rc == 0) rc = claw_buf_add_z(out, ",\"param\":null,\"code\":");
-    if (rc == 0) rc = claw_buf_add_json(out, claw_str_of(code));
-    return rc == 0 ? claw_buf_add_z(out, "}}") : rc;
+    return (struct claw_envelope){(enum claw_dialect)r->dialect, status, message, type, code, r->error_param, {r->id, 32}};
 }
 
 void claw_answer_own(struct claw_req *r, int status, struct claw_str type, struct claw_str body)
@@ -133,7 +135,8 @@ void claw_answer_error(struct claw_req *r, int status, struct claw_str message, 
     struct claw_buf b;
     if (!r->conn) return;
     claw_buf_init(&b, 0);
-    if (claw_answer_envelope(&b, message, type, code) == 0) {
+    struct claw_envelope e = claw_answer_envelope_of(r, status, message, type, code);
+    if (claw_envelope_write(&b, &e) == 0) {
         claw_log_redact(&b); /* a message may be the upstream's, and quote a key */
         claw_answer_own(r, status, CLAW_STR(""), claw_buf_str(&b));
     } else {

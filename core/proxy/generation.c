@@ -168,6 +168,17 @@ int claw_generation_set_upstream(struct claw_generation *g, size_t i, const char
     return rc;
 }
 
+int claw_generation_set_path(struct claw_generation *g, size_t i, enum claw_dialect d, struct claw_str plain, struct claw_str stream)
+{
+    const struct claw_str given[2] = {plain, stream};
+    for (int k = 0; k < 2; k++) {
+        char *copy = claw_arena_dup(&g->arena, given[k].ptr, given[k].len);
+        if (!copy) return CLAW_ENOMEM;
+        g->upstreams[i].paths[d][k] = (struct claw_str){copy, given[k].len};
+    }
+    return 0;
+}
+
 struct claw_generation *claw_generation_ref(struct claw_generation *g)
 {
     CLAW_ASSERT(g->magic == GENERATION_MAGIC);

@@ -11,6 +11,7 @@
 #define CLAW_PROXY_GENERATION_H
 
 #include "base/conf.h"
+#include "proxy/dialect.h"
 #include "proxy/facts.h"
 #include "proxy/pool.h"
 #include "proxy/tally.h"
@@ -26,6 +27,10 @@ struct claw_generation_upstream {
     struct claw_str *own;             /* names of those fields: a client's fields of these names are not passed on */
     size_t own_n;
     struct claw_upstream_stats *stats;
+    /* Where it speaks what, below base_url, {model} for the model; "": it does not, or (all of them) it speaks what its
+     * clients speak and paths stay as they came. The second is where streams are asked for. */
+    struct claw_str paths[CLAW_DIALECT_COUNT][2];
+    bool asks_usage;                  /* streams are asked for stream_options.include_usage */
 };
 
 struct claw_generation {
@@ -51,6 +56,8 @@ int claw_generation_new(struct claw_conf *conf, struct claw_generation **out, st
  * and fixed fields. Configured `headers` win over both. Builds heads; once per upstream, before publishing. */
 int claw_generation_set_upstream(struct claw_generation *g, size_t i, const char *auth_name, const char *auth_prefix,
                                  const struct claw_conf_header *fixed, size_t fixed_n) CLAW_MUSTCHECK;
+/* And where upstream `i` speaks protocol `d`. Copies. */
+int claw_generation_set_path(struct claw_generation *g, size_t i, enum claw_dialect d, struct claw_str plain, struct claw_str stream) CLAW_MUSTCHECK;
 struct claw_generation *claw_generation_ref(struct claw_generation *g);
 void claw_generation_unref(struct claw_generation *g);
 /* Generations not freed yet, in the whole process. */

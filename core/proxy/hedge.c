@@ -14,6 +14,11 @@ struct claw_hedge {
     struct claw_relay *relay;
     struct claw_buf out_body;
     bool out_body_set, outstanding, retried_stale;
+    bool translated, hides_usage;
+    uint8_t sent_as;
+    int answer_status;
+    const char *answer_type;
+    struct claw_str dropped;
     struct claw_str out_path;
     struct claw_conf_header *out_headers;
     size_t out_headers_n, out_headers_cap;
@@ -38,6 +43,12 @@ static void exchange(struct claw_req *r, struct claw_hedge *h)
     SWAP(out_headers);
     SWAP(out_headers_n);
     SWAP(out_headers_cap);
+    SWAP(translated);
+    SWAP(hides_usage);
+    SWAP(sent_as);
+    SWAP(answer_status);
+    SWAP(answer_type);
+    SWAP(dropped);
     SWAP(candidate);
     SWAP(attempt);
 #undef SWAP

@@ -142,6 +142,18 @@ static void stop_everything(struct claw_req *r)
     claw_req_cancel_upstream(r);
 }
 
+/* A policy says the status; OpenAI's type follows from it. */
+static const char *denied_type(int status)
+{
+    switch (status) {
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 429: return "rate_limit_error";
+    default: return status < 500 ? "invalid_request_error" : "api_error";
+    }
+}
+
 /* Answer with the error, or cut what is under way. Leaves the step alone. */
 static void fail_now(struct claw_req *r, int code, struct claw_str text)
 {
@@ -157,7 +169,7 @@ static void fail_now(struct claw_req *r, int code, struct claw_str text)
         r->arena.cap += ANSWER_ROOM;
         int status = r->status ? r->status : claw_err_status(code);
         const char *word = r->error_code ? r->error_code : claw_err_kind(code);
-        claw_answer_error(r, status, r->error_text, code == CLAW_EDENIED && status == 401 ? "authentication_error" : claw_err_type(code), word);
+        claw_answer_error(r, status, r->error_text, code == CLAW_EDENIED ? denied_type(status) : claw_err_type(code), word);
     }
     if (!r->status) r->status = claw_err_status(code);
 }
@@ -201,7 +213,7 @@ static bool opaque(struct claw_str type)
     return false;
 }
 
-/* Paths whose body is always a JSON object. */
+/* Paths whose body is always a JSON object, as far as they are no dialect's. */
 static bool wants_object(struct claw_str path)
 {
     static const char *const ends[] = {"/chat/completions", "/completions", "/embeddings", "/responses", "/messages"};
@@ -221,6 +233,7 @@ static int fail_json(struct claw_req *r, const struct claw_json_err *e)
 
 static int read_model(struct claw_req *r)
 {
+    if (claw_dialect_is_gemini((enum claw_dialect)r->dialect)) return 0; /* it stood in the path */
     struct claw_json_value model = claw_json_top_get(&r->json, CLAW_STR("model"));
     struct claw_json_value stream = claw_json_top_get(&r->json, CLAW_STR("stream"));
     r->stream = stream.type == CLAW_JSON_TRUE;
@@ -242,7 +255,7 @@ static int step_parse(struct claw_req *r)
     struct claw_str body = claw_buf_str(&r->body);
     const struct claw_header *type = claw_head_find(r->head, CLAW_H_CONTENT_TYPE);
     bool post = claw_str_eqz(r->head->method, "POST") || claw_str_eqz(r->head->method, "PUT") || claw_str_eqz(r->head->method, "PATCH");
-    bool object = post && wants_object(r->head->path);
+    bool object = post && (r->dialect != CLAW_DIALECT_NONE || wants_object(r->head->path));
     unsigned total_ms = claw_req_conf(r)->retry_total_timeout_ms;
     if (total_ms) claw_timer_start(r->ctx->loop, &r->deadline, total_ms);
     if (body.len == 0 && !object) return CLAW_STEP_ADMIT;
@@ -309,11 +322,16 @@ static int step_transform(struct claw_req *r)
         r->out_body_set = false;
         r->out_path = CLAW_STR("");
         r->out_headers_n = 0;
+        r->translated = false;
+        r->sent_as = r->dialect;
+        r->dropped = CLAW_STR("");
+        r->answer_type = NULL;
+        r->answer_status = 0;
     }
     if (!(r->candidates[r->candidate].mask & CLAW_MASK_REQUEST)) return CLAW_STEP_UPSTREAM;
     int rc = r->gen->ops->request(r->gen->policy, r, &err);
     if (waits(r, rc)) return WAIT;
-    return rc == 0 ? CLAW_STEP_UPSTREAM : refuse(r, rc, &err);
+    return rc == 0 && !r->error ? CLAW_STEP_UPSTREAM : refuse(r, rc, &err);
 }
 
 static void on_lease_ready(struct claw_lease *l, struct claw_client *c)
@@ -396,7 +414,7 @@ static void on_backoff(struct claw_timer *timer)
     go(r, CLAW_STEP_TRANSFORM);
 }
 
-/* What the upstream itself says in an error event: {"error":{"message":…}} or {"error":"…"}. */
+/* What the upstream itself says in an error event: {"error":{"message":…}}, {"error":"…"} or {"message":"…"}. */
 static struct claw_str told_message(struct claw_req *r, struct claw_str event)
 {
     struct claw_sse_fields f;
@@ -407,6 +425,7 @@ static struct claw_str told_message(struct claw_req *r, struct claw_str event)
     claw_buf_init(&tmp, 0);
     if (claw_sse_parse(event, &tmp, &f) == 0 && claw_json_scan(f.data, &r->arena, &top, &err) == 0) {
         struct claw_json_value e = claw_json_top_get(&top, CLAW_STR("error"));
+        if (e.type == CLAW_JSON_NONE) e = claw_json_top_get(&top, CLAW_STR("message"));
         if (e.type == CLAW_JSON_OBJECT) e = claw_json_get(e, CLAW_STR("message"));
         if (claw_json_text(e, &r->arena, &out) == 0) out = keep(r, out);
     }
@@ -464,7 +483,7 @@ static int step_back(struct claw_req *r)
     struct claw_str body = claw_relay_whole(r), out = {NULL, 0};
     int rc = r->gen->ops->response(r->gen->policy, r, body, &out, &err);
     if (waits(r, rc)) return WAIT;
-    if (rc != 0) return refuse(r, rc, &err);
+    if (rc != 0 || r->error) return refuse(r, rc, &err);
     claw_relay_send_whole(r, out.ptr ? out : body);
     return WAIT;
 }
@@ -547,6 +566,10 @@ static void on_head(struct claw_conn *c, struct claw_head *h)
 {
     struct claw_req *r = c->request;
     r->head = h;
+    if (claw_req_read_path(r) != 0) {
+        claw_pipeline_fail(r, CLAW_EREQ_MEM, claw_str_of(claw_err_text(CLAW_EREQ_MEM)));
+        return;
+    }
     if (h->content_length > 0 && claw_buf_reserve(&r->body, (size_t)h->content_length) != 0) {
         claw_pipeline_fail(r, CLAW_EBODY_TOO_LARGE, claw_str_of(claw_err_text(CLAW_EBODY_TOO_LARGE)));
         return;

@@ -47,13 +47,17 @@ struct claw_policy_ops {
     int (*admit)(void *vm, struct claw_req *r, struct claw_policy_answer *answer, struct claw_policy_error *err);
     /* Fills route, route_mask, candidates; or r->error with its text; or *answer (zeroed before). */
     int (*route)(void *vm, struct claw_req *r, struct claw_policy_answer *answer, struct claw_policy_error *err);
-    /* Fill out_body (and set out_body_set) and out_* for the present candidate. */
+    /* Fill out_body (and set out_body_set) and out_* for the present candidate; where it is to be translated also
+     * translated, sent_as and dropped. Or r->error with its text and error_param: it cannot be. */
     int (*request)(void *vm, struct claw_req *r, struct claw_policy_error *err);
     int (*retry)(void *vm, struct claw_req *r, const struct claw_failure *f, enum claw_retry_action *action,
                  uint64_t *after_ms, struct claw_policy_error *err);
-    /* A whole answer: *out is what the client gets (ptr NULL: unchanged). */
+    /* A whole answer: *out is what the client gets (ptr NULL: unchanged). r->error: it is none. */
     int (*response)(void *vm, struct claw_req *r, struct claw_str body, struct claw_str *out, struct claw_policy_error *err);
-    /* One event. *n events replace it (0: dropped); *n = -1: unchanged. Never waits. */
+    /* An error answer of a translated attempt, which is final: *out is what the client gets. Never waits. */
+    int (*error)(void *vm, struct claw_req *r, int status, struct claw_str body, struct claw_str *out, struct claw_policy_error *err);
+    /* One event. *n events replace it (0: dropped); *n = -1: unchanged. Never waits. Of a translated attempt also the stream's
+     * end, as data.ptr NULL. CLAW_ESTREAM_ERROR, CLAW_EUPSTREAM_EOF: what came is an error, or was cut; *err has its message. */
     int (*event)(void *vm, struct claw_req *r, struct claw_str type, struct claw_str data,
                  const struct claw_policy_event **out, int *n, struct claw_policy_error *err);
     /* The end: cost_micros and log_fields. Never waits. */

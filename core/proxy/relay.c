@@ -10,6 +10,8 @@
  */
 #include "proxy/relay.h"
 
+#include "http/event_stream.h"
+#include "http/ndjson.h"
 #include "proxy/account.h"
 #include "proxy/answer.h"
 #include "proxy/decision_log.h"
@@ -24,18 +26,23 @@
 #define HELD_EVENTS_BYTES (64u << 10)
 
 enum mode { ERROR, WHOLE, PLAIN, EVENTS };
+enum framing { SSE, NDJSON, EVENT_STREAM }; /* how an upstream cuts its stream into events; the latter two only translated */
 
 struct claw_relay {
     enum mode mode;
     bool json, replied, paused, in_over;
     bool hooked;               /* an event hook sees what comes */
     bool open;                 /* ERROR: a long one, whose upstream is paused while the retry step decides */
+    enum framing framing;
+    bool listed;               /* the JSON array the client gets has its first event */
     bool broke;                /* … and broke off meanwhile */
     unsigned n;                /* slices */
     struct claw_str batch;     /* what is being read: slices inside it live until the batch ends */
     uv_buf_t slices[SLICES];
     struct claw_head *head;    /* the upstream's */
     struct claw_sse sse;
+    struct claw_ndjson lines;
+    struct claw_event_stream messages;
     struct claw_buf kept;      /* held bytes */
     struct claw_buf made;      /* what event hooks wrote in this batch */
     struct claw_buf tmp;
@@ -45,6 +52,8 @@ static void buffers_fini(void *arg)
 {
     struct claw_relay *y = arg;
     claw_sse_fini(&y->sse);
+    claw_ndjson_fini(&y->lines);
+    claw_event_stream_fini(&y->messages);
     claw_buf_fini(&y->kept);
     claw_buf_fini(&y->made);
     claw_buf_fini(&y->tmp);
@@ -75,12 +84,13 @@ static int reply(struct claw_req *r, int64_t length)
 {
     struct claw_relay *y = r->relay;
     struct claw_str head;
+    int status = r->answer_status ? r->answer_status : y->head->status;
     claw_hedge_won(r);
-    int rc = claw_answer_head(r, y->head->status, y->head, CLAW_STR(""), &head);
+    int rc = claw_answer_head(r, status, y->head, r->answer_type ? claw_str_of(r->answer_type) : CLAW_STR(""), &head);
     if (rc != 0) return rc;
-    r->status = y->head->status;
+    r->status = status;
     claw_pipeline_reached(r, CLAW_STEP_COMMIT);
-    claw_conn_reply(r->conn, y->head->status, head, length);
+    claw_conn_reply(r->conn, status, head, length);
     y->replied = true;
     return 0;
 }
@@ -180,17 +190,27 @@ static void failed(struct claw_req *r, int code, const char *text)
 }
 
 /* Does the stream begin with an error instead of an answer? */
-static bool is_error_event(struct claw_req *r, struct claw_str raw)
+static bool is_error_event(struct claw_req *r, struct claw_str type, struct claw_str data)
 {
-    struct claw_sse_fields f;
     struct claw_json_top top;
     struct claw_json_err err;
-    if (claw_str_find(raw, CLAW_STR("error")) < 0) return false;
-    if (claw_sse_parse(raw, &r->relay->tmp, &f) != 0) return false;
-    if (claw_str_eqz(f.type, "error")) return true;
-    if (claw_json_scan(f.data, &r->arena, &top, &err) != 0) return false;
+    if (claw_str_eqz(type, "error")) return true;
+    if (claw_str_find(data, CLAW_STR("error")) < 0) return false;
+    if (claw_json_scan(data, &r->arena, &top, &err) != 0) return false;
     struct claw_json_value e = claw_json_top_get(&top, CLAW_STR("error"));
     return e.type == CLAW_JSON_OBJECT || e.type == CLAW_JSON_STRING;
+}
+
+/* It does: the retry step decides on what was read of it. */
+static int fail_head(struct claw_req *r, int code, struct claw_str type, struct claw_str data, const char *text)
+{
+    struct claw_relay *y = r->relay;
+    claw_buf_clear(&y->kept);
+    int rc = claw_sse_write(&y->kept, type, data);
+    y->mode = ERROR;
+    (void)rc; /* only what the retry decision looks at */
+    failed(r, code, text);
+    return CLAW_ECANCELED;
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------------ */
@@ -202,33 +222,81 @@ static int begin_events(struct claw_req *r)
     if (y->replied) return 0;
     int rc = reply(r, -1);
     if (rc != 0) return rc;
-    push(r, claw_buf_str(&y->kept));
+    if (!r->array) push(r, claw_buf_str(&y->kept)); /* comments have no place in an array */
     claw_buf_clear(&y->kept);
     return 0;
 }
 
-static int run_event_hook(struct claw_req *r, struct claw_str raw)
+/* Add an event as the client gets it to `made`. */
+static int write_event(struct claw_req *r, struct claw_str type, struct claw_str data)
 {
     struct claw_relay *y = r->relay;
-    struct claw_sse_fields f;
+    if (!r->array) return claw_sse_write(&y->made, type, data);
+    int rc = claw_buf_add_z(&y->made, y->listed ? ",\r\n" : "[");
+    y->listed = true;
+    return rc == 0 ? claw_buf_add_str(&y->made, data) : rc;
+}
+
+/* What an event hook or the translation made of an event. */
+static int push_events(struct claw_req *r, const struct claw_policy_event *events, int n)
+{
+    struct claw_relay *y = r->relay;
+    int rc = n > 0 ? begin_events(r) : 0;
+    claw_buf_clear(&y->made); /* what was cut from it before has left with its push */
+    for (int i = 0; i < n && rc == 0; i++) rc = write_event(r, events[i].type, events[i].data);
+    if (rc == 0) push(r, claw_buf_str(&y->made));
+    return rc;
+}
+
+/* `raw` is how it came, when the client may get that. */
+static int run_event_hook(struct claw_req *r, struct claw_str type, struct claw_str data, struct claw_str raw)
+{
+    struct claw_relay *y = r->relay;
     struct claw_policy_error err;
-    const struct claw_policy_event *out = NULL;
-    int n = -1, rc = claw_sse_parse(raw, &y->tmp, &f);
-    if (rc == 0) rc = r->gen->ops->event(r->gen->policy, r, f.type, f.data, &out, &n, &err);
+    const struct claw_policy_event *out = NULL, same = {type, data};
+    int n = -1, rc = r->gen->ops->event(r->gen->policy, r, type, data, &out, &n, &err);
     if (rc == CLAW_EPOLICY) {
         claw_pipeline_policy_failed(r, &err);
         return CLAW_ECANCELED;
     }
-    if (rc == 0) rc = begin_events(r);
-    if (rc != 0) return rc;
-    if (n < 0) {
-        push(r, raw);
-        return 0;
+    if (rc == CLAW_ESTREAM_ERROR || rc == CLAW_EUPSTREAM_EOF) {
+        if (!y->replied && r->commit == CLAW_HELD) return fail_head(r, rc, CLAW_STR("error"), data.ptr ? data : CLAW_STR(""), err.message.ptr);
+        claw_pipeline_fail(r, rc, err.message);
+        return CLAW_ECANCELED;
     }
-    claw_buf_clear(&y->made); /* what was cut from it before has left with its push */
-    for (int i = 0; i < n && rc == 0; i++) rc = claw_sse_write(&y->made, out[i].type, out[i].data);
     if (rc != 0) return rc;
-    push(r, claw_buf_str(&y->made));
+    if (n < 0 && data.ptr == NULL) return 0;
+    if (n < 0 && !raw.ptr) return push_events(r, &same, 1);
+    if (n >= 0) return n > 0 || r->translated ? push_events(r, out, n) : begin_events(r);
+    rc = begin_events(r);
+    if (rc == 0) push(r, raw);
+    return rc;
+}
+
+/* The chunk that tells nothing but usage. */
+static bool is_usage_only(struct claw_str raw)
+{
+    ptrdiff_t at = claw_str_find(raw, CLAW_STR("\"choices\""));
+    if (at < 0) return false;
+    const char *p = raw.ptr + at + 9, *end = raw.ptr + raw.len;
+    while (p < end && strchr(" \t\r\n:", *p) && *p) p++;
+    if (p == end || *p != '[') return false;
+    for (p++; p < end && strchr(" \t\r\n", *p) && *p; p++) {}
+    return p < end && *p == ']';
+}
+
+/* An event with data, framed in any way. raw.ptr NULL: it goes out written anew. */
+static int take_event(struct claw_req *r, struct claw_str type, struct claw_str data, struct claw_str raw)
+{
+    if (r->commit == CLAW_HELD && !r->relay->replied && is_error_event(r, type, data))
+        return fail_head(r, CLAW_ESTREAM_ERROR, type, data, claw_err_text(CLAW_ESTREAM_ERROR));
+    if (r->commit == CLAW_HELD && !r->relay->replied) claw_hedge_won(r);
+    if (claw_usage_read(data, &r->usage) && r->hides_usage && is_usage_only(data)) return 0;
+    if (r->candidates[r->candidate].mask & CLAW_MASK_EVENT) return run_event_hook(r, type, data, raw);
+    if (!raw.ptr) return push_events(r, &(struct claw_policy_event){type, data}, 1);
+    int rc = begin_events(r);
+    if (rc != 0) return rc;
+    push(r, raw);
     return 0;
 }
 
@@ -236,27 +304,35 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
 {
     struct claw_req *r = arg;
     struct claw_relay *y = r->relay;
-    if (r->commit == CLAW_HELD && !y->replied) {
-        if (!ev->has_data) { /* comments before the answer wait with its head */
-            if (claw_buf_size(&y->kept) + ev->raw.len > HELD_EVENTS_BYTES) return 0;
-            return claw_buf_add_str(&y->kept, ev->raw);
-        }
-        if (is_error_event(r, ev->raw)) {
-            claw_buf_clear(&y->kept);
-            int rc = claw_buf_add_str(&y->kept, ev->raw);
-            y->mode = ERROR;
-            (void)rc; /* only what the retry decision looks at */
-            failed(r, CLAW_ESTREAM_ERROR, claw_err_text(CLAW_ESTREAM_ERROR));
-            return CLAW_ECANCELED;
-        }
-        claw_hedge_won(r);
+    struct claw_sse_fields f;
+    bool held = r->commit == CLAW_HELD && !y->replied;
+    if (!ev->has_data && held) { /* comments before the answer wait with its head */
+        if (claw_buf_size(&y->kept) + ev->raw.len > HELD_EVENTS_BYTES) return 0;
+        return claw_buf_add_str(&y->kept, ev->raw);
     }
-    if (ev->has_data) claw_usage_read(ev->raw, &r->usage);
-    if (ev->has_data && y->hooked) return run_event_hook(r, ev->raw);
-    int rc = begin_events(r);
-    if (rc != 0) return rc;
+    if (!ev->has_data) {
+        if (!r->array) push(r, ev->raw);
+        return 0;
+    }
+    if (held || r->array || r->candidates[r->candidate].mask & CLAW_MASK_EVENT) {
+        int rc = claw_sse_parse(ev->raw, &y->tmp, &f);
+        return rc == 0 ? take_event(r, f.type, f.data, r->array || r->translated ? (struct claw_str){NULL, 0} : ev->raw) : rc;
+    }
+    if (claw_usage_read(ev->raw, &r->usage) && r->hides_usage && is_usage_only(ev->raw)) return 0;
     push(r, ev->raw);
     return 0;
+}
+
+static int on_line(void *arg, struct claw_str line) { return take_event(arg, CLAW_STR(""), line, (struct claw_str){NULL, 0}); }
+
+static int on_message(void *arg, const struct claw_event_stream_message *m)
+{
+    struct claw_req *r = arg;
+    struct claw_str none = {NULL, 0};
+    if (m->exception_type.len == 0) return take_event(r, m->event_type, m->payload, none);
+    bool held = r->commit == CLAW_HELD && !r->relay->replied;
+    if (held) return fail_head(r, CLAW_ESTREAM_ERROR, m->exception_type, m->payload, claw_err_text(CLAW_ESTREAM_ERROR));
+    return take_event(r, m->exception_type, m->payload, none);
 }
 
 static int on_over(void *arg, struct claw_str bytes, bool last)
@@ -275,6 +351,23 @@ static int on_over(void *arg, struct claw_str bytes, bool last)
 static bool may_have_body(const struct claw_req *r, const struct claw_head *h)
 {
     return h->status != 204 && h->status != 304 && !claw_str_eqz(r->head->method, "HEAD");
+}
+
+static bool is_type(struct claw_str type, struct claw_str name)
+{
+    return type.len >= name.len && strncasecmp(type.ptr, name.ptr, name.len) == 0;
+}
+
+/* An answer that is no event stream, to be translated: one of the other framings, or whole. */
+static void begin_translated(struct claw_req *r, struct claw_str type)
+{
+    struct claw_relay *y = r->relay;
+    y->mode = EVENTS;
+    if (is_type(type, CLAW_STR("application/x-ndjson"))) y->framing = NDJSON;
+    else if (is_type(type, CLAW_STR("application/vnd.amazon.eventstream"))) y->framing = EVENT_STREAM;
+    else y->mode = WHOLE;
+    claw_ndjson_init(&y->lines, claw_req_conf(r)->server.max_body_bytes);
+    claw_event_stream_init(&y->messages, claw_req_conf(r)->server.max_body_bytes);
 }
 
 static void on_head(struct claw_client *c, struct claw_head *h)
@@ -297,9 +390,14 @@ static void on_head(struct claw_client *c, struct claw_head *h)
         claw_upstream_stats_ttfb(up->stats, claw_req_sent_model(r), now - a->start_us, claw_loop_now_ms(r->ctx->loop));
     if (h->status >= 400) y->mode = ERROR;
     else if (events && readable) y->mode = EVENTS;
+    else if (r->translated && readable && may_have_body(r, h)) begin_translated(r, type ? type->value : CLAW_STR(""));
+    else if (r->translated) y->mode = WHOLE; /* what cannot be read is no answer: the response step says so */
     else if (readable && r->candidates[r->candidate].mask & CLAW_MASK_RESPONSE && may_have_body(r, h)) y->mode = WHOLE;
     else y->mode = PLAIN;
     claw_buf_init(&y->kept, y->mode == WHOLE ? claw_req_conf(r)->server.max_body_bytes : 0);
+    if (y->mode == EVENTS && (r->translated || r->array)) y->sse.max = claw_req_conf(r)->server.max_body_bytes;
+    if (r->translated) r->answer_type = y->mode == EVENTS && !r->array ? "text/event-stream" : "application/json";
+    else if (y->mode == EVENTS && r->array) r->answer_type = "application/json";
     if (y->mode == ERROR && claw_hedge_aside(r)) failed(r, CLAW_OK, ""); /* its body would decide nothing */
     else if (y->mode == WHOLE || y->mode == PLAIN) claw_hedge_won(r);
 }
@@ -371,9 +469,11 @@ static void on_body(struct claw_client *c, const char *data, size_t n)
     int rc = 0;
     if (!y->replied) claw_req_waited(r);
     if (y->mode == EVENTS) {
-        const struct claw_sse_sink sink = {on_event, on_over, r};
+        const struct claw_sse_sink sink = {on_event, r->translated || r->array ? NULL : on_over, r};
         y->batch = (struct claw_str){data, n};
-        rc = claw_sse_feed(&y->sse, data, n, &sink);
+        if (y->framing == SSE) rc = claw_sse_feed(&y->sse, data, n, &sink);
+        else if (y->framing == NDJSON) rc = claw_ndjson_feed(&y->lines, data, n, on_line, r);
+        else rc = claw_event_stream_feed(&y->messages, data, n, on_message, r);
         if (rc == CLAW_ECANCELED) return;
     } else if (y->mode != PLAIN) {
         rc = claw_buf_add(&y->kept, data, n);
@@ -459,10 +559,31 @@ void claw_relay_send_whole(struct claw_req *r, struct claw_str body)
     claw_pipeline_answered(r);
 }
 
+/* What a stream that is not passed on as it came still has to say at its end. */
+static int end_made(struct claw_req *r)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_str none = {NULL, 0};
+    int rc = y->framing == NDJSON ? claw_ndjson_end(&y->lines, on_line, r) : 0;
+    if (rc == 0 && r->translated) rc = run_event_hook(r, CLAW_STR(""), none, none);
+    if (rc != 0 || !r->array || !y->replied) return rc;
+    push(r, y->listed ? CLAW_STR("]") : CLAW_STR("[]"));
+    return 0;
+}
+
 static void end_events(struct claw_req *r, bool reusable)
 {
     struct claw_relay *y = r->relay;
     struct claw_str rest = claw_sse_rest(&y->sse);
+    bool made = r->translated || r->array;
+    if (made) {
+        int rc = end_made(r);
+        if (rc == CLAW_ECANCELED) return;
+        if (rc != 0) {
+            broken(r, rc);
+            return;
+        }
+    }
     if (!y->replied) {
         if (rest.len == 0 && claw_buf_size(&y->kept) == 0 && y->head->content_length == 0) {
             end_plain(r, reusable);
@@ -474,7 +595,7 @@ static void end_events(struct claw_req *r, bool reusable)
     }
     /* A last line without its empty line is dropped by every client, but it is not ours to drop; unless a hook that
      * could not see it is there to keep things back. */
-    if (!y->hooked) push(r, rest);
+    if (!made && !y->hooked) push(r, rest);
     flush(r, true);
     answered(r, reusable);
 }
@@ -524,31 +645,95 @@ const struct claw_client_events claw_relay_client_events = {on_head, on_body, on
 
 /* ---- what the pipeline calls ------------------------------------------------------------------------------------------------ */
 
-/* The body as it goes out: a policy's, or the client's with the model's name replaced in its place. */
+/* A change to the body on its way out: `gone` bytes at `at` become `text`. */
+struct edit { size_t at, gone; struct claw_str text; };
+#define EDITS 2
+
+static struct claw_str quoted(struct claw_req *r, const char *prefix, struct claw_str text)
+{
+    struct claw_buf b, whole;
+    claw_buf_init(&b, 0);
+    claw_buf_init(&whole, 0);
+    int rc = claw_buf_add_z(&whole, prefix);
+    if (rc == 0) rc = claw_buf_add_str(&whole, text);
+    if (rc == 0) rc = claw_buf_add_json(&b, claw_buf_str(&whole));
+    struct claw_str s = claw_buf_str(&b);
+    char *copy = rc == 0 ? claw_arena_dup(&r->arena, s.ptr, s.len) : NULL;
+    s.ptr = copy;
+    claw_buf_fini(&b);
+    claw_buf_fini(&whole);
+    return s;
+}
+
+/* The name of the model that is sent, in the place of the asked one. Gemini's body may say it too, as models/NAME. */
+static bool edit_model(struct claw_req *r, struct claw_str body, struct edit *e)
+{
+    struct claw_json_value old = claw_json_top_get(&r->json, CLAW_STR("model"));
+    if (old.type == CLAW_JSON_NONE) return false;
+    bool in_path = claw_dialect_is_gemini((enum claw_dialect)r->dialect);
+    *e = (struct edit){(size_t)(old.raw.ptr - body.ptr), old.raw.len, quoted(r, in_path ? "models/" : "", r->candidates[r->candidate].model)};
+    return true;
+}
+
+static bool is_empty(struct claw_json_value object) { return claw_json_count(object) == 0; }
+
+/* Usage is asked for where a stream of OpenAI's would not tell it: no edit when the client does. */
+static bool edit_usage(struct claw_req *r, struct claw_str body, const struct claw_json_top *top, struct edit *e)
+{
+    struct claw_json_value options = claw_json_top_get(top, CLAW_STR("stream_options"));
+    struct claw_json_value asked = options.type == CLAW_JSON_OBJECT ? claw_json_get(options, CLAW_STR("include_usage")) : (struct claw_json_value){{NULL, 0}, CLAW_JSON_NONE};
+    if (asked.type == CLAW_JSON_TRUE) return false;
+    if (asked.type != CLAW_JSON_NONE)
+        *e = (struct edit){(size_t)(asked.raw.ptr - body.ptr), asked.raw.len, CLAW_STR("true")};
+    else if (options.type == CLAW_JSON_OBJECT)
+        *e = (struct edit){(size_t)(options.raw.ptr - body.ptr) + 1, 0, is_empty(options) ? CLAW_STR("\"include_usage\":true") : CLAW_STR("\"include_usage\":true,")};
+    else if (options.type == CLAW_JSON_NULL)
+        *e = (struct edit){(size_t)(options.raw.ptr - body.ptr), options.raw.len, CLAW_STR("{\"include_usage\":true}")};
+    else if (options.type == CLAW_JSON_NONE && top->root.type == CLAW_JSON_OBJECT && top->n > 0)
+        *e = (struct edit){(size_t)(top->root.raw.ptr - body.ptr) + 1, 0, CLAW_STR("\"stream_options\":{\"include_usage\":true},")};
+    else return false;
+    r->hides_usage = !r->translated;
+    return true;
+}
+
+static bool wants_usage(const struct claw_req *r)
+{
+    if (!r->stream || r->out_path.len || !claw_req_upstream(r)->asks_usage) return false;
+    return r->sent_as == CLAW_DIALECT_OPENAI_CHAT || r->sent_as == CLAW_DIALECT_OPENAI_COMPLETIONS;
+}
+
+static uv_buf_t slice(struct claw_str s) { return uv_buf_init((char *)s.ptr, (unsigned)s.len); }
+
+/* The body as it goes out: a policy's or a translation's, or the client's with the model's name replaced in its place; with
+ * usage asked for. 0: there is none, or no memory. */
 static unsigned body_slices(struct claw_req *r, uv_buf_t *to, size_t *total)
 {
     struct claw_str body = claw_buf_str(r->out_body_set ? &r->out_body : &r->body);
-    struct claw_str model = r->candidates[r->candidate].model;
-    struct claw_json_value old = {{NULL, 0}, CLAW_JSON_NONE};
-    if (!r->out_body_set && model.len && r->has_json) old = claw_json_top_get(&r->json, CLAW_STR("model"));
+    struct claw_json_top made;
+    const struct claw_json_top *top = r->out_body_set ? NULL : r->has_json ? &r->json : NULL;
+    struct claw_json_err err;
+    struct edit edits[EDITS];
+    unsigned n = 0, k = 0;
+    size_t at = 0;
     *total = body.len;
-    if (old.type == CLAW_JSON_NONE) {
-        to[0] = uv_buf_init((char *)body.ptr, (unsigned)body.len);
-        return body.len > 0;
+    r->hides_usage = false;
+    if (top && r->candidates[r->candidate].model.len) n += edit_model(r, body, &edits[n]);
+    if (r->out_body_set && wants_usage(r) && claw_json_scan(body, &r->arena, &made, &err) == 0) top = &made;
+    if (top && wants_usage(r)) n += edit_usage(r, body, top, &edits[n]);
+    if (n == EDITS && edits[0].at > edits[1].at) {
+        struct edit first = edits[1];
+        edits[1] = edits[0];
+        edits[0] = first;
     }
-    struct claw_buf b;
-    claw_buf_init(&b, 0);
-    int rc = claw_buf_add_json(&b, model);
-    struct claw_str quoted = claw_buf_str(&b);
-    char *copy = rc == 0 ? claw_arena_dup(&r->arena, quoted.ptr, quoted.len) : NULL;
-    size_t n = quoted.len, before = (size_t)(old.raw.ptr - body.ptr);
-    claw_buf_fini(&b);
-    if (!copy) return 0;
-    to[0] = uv_buf_init((char *)body.ptr, (unsigned)before);
-    to[1] = uv_buf_init(copy, (unsigned)n);
-    to[2] = uv_buf_init((char *)body.ptr + before + old.raw.len, (unsigned)(body.len - before - old.raw.len));
-    *total = body.len - old.raw.len + n;
-    return 3;
+    for (unsigned i = 0; i < n; i++) {
+        if (!edits[i].text.ptr) return 0;
+        to[k++] = slice((struct claw_str){body.ptr + at, edits[i].at - at});
+        to[k++] = slice(edits[i].text);
+        at = edits[i].at + edits[i].gone;
+        *total += edits[i].text.len - edits[i].gone;
+    }
+    if (body.len > at) to[k++] = slice((struct claw_str){body.ptr + at, body.len - at});
+    return k;
 }
 
 void claw_relay_start(struct claw_req *r, struct claw_client *c)
@@ -556,7 +741,7 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
     const struct claw_generation_upstream *up = claw_req_upstream(r);
     unsigned route_ms = r->route >= 0 ? claw_req_conf(r)->routes[r->route].timeout_ms : 0;
     struct claw_attempt *a = claw_account_last(r);
-    uv_buf_t out[4];
+    uv_buf_t out[2 + 2 * EDITS];
     size_t body;
     struct claw_str head;
     r->client = c;
@@ -577,6 +762,20 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
     r->wait_from_us = claw_req_elapsed_us(r);
 }
 
+/* What is held of it is all that is looked at. */
+static void release_translated(struct claw_req *r)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_policy_error err;
+    struct claw_str out = {NULL, 0};
+    if (y->open) leave_client(r, false);
+    y->open = false;
+    int rc = r->gen->ops->error(r->gen->policy, r, y->head->status, claw_buf_str(&y->kept), &out, &err);
+    if (rc == CLAW_EPOLICY) claw_pipeline_policy_failed(r, &err);
+    else if (rc != 0) broken(r, rc);
+    else claw_relay_send_whole(r, out);
+}
+
 void claw_relay_release_held(struct claw_req *r)
 {
     struct claw_relay *y = r->relay;
@@ -585,6 +784,10 @@ void claw_relay_release_held(struct claw_req *r)
         return;
     }
     claw_log_redact(&y->kept); /* providers quote the key they refuse */
+    if (r->translated) {
+        release_translated(r);
+        return;
+    }
     struct claw_str body = claw_buf_str(&y->kept);
     if (!y->open) claw_account_settle(r);
     if (reply(r, y->open ? -1 : (int64_t)body.len) != 0) { /* a long one's length is no more what its head says */
@@ -630,10 +833,14 @@ void claw_relay_cut(struct claw_req *r, int code, struct claw_str text)
     if (!c) return;
     if (y && y->mode == EVENTS && !y->in_over && y->replied) {
         struct claw_buf json, event;
+        struct claw_str type;
+        struct claw_envelope e = claw_answer_envelope_of(r, claw_err_status(code), text, claw_err_type(code), claw_err_kind(code));
         claw_buf_init(&json, 0);
         claw_buf_init(&event, 0);
-        if (claw_answer_envelope(&json, text, claw_err_type(code), claw_err_kind(code)) == 0 &&
-            claw_sse_write(&event, CLAW_STR(""), claw_buf_str(&json)) == 0) {
+        int wrote = claw_envelope_write_event(&json, &e, &type);
+        if (wrote == 0 && r->array) wrote = claw_buf_add_fmt(&event, "%s%.*s]", y->listed ? "," : "[", CLAW_STR_FMT(claw_buf_str(&json)));
+        else if (wrote == 0) wrote = claw_sse_write(&event, type, claw_buf_str(&json));
+        if (wrote == 0) {
             struct claw_str s = claw_buf_str(&event);
             y->slices[y->n++] = uv_buf_init((char *)s.ptr, (unsigned)s.len);
             int rc = claw_conn_send(c, y->slices, y->n, false);

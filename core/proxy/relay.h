@@ -10,6 +10,9 @@
  *           an event that is cut by the upstream's death never reaches the client, an error event takes its place
  * backpressure  the client's CLAW_EAGAIN pauses the upstream until on_drain
  *
+ * A translated attempt (r->translated) is held whole, or its events go through the `event` op, whatever their framing; its
+ * error answer goes through the `error` op.
+ *
  * Usage is read on the way from events that mention it and from the tail of plain answers; nothing else is decoded.
  */
 #ifndef CLAW_PROXY_RELAY_H

@@ -60,7 +60,7 @@ struct claw_req *claw_req_new(struct claw_worker_ctx *ctx, struct claw_conn *c)
     r->serial = next_serial();
     r->route = -1;
     r->cost_micros = -1;
-    r->usage = (struct claw_usage){-1, -1, -1, -1};
+    r->usage = (struct claw_usage){-1, -1, -1, -1, {0}};
     r->start_us = claw_loop_clock_us();
     make_id(r->id);
     if (c) memcpy(r->peer, c->peer, sizeof r->peer);
@@ -94,6 +94,57 @@ void claw_req_free(struct claw_req *r)
     r->next = ctx->spare;
     ctx->spare = r;
     ctx->spare_n++;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* In place; what is no %XX stands for itself. */
+static size_t percent_decode(char *s, size_t n)
+{
+    size_t to = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool coded = s[i] == '%' && i + 2 < n && hex_digit(s[i + 1]) >= 0 && hex_digit(s[i + 2]) >= 0;
+        s[to++] = coded ? (char)(hex_digit(s[i + 1]) << 4 | hex_digit(s[i + 2])) : s[i];
+        if (coded) i += 2;
+    }
+    return to;
+}
+
+static struct claw_str parameter_name(struct claw_str one)
+{
+    const char *eq = memchr(one.ptr, '=', one.len);
+    return (struct claw_str){one.ptr, eq ? (size_t)(eq - one.ptr) : one.len};
+}
+
+/* The next name=value of a query, taken off it; false: there is none. */
+static bool next_parameter(struct claw_str *query, struct claw_str *one)
+{
+    if (query->len == 0) return false;
+    const char *amp = memchr(query->ptr, '&', query->len);
+    *one = (struct claw_str){query->ptr, amp ? (size_t)(amp - query->ptr) : query->len};
+    query->ptr += one->len + (amp != NULL);
+    query->len -= one->len + (amp != NULL);
+    return true;
+}
+
+int claw_req_read_path(struct claw_req *r)
+{
+    struct claw_str model;
+    r->dialect = r->sent_as = (uint8_t)claw_dialect_of_path(r->head->path, &model, &r->stream);
+    if (model.len == 0) return 0;
+    struct claw_str one, query = r->head->query;
+    r->array = r->stream;
+    while (next_parameter(&query, &one))
+        if (claw_str_eqz(one, "alt=sse")) r->array = false;
+    char *copy = claw_arena_dup(&r->arena, model.ptr, model.len);
+    if (!copy) return CLAW_EREQ_MEM;
+    r->model = (struct claw_str){copy, percent_decode(copy, model.len)};
+    return 0;
 }
 
 void claw_req_cancel_upstream(struct claw_req *r)
@@ -208,17 +259,24 @@ static bool passes(const struct claw_req *r, const struct claw_generation_upstre
     return true;
 }
 
-/* A client's key in the query (Gemini's ?key=) is a credential like those in fields. */
-static size_t write_query(char *to, struct claw_str query)
+static bool has_parameter(struct claw_str query, struct claw_str name)
+{
+    struct claw_str one;
+    while (next_parameter(&query, &one))
+        if (claw_str_eq(parameter_name(one), name)) return true;
+    return false;
+}
+
+/* The client's query behind `own`, which the path has already: what that says counts. A client's key in the query (Gemini's
+ * ?key=) is a credential like those in fields. */
+static size_t write_query(char *to, struct claw_str query, const struct claw_str *own)
 {
     char *at = to;
-    while (query.len) {
-        const char *amp = memchr(query.ptr, '&', query.len);
-        struct claw_str one = {query.ptr, amp ? (size_t)(amp - query.ptr) : query.len};
-        query.ptr += one.len + (amp != NULL);
-        query.len -= one.len + (amp != NULL);
-        if (claw_str_starts(one, CLAW_STR("key=")) || claw_str_starts(one, CLAW_STR("api_key="))) continue;
-        *at = at == to ? '?' : '&';
+    struct claw_str one;
+    while (next_parameter(&query, &one)) {
+        struct claw_str name = parameter_name(one);
+        if (claw_str_eqz(name, "key") || claw_str_eqz(name, "api_key") || (own && has_parameter(*own, name))) continue;
+        *at = at == to && !own ? '?' : '&';
         at++;
         memcpy(at, one.ptr, one.len);
         at += one.len;
@@ -226,13 +284,50 @@ static size_t write_query(char *to, struct claw_str query)
     return (size_t)(at - to);
 }
 
-/* base_url's path and the client's: with a path of its own, base_url stands for the client's leading "/v1". */
-static struct claw_str client_path(const struct claw_req *r, const struct claw_conf_url *url)
+static size_t write_encoded(char *to, struct claw_str s)
 {
-    struct claw_str p = r->out_path.len ? r->out_path : r->head->path;
-    if (r->out_path.len || url->path.len == 0) return p;
-    if (claw_str_starts(p, CLAW_STR("/v1/")) || claw_str_eqz(p, "/v1")) return (struct claw_str){p.ptr + 3, p.len - 3};
-    return p;
+    static const char digits[] = "0123456789ABCDEF";
+    char *at = to;
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || memchr("-._~@", c, 5) != NULL;
+        if (plain) {
+            *at++ = (char)c;
+        } else {
+            *at++ = '%';
+            *at++ = digits[c >> 4];
+            *at++ = digits[c & 15];
+        }
+    }
+    return (size_t)(at - to);
+}
+
+/* The provider's path for what this attempt speaks, with the model in its place. */
+static int fill_template(struct claw_req *r, struct claw_str template, struct claw_str *out)
+{
+    struct claw_str mark = CLAW_STR("{model}"), model = claw_req_sent_model(r);
+    ptrdiff_t at = claw_str_find(template, mark);
+    *out = template;
+    if (at < 0) return 0;
+    char *to = claw_arena_alloc(&r->arena, template.len + 3 * model.len);
+    if (!to) return CLAW_EREQ_MEM;
+    memcpy(to, template.ptr, (size_t)at);
+    size_t n = (size_t)at + write_encoded(to + at, model), rest = (size_t)at + mark.len;
+    memcpy(to + n, template.ptr + rest, template.len - rest);
+    *out = (struct claw_str){to, n + template.len - rest};
+    return 0;
+}
+
+/* What stands behind base_url's path: what a policy set; where the provider speaks this dialect; or the client's path. With
+ * a path of its own, base_url stands for the client's leading "/v1". */
+static int target_path(struct claw_req *r, const struct claw_generation_upstream *up, struct claw_str *out)
+{
+    struct claw_str p = r->out_path.len ? r->out_path : r->head->path, template = up->paths[r->sent_as][r->stream];
+    *out = p;
+    if (r->out_path.len) return 0;
+    if (template.len && (r->translated || claw_str_eqz(r->head->method, "POST"))) return fill_template(r, template, out);
+    if (up->conf->url.path.len && (claw_str_starts(p, CLAW_STR("/v1/")) || claw_str_eqz(p, "/v1"))) *out = (struct claw_str){p.ptr + 3, p.len - 3};
+    return 0;
 }
 
 static char *put(char *at, struct claw_str s)
@@ -265,9 +360,12 @@ int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *
 {
     const struct claw_generation_upstream *up = claw_req_upstream(r);
     struct claw_str fixed = up->heads[up->heads_n > 1 ? r->serial % up->heads_n : 0];
-    struct claw_str path = client_path(r, &up->conf->url);
+    struct claw_str path, query = r->translated ? CLAW_STR("") : r->head->query;
+    if (target_path(r, up, &path) != 0) return CLAW_EREQ_MEM;
+    const char *mark = path.len ? memchr(path.ptr, '?', path.len) : NULL;
+    struct claw_str own = mark ? (struct claw_str){mark + 1, (size_t)(path.ptr + path.len - mark - 1)} : CLAW_STR("");
     bool sized = body_bytes > 0 || r->head->content_length >= 0 || r->head->chunked;
-    size_t most = r->head->method.len + up->conf->url.path.len + path.len + r->head->query.len + fixed.len + 80;
+    size_t most = r->head->method.len + up->conf->url.path.len + path.len + query.len + fixed.len + 80;
     for (size_t i = 0; i < r->head->n; i++) most += r->head->headers[i].name.len + r->head->headers[i].value.len + 4;
     for (size_t i = 0; i < r->out_headers_n; i++) most += r->out_headers[i].name.len + r->out_headers[i].value.len + 4;
     char *start = claw_arena_alloc(&r->arena, most), *at = start;
@@ -276,7 +374,7 @@ int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *
     *at++ = ' ';
     at = put(at, up->conf->url.path);
     at = put(at, path.len || up->conf->url.path.len ? path : CLAW_STR("/"));
-    at += write_query(at, r->head->query);
+    at += write_query(at, query, mark ? &own : NULL);
     at = put(at, CLAW_STR(" HTTP/1.1\r\n"));
     if (r->out_headers_n == 0) {
         at = put(at, fixed);

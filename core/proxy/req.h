@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "http/server.h"
 #include "http/sse.h"
+#include "proxy/dialect.h"
 #include "proxy/generation.h"
 #include "proxy/pool.h"
 #include "proxy/usage.h"
@@ -48,8 +49,10 @@ struct claw_req {
     uint32_t magic;
     uint8_t step;           /* enum claw_step */
     uint8_t commit;         /* enum claw_commit */
+    uint8_t dialect;        /* enum claw_dialect: what the client speaks */
+    uint8_t sent_as;        /* enum claw_dialect: what this attempt speaks to its upstream */
     bool stepping, again;   /* the driver runs; a step is to be run when it returns */
-    bool stream;            /* the body asks for a stream */
+    bool stream;            /* the body (Gemini: the path) asks for a stream */
     bool has_json;          /* the body was scanned: json is valid */
     bool finished;          /* logged; only the end of the turn is missing */
     bool gone;              /* conn is no longer ours */
@@ -57,10 +60,12 @@ struct claw_req {
     bool retried_stale;     /* a stale kept connection was replaced once in this attempt */
     bool accounted;         /* usage was settled: cost and log fields are there */
     bool outstanding;       /* counted in the upstream's facts */
+    bool translated;        /* this attempt: sent_as is another than dialect, and its answer is to be written anew */
+    bool array;             /* a stream goes to the client as a JSON array of its events (Gemini's without alt=sse) */
+    bool hides_usage;       /* this attempt: usage was asked for in the client's stead, and is kept from it */
     struct claw_worker_ctx *ctx;
     struct claw_generation_local *gen;
     struct claw_conn *conn; /* NULL once gone */
-    struct claw_relay *relay;
     uint64_t bytes_out;     /* with commit, conn and relay in one cache line: what each piece of an answer touches */
     struct claw_req *prev, *next; /* the worker's list of requests in flight */
     struct claw_deferred deferred;
@@ -97,6 +102,10 @@ struct claw_req {
     struct claw_str out_path;    /* set by a policy: instead of the client's path behind base_url */
     struct claw_conf_header *out_headers; /* set by policies for this attempt (value.ptr NULL: remove) */
     size_t out_headers_n, out_headers_cap;
+    struct claw_str dropped;     /* fields the translation left out, with commas between; "": none */
+    int answer_status;           /* of the answer instead of the upstream's; 0: the upstream's */
+    const char *answer_type;     /* content-type of the answer instead of the upstream's; NULL: the upstream's */
+    struct claw_relay *relay;
     struct claw_conf_header *answer_headers; /* set by policies for the client's answer (value.ptr NULL: none of this name) */
     size_t answer_headers_n, answer_headers_cap;
     struct claw_hedge *hedge;    /* once there is, or was, a second exchange */
@@ -113,6 +122,7 @@ struct claw_req {
     int error;                   /* CLAW_E*: why the proxy itself answered or cut */
     struct claw_str answered_by; /* the policy that answered in an upstream's place; "": none */
     const char *error_code;      /* of the envelope, when another word than the kind */
+    struct claw_str error_param; /* which field of the request; "": none */
     struct claw_str error_text;
     struct claw_str upstream_error; /* last failure's text, for the log */
     struct claw_usage usage;
@@ -133,6 +143,8 @@ struct claw_req {
 struct claw_req *claw_req_new(struct claw_worker_ctx *ctx, struct claw_conn *c);
 /* Unpin, reset the arena, give the memory back. Only from the end of a turn. */
 void claw_req_free(struct claw_req *r);
+/* The head is here: what its path says (dialect; for Gemini's the model and whether it streams). CLAW_EREQ_MEM. */
+int claw_req_read_path(struct claw_req *r) CLAW_MUSTCHECK;
 /* Give up the upstream exchange or lease under way, if any. */
 void claw_req_cancel_upstream(struct claw_req *r);
 /* Microseconds since the request began. */

@@ -1,28 +1,50 @@
 #include "proxy/usage.h"
 
-/* The names three dialects have for the same counts. Detail objects inside the usage object have names of their own, so
- * that where a count stands need not be known. */
-static const struct name {
-    struct claw_str key;
-    size_t at; /* in struct claw_usage */
-} names[] = {
-#define NAME(key, field) {{key, sizeof(key) - 1}, offsetof(struct claw_usage, field)}
-    NAME("prompt_tokens", input), NAME("input_tokens", input), NAME("promptTokenCount", input),
-    NAME("completion_tokens", output), NAME("output_tokens", output), NAME("candidatesTokenCount", output),
-    NAME("cached_tokens", cached), NAME("cache_read_input_tokens", cached), NAME("cachedContentTokenCount", cached),
-    NAME("reasoning_tokens", reasoning), NAME("thoughtsTokenCount", reasoning),
+/* The names the dialects have for their counts. Detail objects inside the usage object have names of their own, so that
+ * where a count stands need not be known. */
+enum kind { INPUT, INPUT_APART, OUTPUT, CACHED, READ, WRITE, TOOLS, REASONING, THOUGHTS };
+static const struct { struct claw_str key; enum kind kind; } names[] = {
+#define NAME(key, kind) {{key, sizeof(key) - 1}, kind}
+    NAME("prompt_tokens", INPUT), NAME("promptTokenCount", INPUT), NAME("input_tokens", INPUT_APART), NAME("inputTokens", INPUT_APART),
+    NAME("completion_tokens", OUTPUT), NAME("output_tokens", OUTPUT), NAME("outputTokens", OUTPUT), NAME("candidatesTokenCount", OUTPUT),
+    NAME("cached_tokens", CACHED), NAME("cachedContentTokenCount", CACHED), NAME("prompt_cache_hit_tokens", CACHED),
+    NAME("cache_read_input_tokens", READ), NAME("cacheReadInputTokens", READ),
+    NAME("cache_creation_input_tokens", WRITE), NAME("cacheWriteInputTokens", WRITE), NAME("toolUsePromptTokenCount", TOOLS),
+    NAME("reasoning_tokens", REASONING), NAME("thoughtsTokenCount", THOUGHTS),
 #undef NAME
 };
 
+static void put(enum kind kind, int64_t n, struct claw_usage *u)
+{
+    switch (kind) {
+    case INPUT: u->told.input = n; u->told.apart = false; u->input = n; break;
+    case INPUT_APART: u->told.input = n; u->told.apart = true; u->input = n; break;
+    case OUTPUT: u->told.output = n; u->output = n; break;
+    case CACHED: u->cached = n; break;
+    case READ: u->told.read = n; u->cached = n; break;
+    case WRITE: u->told.write = n; break;
+    case TOOLS: u->told.tools = n; break;
+    case REASONING: u->reasoning = n; break;
+    case THOUGHTS: u->told.thoughts = n; u->reasoning = n; u->output = u->output < 0 ? 0 : u->output; break;
+    }
+}
+
 static bool take(struct claw_str key, int64_t n, struct claw_usage *u)
 {
-    if (key.len < 12 || key.len > 23) return false; /* the shortest and the longest of them */
+    if (key.len < 11 || key.len > 27) return false; /* the shortest and the longest of them */
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (names[i].key.len != key.len || memcmp(names[i].key.ptr, key.ptr, key.len) != 0) continue;
-        memcpy((char *)u + names[i].at, &n, sizeof n);
+        put(names[i].kind, n, u);
         return true;
     }
     return false;
+}
+
+/* Counts that stand beside each other become the sums that are charged. */
+static void sum(struct claw_usage *u)
+{
+    if (u->input >= 0) u->input = u->told.input + u->told.tools + (u->told.apart ? u->told.read + u->told.write : 0);
+    if (u->output >= 0) u->output = u->told.output + u->told.thoughts;
 }
 
 /* Read the counts of the object whose text begins behind its brace. Only what looks like `"key": 123` is read; strings as
@@ -62,7 +84,10 @@ bool claw_usage_read(struct claw_str json, struct claw_usage *u)
     const char *stop = json.ptr + json.len;
     for (;;) {
         ptrdiff_t at = claw_str_find(json, CLAW_STR("\"usage"));
-        if (at < 0) return any;
+        if (at < 0) {
+            if (any) sum(u);
+            return any;
+        }
         const char *p = json.ptr + at + 6;
         if (stop - p > 9 && memcmp(p, "Metadata", 8) == 0) p += 8;
         if (p < stop && *p == '"') {

@@ -4,11 +4,16 @@
 
 #include "base/buf.h"
 
-/* -1: not told. */
-struct claw_usage { int64_t input, output, cached, reasoning; };
+/* -1: not told. input is all of the prompt, cached and newly cached tokens included; output has the reasoning in it. */
+struct claw_usage {
+    int64_t input, output, cached, reasoning;
+    /* What was told: Anthropic and Bedrock count cached tokens beside the input, Gemini its thoughts beside the output. 0:
+     * nothing was. */
+    struct { int64_t input, output, read, write, tools, thoughts; bool apart; } told;
+};
 
-/* Find token counts in a JSON answer or event, or the tail of one: OpenAI's `usage`, Anthropic's names in it, Gemini's
- * `usageMetadata`. Nothing else of the text is decoded. Counts found replace those in *u; true when there were any. */
+/* Find token counts in a JSON answer or event, or the tail of one: OpenAI's `usage`, Anthropic's and Bedrock's names in it,
+ * Gemini's `usageMetadata`. Nothing else of the text is decoded. Counts found replace those in *u; true when there were any. */
 bool claw_usage_read(struct claw_str json, struct claw_usage *u);
 
 #endif

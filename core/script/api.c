@@ -185,6 +185,44 @@ static int core_response_body(lua_State *L)
     return 1;
 }
 
+/* parse(r, text): a document over the text (an object or array), or nil. */
+static int core_parse(lua_State *L)
+{
+    claw_api_push_parsed(L, check_req(L), check_str(L, 2));
+    return 1;
+}
+
+/* rewritten(r): did a policy set this attempt's path? Then the body is in the upstream's own protocol. */
+static int core_rewritten(lua_State *L)
+{
+    lua_pushboolean(L, check_req(L)->out_path.len > 0);
+    return 1;
+}
+
+static void set_count(lua_State *L, int idx, int64_t *to)
+{
+    double n = lua_type(L, idx) == LUA_TNUMBER ? lua_tonumber(L, idx) : -1;
+    if (*to < 0 && n >= 0 && n < 1e15) *to = (int64_t)n;
+}
+
+/* used(r, input, cached, output, reasoning): what a translation read of usage, where it was not found in the bytes. */
+static int core_used(lua_State *L)
+{
+    struct claw_req *r = check_req(L);
+    set_count(L, 2, &r->usage.input);
+    set_count(L, 3, &r->usage.cached);
+    set_count(L, 4, &r->usage.output);
+    set_count(L, 5, &r->usage.reasoning);
+    return 0;
+}
+
+/* request_id(r): 32 hex digits. */
+static int core_request_id(lua_State *L)
+{
+    lua_pushstring(L, check_req(L)->id);
+    return 1;
+}
+
 /* ---- the world ---------------------------------------------------------------------------------------------- */
 
 static uint64_t now_ms(const struct claw_vm *vm)
@@ -437,6 +475,7 @@ void claw_api_push_core(lua_State *L)
         {"estimate", core_estimate}, {"facts", core_facts}, {"random", core_random}, {"now_ms", core_now_ms},
         {"now_us", core_now_us}, {"outgoing", core_outgoing},
         {"hash", core_hash}, {"request", core_request}, {"body", core_body}, {"response_body", core_response_body},
+        {"parse", core_parse}, {"rewritten", core_rewritten}, {"used", core_used}, {"request_id", core_request_id},
         {"changed", core_changed}, {"is_doc", core_is_doc}, {"log", core_log}, {"load", core_load},
         {"setfenv", core_setfenv}, {"enter", core_enter}, {"leave", core_leave}, {"check", core_check},
         {"deeper", core_deeper}, {"hooked", core_hooked},

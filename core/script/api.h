@@ -7,7 +7,7 @@
  *
  *   store    claw.store of one policy (api_store.c)
  *
- * Fields of req: id method path query model stream route status elapsed_ms attempts usage cost_micros, ctx (the
+ * Fields of req: id method path query dialect model stream route status elapsed_ms attempts usage cost_micros, ctx (the
  * policy's own table), body (the original, read-only), client { ip headers header(name) }, upstream { name url model
  * path headers }, answer { headers }; path and these two headers can be assigned. What is not there is nil; assigning
  * to anything else raises.
@@ -78,6 +78,8 @@ struct claw_req *claw_api_check_req(lua_State *L, int idx);
 /* aside, back and twin: what lets a policy run beside the request without changing it, into the table on top
  * (api_aside.c). */
 void claw_api_add_asides(lua_State *L);
+/* Push a document over a copy of the text, as one of the request's own; nil when it is no JSON object or array. */
+void claw_api_push_parsed(lua_State *L, struct claw_req *r, struct claw_str text);
 /* Push the document at idx copied into the request's arena, as one of its own. */
 void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx);
 /* All values of a field joined by ", ", or nil. */

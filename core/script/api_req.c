@@ -218,6 +218,7 @@ static void set_model(lua_State *L, struct claw_req *r, struct claw_json_doc *do
 {
     struct claw_json_node *root = claw_json_doc_root(doc), *n;
     if (r->candidate >= r->candidates_n || claw_json_node_type(root) != CLAW_JSON_OBJECT) return;
+    if (claw_dialect_is_gemini((enum claw_dialect)r->dialect)) return; /* it goes into the path */
     struct claw_str model = r->candidates[r->candidate].model;
     if (model.len == 0) return;
     struct claw_buf *text = &claw_vm_of(L)->text;
@@ -244,19 +245,26 @@ void claw_api_push_body(lua_State *L, struct claw_req *r)
     h->attempt = doc;
 }
 
-void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx)
+void claw_api_push_parsed(lua_State *L, struct claw_req *r, struct claw_str text)
 {
     struct claw_json_doc *doc;
+    luaL_checkstack(L, 8, NULL);
+    char *copy = claw_arena_dup(&r->arena, text.ptr, text.len);
+    if (!copy) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
+    struct claw_api_handle *h = claw_api_handle_of(L, r);
+    bool good = make_doc(L, r, (struct claw_str){copy, text.len}, &doc);
+    enum claw_json_type type = good ? claw_json_node_type(claw_json_doc_root(doc)) : CLAW_JSON_NONE;
+    if (type == CLAW_JSON_OBJECT || type == CLAW_JSON_ARRAY) push_doc(L, h, doc, false, false);
+    else lua_pushnil(L);
+}
+
+void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx)
+{
     struct claw_buf *text = &claw_vm_of(L)->text;
     luaL_checkstack(L, 8, NULL);
     claw_buf_clear(text);
     claw_value_write(L, idx, text, CLAW_VALUE_DEPTH);
-    struct claw_str s = claw_buf_str(text);
-    char *copy = claw_arena_dup(&r->arena, s.ptr, s.len);
-    if (!copy) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
-    struct claw_api_handle *h = claw_api_handle_of(L, r);
-    if (make_doc(L, r, (struct claw_str){copy, s.len}, &doc)) push_doc(L, h, doc, false, false);
-    else lua_pushnil(L);
+    claw_api_push_parsed(L, r, claw_buf_str(text));
 }
 
 void claw_api_begin_attempt(lua_State *L, struct claw_req *r)
@@ -363,13 +371,14 @@ static void push_usage(lua_State *L, const struct claw_usage *u)
 
 enum field {
     F_ID = 1, F_METHOD, F_PATH, F_QUERY, F_MODEL, F_STREAM, F_ROUTE, F_STATUS, F_CLIENT, F_BODY, F_UPSTREAM, F_ATTEMPTS,
-    F_USAGE, F_COST, F_CTX, F_ELAPSED, F_IP, F_HEADERS, F_HEADER, F_NAME, F_URL, F_ANSWER,
+    F_USAGE, F_COST, F_CTX, F_ELAPSED, F_IP, F_HEADERS, F_HEADER, F_NAME, F_URL, F_DIALECT, F_ANSWER,
 };
 static const struct { const char *name; enum field field; } fields[] = {
     {"id", F_ID}, {"method", F_METHOD}, {"path", F_PATH}, {"query", F_QUERY}, {"model", F_MODEL}, {"stream", F_STREAM},
     {"route", F_ROUTE}, {"status", F_STATUS}, {"client", F_CLIENT}, {"body", F_BODY}, {"upstream", F_UPSTREAM},
     {"attempts", F_ATTEMPTS}, {"usage", F_USAGE}, {"cost_micros", F_COST}, {"ctx", F_CTX}, {"elapsed_ms", F_ELAPSED},
-    {"ip", F_IP}, {"headers", F_HEADERS}, {"header", F_HEADER}, {"name", F_NAME}, {"url", F_URL}, {"answer", F_ANSWER},
+    {"ip", F_IP}, {"headers", F_HEADERS}, {"header", F_HEADER}, {"name", F_NAME}, {"url", F_URL}, {"dialect", F_DIALECT},
+    {"answer", F_ANSWER},
 };
 
 static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
@@ -382,6 +391,7 @@ static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
     case F_PATH: push_str(L, head->path); return;
     case F_QUERY: push_str(L, head->query); return;
     case F_MODEL: push_str_or_nil(L, r->model); return;
+    case F_DIALECT: push_str_or_nil(L, claw_str_of(claw_dialect_name((enum claw_dialect)r->dialect))); return;
     case F_STREAM: lua_pushboolean(L, r->stream); return;
     case F_ROUTE: push_str_or_nil(L, claw_req_route_id(r)); return;
     case F_STATUS:

@@ -127,6 +127,19 @@ static bool is_false(lua_State *L, int idx) { return lua_isboolean(L, idx) && !l
 
 /* ---- admit -------------------------------------------------------------------------------------------------- */
 
+/* Status, code and message of a policy's denial, from idx on. */
+static void read_denial(lua_State *L, struct call *c, int idx)
+{
+    if (!is_whole(L, idx, 400, 599)) claw_task_raise(L, "admit", "deny: %s is no status from 400 to 599", show(L, idx));
+    struct claw_str code = lua_type(L, idx + 1) == LUA_TSTRING ? text_at(L, idx + 1) : CLAW_STR("denied");
+    struct claw_str text = lua_type(L, idx + 2) == LUA_TSTRING ? text_at(L, idx + 2) : claw_str_of(claw_err_text(CLAW_EDENIED));
+    code = keep(L, c, code);
+    c->r->error_text = keep(L, c, text);
+    c->r->error_code = code.ptr;
+    c->r->status = (int)lua_tointeger(L, idx);
+    c->r->error = CLAW_EDENIED;
+}
+
 static void admit_in(lua_State *L, void *arg)
 {
     struct call *c = arg;
@@ -139,14 +152,7 @@ static void admit_in(lua_State *L, void *arg)
         read_answer(L, c, "admit");
         return;
     }
-    if (!is_whole(L, 1, 400, 599)) claw_task_raise(L, "admit", "deny: %s is no status from 400 to 599", show(L, 1));
-    struct claw_str code = lua_type(L, 2) == LUA_TSTRING ? text_at(L, 2) : CLAW_STR("denied");
-    struct claw_str text = lua_type(L, 3) == LUA_TSTRING ? text_at(L, 3) : claw_str_of(claw_err_text(CLAW_EDENIED));
-    code = keep(L, c, code);
-    c->r->error_text = keep(L, c, text);
-    c->r->error_code = code.ptr;
-    c->r->status = (int)lua_tointeger(L, 1);
-    c->r->error = CLAW_EDENIED;
+    read_denial(L, c, 1);
 }
 
 static int admit(void *vm, struct claw_req *r, struct claw_policy_answer *answer, struct claw_policy_error *err)
@@ -289,6 +295,13 @@ static void read_refusal(lua_State *L, struct call *c)
     static const struct { const char *name; int code; } codes[] = {
         {"no_route", CLAW_ENO_ROUTE}, {"model_not_found", CLAW_EMODEL_NOT_FOUND}, {"no_upstream", CLAW_ENO_UPSTREAM},
     };
+    if (lua_type(L, 2) == LUA_TSTRING && claw_str_eqz(text_at(L, 2), "denied")) { /* message, status, code */
+        lua_pushvalue(L, 4);
+        lua_pushvalue(L, 5);
+        lua_pushvalue(L, 3);
+        read_denial(L, c, lua_gettop(L) - 2);
+        return;
+    }
     if (lua_type(L, 2) == LUA_TSTRING) {
         for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
             if (!claw_str_eqz(text_at(L, 2), codes[i].name)) continue;
@@ -402,6 +415,28 @@ static bool is_untouched(lua_State *L, int idx, struct claw_json_doc *doc)
     return d && d->doc == doc && d->node == claw_json_doc_root(doc) && !claw_json_doc_changed(doc);
 }
 
+/* false, code ("untranslatable" or "translation"), message, field (nil: none) on the stack. */
+static void read_untranslatable(lua_State *L, struct call *c)
+{
+    bool ours = lua_type(L, 2) == LUA_TSTRING && claw_str_eqz(text_at(L, 2), "translation");
+    if (lua_type(L, 4) == LUA_TSTRING) c->r->error_param = keep(L, c, text_at(L, 4));
+    if (lua_type(L, 3) == LUA_TSTRING) c->r->error_text = keep(L, c, text_at(L, 3));
+    c->r->error = ours ? CLAW_ETRANSLATION : CLAW_EUNTRANSLATABLE;
+}
+
+/* Behind the body: the protocol it is in, when that is another than the client's, and which fields were left out. */
+static void read_translation(lua_State *L, struct call *c)
+{
+    struct claw_req *r = c->r;
+    if (lua_isnil(L, 2)) return;
+    enum claw_dialect d = lua_type(L, 2) == LUA_TSTRING ? claw_dialect_named(text_at(L, 2)) : CLAW_DIALECT_COUNT;
+    if (d == CLAW_DIALECT_COUNT) claw_task_raise(L, "request", "the protocol is %s", show(L, 2));
+    r->sent_as = (uint8_t)d;
+    r->translated = true;
+    if (lua_type(L, 3) == LUA_TSTRING) r->dropped = keep(L, c, text_at(L, 3));
+    if (!claw_h1_is_value(r->dropped)) r->dropped = CLAW_STR("");
+}
+
 static void request_in(lua_State *L, void *arg)
 {
     struct call *c = arg;
@@ -410,13 +445,19 @@ static void request_in(lua_State *L, void *arg)
         claw_api_begin_attempt(L, r);
         r->out_headers_n = 0;
         r->out_path = CLAW_STR("");
-        r->out_body_set = false;
+        r->out_body_set = r->translated = false;
+        r->sent_as = r->dialect;
         claw_policy_push_fn(L, c->p, CLAW_ENGINE_REQUEST);
         lua_pushlightuserdata(L, r);
         push_candidate(L, r);
         push_str_or_nil(L, claw_req_sent_model(r));
     }
-    if (waits(L, c, "request", 3, 1)) return;
+    if (waits(L, c, "request", 3, 4)) return;
+    if (lua_isboolean(L, 1) && !lua_toboolean(L, 1)) {
+        read_untranslatable(L, c);
+        return;
+    }
+    read_translation(L, c);
     const struct claw_api_handle *h = r->handle;
     if (lua_isnil(L, 1)) {
         if (!h->attempt || !claw_json_doc_changed(h->attempt)) return;
@@ -424,7 +465,7 @@ static void request_in(lua_State *L, void *arg)
     } else if (h->attempt && is_untouched(L, 1, h->attempt)) {
         return;
     } else {
-        write_body(L, c, "request", r->has_json, &r->out_body);
+        write_body(L, c, "request", r->has_json && !r->translated, &r->out_body);
     }
     r->out_body_set = true;
 }
@@ -516,7 +557,13 @@ static void response_in(lua_State *L, void *arg)
         lua_pushlightuserdata(L, c->r);
         push_candidate(L, c->r);
     }
-    if (waits(L, c, "response", 2, 1)) return;
+    if (waits(L, c, "response", 2, 2)) return;
+    if (lua_isboolean(L, 1) && !lua_toboolean(L, 1)) {
+        c->r->error = CLAW_EBAD_RESPONSE;
+        if (lua_type(L, 2) == LUA_TSTRING) c->r->error_text = keep(L, c, text_at(L, 2));
+        return;
+    }
+    if (is_whole(L, 2, 200, 599)) c->r->answer_status = (int)lua_tointeger(L, 2);
     struct claw_api_handle *h = c->r->handle;
     if (lua_isnil(L, 1)) {
         if (!h->answer_doc || !claw_json_doc_changed(h->answer_doc)) return;
@@ -534,6 +581,29 @@ static int response(void *vm, struct claw_req *r, struct claw_str body, struct c
     struct call c = {.p = vm, .r = r, .in = body};
     int rc = run(&c, response_in, "response", err);
     if (rc != CLAW_OK && rc != CLAW_EAGAIN) claw_api_end_answer(r);
+    *out = rc == CLAW_OK ? c.body : (struct claw_str){NULL, 0};
+    return rc;
+}
+
+static void error_in(lua_State *L, void *arg)
+{
+    struct call *c = arg;
+    claw_api_begin_answer(L, c->r, c->in);
+    claw_policy_push_fn(L, c->p, CLAW_ENGINE_ERROR);
+    lua_pushlightuserdata(L, c->r);
+    push_candidate(L, c->r);
+    lua_pushinteger(L, c->events);
+    lua_pushlstring(L, c->in.ptr ? c->in.ptr : "", c->in.len);
+    lua_call(L, 4, 1);
+    struct claw_api_handle *h = claw_api_handle_of(L, c->r);
+    write_body(L, c, "error", false, h->out);
+    c->body = claw_buf_str(h->out);
+}
+
+static int error(void *vm, struct claw_req *r, int status, struct claw_str body, struct claw_str *out, struct claw_policy_error *err)
+{
+    struct call c = {.p = vm, .r = r, .in = body, .events = status};
+    int rc = run(&c, error_in, "error", err);
     *out = rc == CLAW_OK ? c.body : (struct claw_str){NULL, 0};
     return rc;
 }
@@ -562,10 +632,16 @@ static void event_in(lua_State *L, void *arg)
     lua_pushlightuserdata(L, c->r);
     push_candidate(L, c->r);
     lua_pushlstring(L, c->type.ptr ? c->type.ptr : "", c->type.len);
-    lua_pushlstring(L, c->in.ptr ? c->in.ptr : "", c->in.len);
-    lua_call(L, 4, 1);
+    if (c->in.ptr) lua_pushlstring(L, c->in.ptr, c->in.len);
+    else lua_pushnil(L); /* the end */
+    lua_call(L, 4, 2);
     c->events = -1;
     if (lua_isnil(L, 1)) return;
+    if (lua_type(L, 1) == LUA_TSTRING) {
+        c->rc = c->in.ptr ? CLAW_ESTREAM_ERROR : CLAW_EUPSTREAM_EOF;
+        c->body = keep(L, c, text_at(L, 1));
+        return;
+    }
     c->events = 0;
     if (lua_isboolean(L, 1) && !lua_toboolean(L, 1)) return;
     if (!lua_istable(L, 1)) claw_task_raise(L, "event", "the events are %s", show(L, 1));
@@ -594,6 +670,7 @@ static int event(void *vm, struct claw_req *r, struct claw_str type, struct claw
 {
     struct call c = {.p = vm, .r = r, .in = data, .type = type, .events = -1};
     int rc = run(&c, event_in, "event", err);
+    if (c.body.ptr) err->message = c.body;
     *out = c.p->events;
     *n = rc == CLAW_OK ? c.events : -1;
     return rc;
@@ -717,6 +794,6 @@ static int finish(void *vm, struct claw_req *r, struct claw_policy_error *err)
 static void release(void *vm, struct claw_req *r) { claw_api_release(r); }
 
 const struct claw_policy_ops claw_policy_ops_lua = {
-    .admit = admit, .route = route, .request = request, .retry = retry, .response = response, .event = event,
+    .admit = admit, .route = route, .request = request, .retry = retry, .response = response, .error = error, .event = event,
     .finish = finish, .release = release, .admits = admits,
 };

@@ -90,10 +90,12 @@ static int fill_body(struct claw_req *r, struct claw_str body)
 {
     struct claw_json_err e;
     int rc = claw_buf_add_str(&r->body, body);
+    if (rc == CLAW_OK) rc = claw_req_read_path(r);
     if (rc != CLAW_OK || body.len == 0) return rc;
     rc = claw_json_scan(claw_buf_str(&r->body), &r->arena, &r->json, &e);
     if (rc != CLAW_OK) return rc;
     r->has_json = true;
+    if (claw_dialect_is_gemini((enum claw_dialect)r->dialect)) return CLAW_OK;
     r->model = text_of(r, claw_json_top_get(&r->json, CLAW_STR("model")), CLAW_STR(""));
     r->stream = claw_json_top_get(&r->json, CLAW_STR("stream")).type == CLAW_JSON_TRUE;
     return CLAW_OK;
@@ -170,7 +172,7 @@ int claw_explained_open(struct claw_explained *x, struct claw_policy_vm *p, stru
     r->ctx = p->ctx;
     r->route = -1;
     r->cost_micros = -1;
-    r->usage = (struct claw_usage){-1, -1, -1, -1};
+    r->usage = (struct claw_usage){-1, -1, -1, -1, {0}};
     r->start_us = claw_loop_clock_us();
     memcpy(r->id, "explain", sizeof "explain");
     memcpy(r->peer, "127.0.0.1", sizeof "127.0.0.1");

@@ -56,11 +56,13 @@ static void push_upstreams(lua_State *L, const struct claw_conf *conf)
     lua_createtable(L, (int)conf->upstreams_n, 0);
     for (size_t i = 0; i < conf->upstreams_n; i++) {
         const struct claw_conf_upstream *u = &conf->upstreams[i];
-        lua_createtable(L, 0, 5);
+        lua_createtable(L, 0, 6);
         push_str(L, u->name);
         lua_setfield(L, -2, "name");
         push_str(L, u->type);
         lua_setfield(L, -2, "type");
+        push_str(L, u->url.text);
+        lua_setfield(L, -2, "url");
         push_conf(L, u->node);
         lua_setfield(L, -2, "node");
         lua_pushboolean(L, u->api_keys_n > 0);
@@ -295,6 +297,38 @@ struct heads {
     int rc;
 };
 
+/* The string at position k of the table on top. */
+static struct claw_str item_text(lua_State *L, int k)
+{
+    struct claw_str s;
+    lua_rawgeti(L, -1, k);
+    if (lua_type(L, -1) != LUA_TSTRING) luaL_error(L, "a provider's path is a %s", luaL_typename(L, -1));
+    s.ptr = lua_tolstring(L, -1, &s.len);
+    lua_pop(L, 1); /* still in its table */
+    return s;
+}
+
+/* The table of upstream i is on top: its paths. */
+static int set_paths(lua_State *L, struct claw_generation *gen, size_t i)
+{
+    int rc = 0;
+    lua_getfield(L, -1, "stream_usage");
+    gen->upstreams[i].asks_usage = lua_toboolean(L, -1);
+    lua_getfield(L, -2, "paths");
+    if (!lua_istable(L, -1)) {
+        lua_pop(L, 2);
+        return 0;
+    }
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        struct claw_str name = {lua_tostring(L, -2), lua_objlen(L, -2)};
+        enum claw_dialect d = claw_dialect_named(name);
+        if (d == CLAW_DIALECT_COUNT || !lua_istable(L, -1)) luaL_error(L, "a provider's protocol is \"%s\"", name.ptr);
+        if (rc == 0) rc = claw_generation_set_path(gen, i, d, item_text(L, 1), item_text(L, 2));
+    }
+    lua_pop(L, 2);
+    return rc;
+}
+
 /* The table of upstream i is on top. */
 static int set_upstream(lua_State *L, struct claw_generation *gen, size_t i)
 {
@@ -325,7 +359,7 @@ static int set_upstream(lua_State *L, struct claw_generation *gen, size_t i)
     }
     int rc = claw_generation_set_upstream(gen, i, name, prefix, fixed, n);
     lua_pop(L, 2);
-    return rc;
+    return rc == 0 ? set_paths(L, gen, i) : rc;
 }
 
 static void set_heads(lua_State *L, void *arg)

@@ -22,7 +22,7 @@ struct claw_policies {
 
 /* The engine's functions, as references in the registry. */
 #define CLAW_ENGINE_MAP(X) X(ADMIT, "admit") X(ROUTE, "route") X(DECIDE, "decide") X(REQUEST, "request") X(RETRY, "retry") \
-    X(TRACE, "trace") X(RESPONSE, "response") X(EVENT, "event") X(FINISH, "finish") X(EXPLAIN, "explain") \
+    X(TRACE, "trace") X(ERROR, "error") X(RESPONSE, "response") X(EVENT, "event") X(FINISH, "finish") X(EXPLAIN, "explain") \
     X(EXPLAIN_ATTEMPT, "explain_attempt") X(EXPLAINED, "explained")
 enum claw_engine_fn {
 #define CLAW_ENGINE_ENUM(id, name) CLAW_ENGINE_##id,
@@ -40,7 +40,7 @@ struct claw_decision {
 };
 #define CLAW_DECISIONS_MAX 4096
 
-#define CLAW_POLICY_EVENTS 64 /* events one event may become */
+#define CLAW_POLICY_EVENTS 512 /* events one event may become: a whole answer in one event, translated, is many */
 
 struct claw_policy_vm {
     uint32_t magic;

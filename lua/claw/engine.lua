@@ -5,13 +5,18 @@
 --   admit(r)                                               nil | status, code, message; or false, status,
 --                                                          body, content type, policy: who answers
 --   route(r, method, path, model, stream)                  route index, candidates, mask [, number] | false, status,
---                                                          body [, content type, policy] | nil, code, message.
+--                                                          body [, content type, policy] | nil, code, message |
+--                                                          nil, "denied", message, status, code.
 --                                                          With a number the same three come with it for ever, and
 --                                                          finish is not called. Or true, route, eligible: its hooks
 --                                                          may wait, decide is to be called
 --   decide(route, eligible, r, method, path, model, stream)     as route, without a number
---   request(r, index, model), response(r, index)           nil | body
---   event(r, index, type, data)                            nil | false | { { type, data }, … }
+--   request(r, index, model)                               nil | body | body, protocol, dropped (translated) | false,
+--                                                          "untranslatable" or "translation", message, field
+--   response(r, index)                                     nil | body | body, status | false, message (it is none)
+--   error(r, index, status, body)                          the body of a translated attempt's error answer
+--   event(r, index, type, data)                            nil | false | { { type, data }, … } | message (it is an
+--                                                          error, or a cut). data nil: the stream's end
 --   retry(r, attempt, number)                              "next" | "same" | "stop", after_ms
 --   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
@@ -40,6 +45,7 @@ local routes = require("claw.routes")
 local shadow = require("claw.shadow")
 local strategies = require("claw.route")
 local transform = require("claw.transform")
+local translate = require("claw.translate")
 
 local M = {}
 
@@ -49,12 +55,12 @@ local function upstreams_of(spec, problems)
     for i, given in ipairs(spec.upstreams) do
         local node = given.node or {}
         local where = is_list and ("upstreams[%d]"):format(i - 1) or "upstreams." .. given.name
-        local head, message = providers.upstream(given.type, node.base_url)
+        local head, message = providers.upstream(given.type, given.url or node.base_url, node)
         if not head then problems[#problems + 1] = { path = where .. ".type", message = message } end
         heads[i] = head
         out[i] = {
             index = i, name = given.name, type = given.type, region = node.region, price = given.price,
-            models = models.compile(node, where, problems),
+            models = models.compile(node, where, problems), head = head, lossy = node.lossy,
         }
         by_name[given.name], names[i] = out[i], given.name
     end
@@ -148,8 +154,9 @@ local function add_events(out, ev, answer)
     return out
 end
 
-local function event(env, r, chain, kind, data)
-    local core, req, events = env.core, env.request_of(r), nil -- nil: the one that came, by itself
+-- A chain over one event, or over the `events` a translation made of it. nil: it stays as it came.
+local function event(env, r, chain, kind, data, events)
+    local core, req = env.core, env.request_of(r)
     for i = 1, #chain do
         if not events then
             local answer = hooks.call(core, chain[i], "event", nil, req, { type = kind, data = data })
@@ -299,22 +306,63 @@ local function with_hooks(engine, env, state)
     end
     jit.off(engine.admit) -- as hooks.first
 
-    function engine.request(r, index)
-        local chain = chain_of(r, index, "request")
-        if #chain == 0 then return nil end
-        return transformed(env, check, r, chain, "request", core.body(r))
+    local attempts = {} -- by request and upstream: of an attempt that is translated; two may be under way
+    engine.attempts = attempts
+
+    local function attempt_of(r, index)
+        local mine = attempts[r]
+        return mine and mine[index]
+    end
+
+    function engine.request(r, index, model)
+        local list = state[r]
+        local chains = list and list.plan[index]
+        if not chains then return nil end
+        local made
+        if #chains.request > 0 then made = transformed(env, check, r, chains.request, "request", core.body(r)) end
+        if attempts[r] then attempts[r][index] = nil end
+        -- With a path of a policy's the body is in the upstream's own protocol.
+        if not chains.translate or core.rewritten(r) then return made end
+        local body = made or core.body(r)
+        if type(body) == "string" then body = core.parse(r, body) end
+        if not body then return false, "untranslatable", "The request's body is no JSON object." end
+        local at, text, name, dropped = translate.request(core, r, chains.translate, body, model)
+        if not at then return false, text, name, dropped end
+        attempts[r] = attempts[r] or {}
+        attempts[r][index] = at
+        return text, name, dropped
     end
 
     function engine.response(r, index)
-        local chain = chain_of(r, index, "response")
-        if #chain == 0 then return nil end
-        return transformed(env, check, r, chain, "response", core.response_body(r))
+        local chain, at = chain_of(r, index, "response"), attempt_of(r, index)
+        if not at then
+            if #chain == 0 then return nil end
+            return transformed(env, check, r, chain, "response", core.response_body(r))
+        end
+        local made, more = translate.response(core, r, at, core.response_body(r))
+        if not made then return false, more end
+        if #chain == 0 or more then return made, more end
+        made = json.encode(made)
+        return transformed(env, check, r, chain, "response", core.parse(r, made)) or made
+    end
+
+    function engine.error(r, index, status, body)
+        return translate.error(core, r, attempt_of(r, index), status, body)
     end
 
     function engine.event(r, index, kind, data)
-        local chain = chain_of(r, index, "event")
-        if #chain == 0 then return nil end
-        return event(env, r, chain, kind, data)
+        local chain, at = chain_of(r, index, "event"), attempt_of(r, index)
+        if not at then
+            if #chain == 0 or not data then return nil end
+            return event(env, r, chain, kind, data)
+        end
+        local events, message = translate.event(core, r, at, data and { type = kind, data = data } or nil)
+        if not events then return message end
+        if #chain == 0 then return events end
+        for _, ev in ipairs(events) do
+            if type(ev.data) ~= "string" then ev.data = json.encode(ev.data) end
+        end
+        return event(env, r, chain, kind, data, events)
     end
 end
 
@@ -334,7 +382,7 @@ local function with_outcomes(engine, env, state, quiet)
 
     function engine.finish(r, index, model, input, cached, output, reasoning)
         local list = state[r]
-        state[r] = nil
+        state[r], engine.attempts[r] = nil, nil
         local micros, usage
         if index and list then
             micros = cost.charge(price_at(list, index, model), input, cached, output)
@@ -363,6 +411,7 @@ function M.new(spec)
     end
     function engine.explain_attempt(r) explain.attempt(session, decide, r) end
     function engine.explained(r, kind, status, code, text, policy, hook, number)
+        engine.attempts[r] = nil
         return explain.finish(session, env, decide, r,
             { kind = kind, status = status, code = code, text = text, policy = policy, hook = hook,
                 number = number or 0 })

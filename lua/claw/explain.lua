@@ -56,6 +56,8 @@ end
 
 local function later_hooks(out, list)
     for _, c in ipairs(list) do
+        local pair = list.plan[c.index].translate
+        if pair then out[#out + 1] = ("  translated for %s: to %s"):format(c.name, pair.name) end
         for _, hook in ipairs(CHAINS) do
             local chain = list.plan[c.index][hook]
             if #chain > 0 then

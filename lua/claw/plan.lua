@@ -4,6 +4,7 @@
 local phases = require("claw.phases")
 local shadows = require("claw.shadow")
 local transform = require("claw.transform")
+local translate = require("claw.translate")
 
 local M = {}
 
@@ -25,9 +26,14 @@ end
 
 M.collect = collect
 
+-- What a translated attempt has C call, whatever hooks there are.
+local TRANSLATED = { request = true, response = true, event = true }
+
 -- The chains of one upstream: policies in their order, then transformations in the file's.
-local function for_upstream(route, name, active)
+local function for_upstream(route, upstream, active, dialect)
+    local name = upstream.name
     local chains = { mask = 0 }
+    chains.translate = translate.pair(dialect, upstream.head, route.lossy or upstream.lossy)
     for _, hook in ipairs(CHAINS) do
         local chain = collect(route.policies, hook)
         for _, t in ipairs(route.transformations) do
@@ -37,7 +43,7 @@ local function for_upstream(route, name, active)
         end
         chains[hook] = chain
         if hook == "retry" then chains.shadow_retry = shadows.collect(route.policies, hook) end
-        if #chain > 0 or (hook == "retry" and chains.shadow_retry) then
+        if #chain > 0 or (chains.translate and TRANSLATED[hook]) or (hook == "retry" and chains.shadow_retry) then
             chains.mask = chains.mask + phases.by_name[hook].bit
         end
     end
@@ -45,13 +51,15 @@ local function for_upstream(route, name, active)
 end
 
 -- route: { id, policies, transformations, entries }; active: set of the per-request transformations that match.
--- A plan is { route, mask, cost, log, [upstream index] = { mask, request, response, event, retry,
--- shadow_retry (or nil) } }.
-function M.new(route, active)
+-- dialect: the client's (nil: none). A plan is { route, mask, cost, log, translates, [upstream index] = { mask,
+-- request, response, event, retry, shadow_retry (or nil), translate (or nil) } }.
+function M.new(route, active, dialect)
     local plan = { route = route, cost = collect(route.policies, "cost"), log = collect(route.policies, "log") }
     plan.mask = (#plan.cost > 0 or #plan.log > 0) and phases.ACCOUNT_BIT or 0
     for _, entry in ipairs(route.entries) do
-        plan[entry.upstream.index] = for_upstream(route, entry.upstream.name, active)
+        local chains = for_upstream(route, entry.upstream, active, dialect)
+        plan[entry.upstream.index] = chains
+        plan.translates = plan.translates or chains.translate ~= nil
     end
     return plan
 end

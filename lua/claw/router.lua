@@ -6,13 +6,14 @@
 
 local admit = require("claw.admit")
 local candidates = require("claw.candidates")
-local envelope = require("claw.envelope")
+local dialect = require("claw.dialect")
 local hooks = require("claw.hooks")
 local match = require("claw.match")
 local models = require("claw.models")
 local order = require("claw.route.order")
 local plans = require("claw.plan")
 local shadow = require("claw.shadow")
+local view_of = require("claw.routes").view_of
 local transform = require("claw.transform")
 
 local M = {}
@@ -47,6 +48,7 @@ end
 
 local function make_bucket(routes, known, method, path)
     local bucket = { routes = {}, memo = {}, count = 0, static = true }
+    bucket.dialect = method == "POST" and dialect.of(path) or false
     local exact = false
     for _, route in ipairs(routes) do
         local m = route.match
@@ -206,7 +208,7 @@ local function shadowed(self, route, hook, r, model, stream, list, decided)
 end
 
 -- The plan for the per-request transformations that match now; one per set of them is kept.
-local function plan_now(route, r, method, path, model)
+local function plan_now(route, view, r, method, path, model)
     local active, key = {}, {}
     for i, t in ipairs(route.transformations) do
         if t.dynamic and transform.applies(t, r, method, path, model) then
@@ -214,13 +216,13 @@ local function plan_now(route, r, method, path, model)
             key[#key + 1] = i
         end
     end
-    if #key == 0 then return route.plan end
+    if #key == 0 then return view.plan end
     key = table.concat(key, ",")
-    local plan = route.plans[key]
+    local plan = view.plans[key]
     if not plan then
-        if route.plan_count >= 256 then route.plans, route.plan_count = {}, 0 end
-        plan = plans.new(route, active)
-        route.plans[key], route.plan_count = plan, route.plan_count + 1
+        if view.plan_count >= 256 then view.plans, view.plan_count = {}, 0 end
+        plan = plans.new(route, active, view.dialect)
+        view.plans[key], view.plan_count = plan, view.plan_count + 1
     end
     return plan
 end
@@ -248,7 +250,7 @@ local function slow(self, route, eligible, r, method, path, model, stream)
         shadow.admit(self.core, route.shadow.admit, self.request_of(r), said)
     end
     if said and said.answered then return false, said.status, said.body, said.content_type, said.policy end
-    if said then return false, said.status, envelope.body(path, said.status, said.code, said.message) end
+    if said then return nil, "denied", said.message, said.status, said.code end
     local list, reasons = eligible.candidates, eligible.reasons
     self.bind(r, model, stream)
     if route.filters.dynamic then list, reasons = candidates.now(eligible, route.filters, self.facts) end
@@ -265,19 +267,20 @@ local function slow(self, route, eligible, r, method, path, model, stream)
         return nil, "no_upstream", #reasons > 0 and none or none .. ": nobody was chosen"
     end
     if route.only_first then list = { list[1] } end
-    list = finished(list, plan_now(route, r, method, path, model))
+    list = finished(list, plan_now(route, eligible.view, r, method, path, model))
     self.state[r] = list
     return route.index, list, list.plan.mask
 end
 
 -- ---- the router
 
-local function eligible_for(self, route, model)
-    local eligible = candidates.of(route, model, route.plan, self.prices, self.known)
+local function eligible_for(self, route, view, model)
+    local eligible = candidates.of(route, model, view.plan, self.prices, self.known)
+    eligible.view = view
     if not model then
-        route.unnamed = eligible
-    elseif route.eligible_count < M.MEMO and #model <= M.MODEL_BYTES then
-        route.eligible[model], route.eligible_count = eligible, route.eligible_count + 1
+        view.unnamed = eligible
+    elseif view.eligible_count < M.MEMO and #model <= M.MODEL_BYTES then
+        view.eligible[model], view.eligible_count = eligible, view.eligible_count + 1
     end
     return eligible
 end
@@ -301,15 +304,15 @@ end
 
 -- A list that no hook is concerned with gets a number, under which C keeps what it read of it: the next time C reads
 -- nothing, and settles the request by itself, at the candidate's price. 0: there is none. A list belongs to one route.
-local function numbered(self, route, list)
+local function numbered(self, plan, list)
     if not list.kept then return 0 end
     local quiet, all = 0, self.quiet
-    local loud = route.plan.mask > 0 or #all >= M.QUIET
+    local loud = plan.mask > 0 or #all >= M.QUIET
     for i = 1, #list do loud = loud or list[i].mask > 0 end
     if not loud then
         quiet = #all + 1
         all[quiet] = list
-        list.plan = route.plan
+        list.plan = plan
     end
     list.quiet = quiet
     return quiet
@@ -337,9 +340,10 @@ function M.new(env)
         if route == nil then route = route_for(bucket, r, model) end
         if not route then return nil, "no_route", bucket.message end
 
-        local eligible = route.unnamed
-        if model then eligible = route.eligible[model] end
-        eligible = eligible or eligible_for(self, route, model)
+        local view = route.views[bucket.dialect] or view_of(route, bucket.dialect)
+        local eligible = view.unnamed
+        if model then eligible = view.eligible[model] end
+        eligible = eligible or eligible_for(self, route, view, model)
         if eligible.code then return nil, eligible.code, eligible.message end
         if not route.simple then
             if route.waits then return true, route, eligible end
@@ -351,11 +355,11 @@ function M.new(env)
         local first = list[1]
         if not first then return nil, "no_upstream", "No upstream available: every weight is 0" end
         if route.only_first then list = first.alone end
-        local quiet = list.quiet or numbered(self, route, list)
+        local quiet = list.quiet or numbered(self, view.plan, list)
         if quiet > 0 then return route.index, list, 0, quiet end
-        list.plan = route.plan
+        list.plan = view.plan
         state[r] = list
-        return route.index, list, route.plan.mask
+        return route.index, list, view.plan.mask
     end
 
     function self.decide(route, eligible, r, method, path, model, stream)

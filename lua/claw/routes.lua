@@ -115,6 +115,22 @@ local function in_shadow(own, all)
     return next(out) ~= nil and out or nil
 end
 
+-- What is kept of a route for clients of one dialect: plans, and who serves a model.
+local function view(plan, dialect)
+    return { plan = plan, plans = {}, plan_count = 0, dialect = dialect, eligible = {}, eligible_count = 0 }
+end
+
+-- The view of a dialect (false: none). Where nothing is translated all share one.
+function M.view_of(route, dialect)
+    local found = route.views[dialect]
+    if not found then
+        local plan = dialect and plans.new(route, {}, dialect)
+        found = plan and plan.translates and view(plan, dialect) or route.view
+        route.views[dialect] = found
+    end
+    return found
+end
+
 local function compile(env, given, index)
     local node, where = given.node, ("routes[%d]"):format(index - 1)
     local strategy = type(node.strategy) == "table" and node.strategy or {}
@@ -132,8 +148,10 @@ local function compile(env, given, index)
     local server = env.conf.server or {}
     local seconds = node.timeout_seconds or server.timeout_seconds or 60
     route.retry = retry.compile(env.conf.retry, node.retry, seconds * 1000, where, env.problems)
-    route.plan, route.plans, route.plan_count = plans.new(route, {}), {}, 0
-    route.eligible, route.eligible_count = {}, 0
+    route.lossy = node.lossy
+    route.plan = plans.new(route, {})
+    route.view = view(route.plan, nil)
+    route.views = {}
     route.shadow = in_shadow(own, route.policies)
     route.waits = #route.admit > 0 or #route.reorder > 0 or route.shadow ~= nil -- has hooks that may
     -- Nothing is decided per request but the order: the router's short way.

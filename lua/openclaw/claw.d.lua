@@ -35,6 +35,7 @@
 ---@field method string
 ---@field path string the client's, without the query
 ---@field query string the query as it came, without the "?"
+---@field dialect string? what the client speaks, by its path: "openai_chat", "openai_completions", "openai_responses", "openai_embeddings", "anthropic_messages", "anthropic_count_tokens", "gemini_generate", "gemini_embed", "gemini_embed_batch", "gemini_count_tokens"; nil: none of them
 ---@field model string? what the client asked for
 ---@field stream boolean did the client ask for a stream?
 ---@field route string? the route's id, once there is one

@@ -1,5 +1,6 @@
 -- request: a client's request without a client: the record the fake core reads, and the `req` a policy gets.
 
+local dialect = require("claw.dialect")
 local document = require("openclaw.document")
 local slice = require("openclaw.slice")
 
@@ -7,8 +8,8 @@ local M = {}
 
 -- What each object has; another name is nil, as in the proxy.
 M.FIELDS = {
-    req = { "id", "method", "path", "query", "model", "stream", "route", "status", "client", "body", "upstream",
-        "attempts", "usage", "cost_micros", "ctx", "elapsed_ms", "answer" },
+    req = { "id", "method", "path", "query", "dialect", "model", "stream", "route", "status", "client", "body",
+        "upstream", "attempts", "usage", "cost_micros", "ctx", "elapsed_ms", "answer" },
     ["req.client"] = { "ip", "name", "tier", "headers", "header" },
     ["req.upstream"] = { "name", "url", "model", "path", "headers" },
     ["req.answer"] = { "headers" },
@@ -183,7 +184,10 @@ function M.new(given)
         usage = given.usage, cost_micros = given.cost_micros, tokens = given.tokens,
         route = given.route or "route_1", out = { headers = {} }, body = "",
     }
+    local model, streams
     read_body(r, given.body)
+    r.dialect, model, streams = dialect.of(path)
+    if model then r.model, r.stream = model, streams end
     if given.model then r.model = given.model end
     if given.stream ~= nil then r.stream = given.stream end
     local client = given.client or {}

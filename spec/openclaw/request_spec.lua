@@ -15,6 +15,9 @@ describe("openclaw.request", function()
             body = '{"model":"m","stream":true,"messages":[{"content":"hi"}]}', client = { ip = "10.0.0.1", tier = "gold" }, route = "r" })
         assert.same({ id = "r1", path = "/v1/x", q = "a=1", method = "PUT", model = "m", stream = true, ip = "10.0.0.1", tier = "gold",
             route = "r", a = "1", b = "2, 3", first = "hi" }, p:run("log", req).fields)
+        local gemini = testing.request({ path = "/v1beta/models/g%2E1:streamGenerateContent", body = { contents = {} } })
+        assert.same({ "gemini_generate", "g.1", true }, { gemini.dialect, gemini.model, gemini.stream })
+        assert.equal("openai_chat", testing.request().dialect)
         assert.equal("a=b%20c&d=1", testing.request({ query = { a = "b c", d = 1 } }).query)
     end)
 

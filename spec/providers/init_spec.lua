@@ -1,10 +1,29 @@
+local dialect = require("claw.dialect")
 local providers = require("claw.providers")
+
+local KEYS = { family = "string", auth = true, headers = "table", protocols = "table", version = "string", forms = "table",
+    stream_usage = "boolean", api_version = "string" }
+local CLIENTS = { openai_chat = true, openai_completions = true, openai_responses = true, openai_embeddings = true,
+    anthropic_messages = true, anthropic_count_tokens = true, gemini_generate = true, gemini_embed = true,
+    gemini_embed_batch = true, gemini_count_tokens = true }
+local OTHERS = { cohere_chat = true, bedrock_converse = true, ollama_chat = true }
+
+local function check_protocols(list)
+    for _, row in ipairs(list or {}) do
+        assert.truthy(CLIENTS[row[1]] or OTHERS[row[1]], row[1])
+        assert.truthy(row[2]:find("^/"))
+        assert.truthy(row.stream == nil or row.stream:find("^/"))
+    end
+end
 
 describe("claw.providers", function()
     for _, name in ipairs(providers.NAMES) do
         it(name .. " is data of the right shape", function()
             local t = providers.tables[name]
-            for key in pairs(t) do assert.truthy(({ auth = 1, headers = 1, keep_v1 = 1 })[key], key) end
+            for key, value in pairs(t) do
+                assert.truthy(KEYS[key], key)
+                if KEYS[key] ~= true then assert.equal(KEYS[key], type(value), key) end
+            end
             if t.auth then
                 assert.truthy(t.auth.header:match("^[a-z-]+$"))
                 assert.is_string(t.auth.prefix)
@@ -15,22 +34,59 @@ describe("claw.providers", function()
                 assert.equal(2, #header)
                 assert.truthy(header[1]:match("^[a-z-]+$"))
             end
+            check_protocols(t.protocols)
+            for _, form in ipairs(t.forms or {}) do check_protocols(form.protocols) end
         end)
     end
+
+    local function path(kind, base_url, protocol, stream, settings)
+        local paths = providers.upstream(kind, base_url, settings).paths[protocol]
+        return paths and paths[stream and 2 or 1]
+    end
+
+    it("says where each protocol is spoken below a base URL", function()
+        for _, row in ipairs({
+            { "openai", "https://api.openai.com/v1", "openai_chat", "/chat/completions" },
+            { "openai", "http://localhost:9", "openai_chat", "/v1/chat/completions" },
+            { "openai", "http://localhost:9/", "openai_responses", "/v1/responses" },
+            { "anthropic", "https://api.anthropic.com/v1", "anthropic_messages", "/messages" },
+            { "anthropic", "https://api.anthropic.com", "anthropic_messages", "/v1/messages" },
+            { "gemini", "https://g/v1beta", "gemini_generate", "/models/{model}:generateContent" },
+            { "google", "https://g", "gemini_embed", "/v1beta/models/{model}:embedContent" },
+            { "gemini", "https://g/v1beta/openai", "openai_chat", "/chat/completions" },
+            { "azure", "https://x.openai.azure.com", "openai_chat",
+                "/openai/deployments/{model}/chat/completions?api-version=2024-10-21" },
+            { "azure", "https://x.openai.azure.com/openai/v1/", "openai_chat", "/chat/completions" },
+            { "azure", "https://x.openai.azure.com/openai/deployments/g", "openai_embeddings",
+                "/embeddings?api-version=2024-10-21" },
+            { "bedrock", "https://b", "bedrock_converse", "/model/{model}/converse" },
+            { "bedrock", "https://b/openai/v1", "openai_chat", "/chat/completions" },
+            { "cohere", "https://api.cohere.com/v2", "cohere_chat", "/chat" },
+            { "cohere", "https://api.cohere.com", "cohere_chat", "/v2/chat" },
+            { "ollama", "http://localhost:11434", "ollama_chat", "/api/chat" },
+            { "ollama", "http://localhost:11434", "openai_chat", "/v1/chat/completions" },
+            { "ollama", "http://localhost:11434/v1", "openai_chat", "/chat/completions" },
+            { "perplexity", "https://api.perplexity.ai", "openai_chat", "/chat/completions" },
+        }) do
+            assert.equal(row[4], path(row[1], row[2], row[3]), row[1] .. " " .. row[2])
+        end
+        assert.is_nil(path("ollama", "http://localhost:11434/v1", "ollama_chat"))
+        assert.equal("/models/{model}:streamGenerateContent?alt=sse", path("gemini", "https://g/v1", "gemini_generate", true))
+        assert.equal("/chat/completions", path("openai", "https://o/v1", "openai_chat", true))
+        assert.equal("/openai/deployments/{model}/completions?api-version=%1",
+            path("azure", "https://x", "openai_completions", false, { api_version = "%1" }))
+        assert.same({}, providers.upstream("generic", "http://localhost:11434").paths)
+    end)
+
+    it("is true of OpenAI's and Anthropic's own clients", function()
+        assert.equal("openai_chat", dialect.of("/v1" .. path("openai", "https://o/v1", "openai_chat")))
+        assert.equal("anthropic_messages", dialect.of("/v1" .. path("anthropic", "https://a/v1", "anthropic_messages")))
+    end)
 
     it("sends each its key where it looks for it", function()
         local expected = { openai = "authorization", anthropic = "x-api-key", gemini = "x-goog-api-key", azure = "api-key" }
         for name, header in pairs(expected) do assert.equal(header, providers.upstream(name).auth.header) end
         assert.is_false(providers.upstream("mock").auth)
-    end)
-
-    it("keeps /v1 below a base URL without a path", function()
-        assert.is_true(providers.upstream("generic", "http://localhost:11434").keep_v1)
-        assert.is_true(providers.upstream("generic", "http://localhost:11434/").keep_v1)
-        assert.is_false(providers.upstream("generic", "http://localhost:11434/v1").keep_v1)
-        assert.is_false(providers.upstream("openai").keep_v1)
-        assert.is_false(providers.upstream("perplexity", "https://api.perplexity.ai").keep_v1)
-        assert.is_true(providers.upstream("mock").keep_v1)
     end)
 
     it("suggests", function()

@@ -46,6 +46,13 @@ function M.new(overrides)
     function core.request(r) return r end
     function core.body(r) return r.body and document.new(r.body) end
     function core.response_body(r) return type(r.answer) == "table" and document.new(r.answer) or r.answer end
+    function core.parse(_, text)
+        local decoded = json.decode(text)
+        return type(decoded) == "table" and document.new(decoded) or nil
+    end
+    function core.rewritten(r) return r.set_path ~= nil or r.upstream ~= nil and r.upstream.path ~= nil end
+    function core.used(r, input, cached, output, reasoning) r.used = { input, cached, output, reasoning } end
+    function core.request_id(r) return r.id or ("%032x"):format(1) end
     function core.is_doc(v) return document.is(v) end
     function core.changed(doc) return document.changed(doc) end
     function core.log(level, message, fields)

@@ -8,7 +8,7 @@ flags="-std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer-no-link,address,undefin
   -Icore -Itests -Ibuild/llhttp/include $(pkg-config --cflags libuv luajit yaml-0.1)"
 mkdir -p build/fuzz/obj
 objects=
-for f in core/base/*.c core/http/h1*.c core/http/header.c core/http/sse.c build/llhttp/api.c build/llhttp/http.c build/llhttp/llhttp.c; do
+for f in core/base/*.c core/http/h1*.c core/http/header.c core/http/sse.c core/http/event_stream.c build/llhttp/api.c build/llhttp/http.c build/llhttp/llhttp.c; do
   o=build/fuzz/obj/$(echo "$f" | tr / _).o
   [ "$o" -nt "$f" ] || clang $flags -c "$f" -o "$o"
   objects="$objects $o"

@@ -89,9 +89,11 @@ def request(method="POST", path="/v1/chat/completions", headers=(), body=b"", ho
 
 
 def chat(model="m", stream=False, **more):
+    """A body. A streamed one asks for usage, so that what the upstream says is what the client gets."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **more}
     if stream:
         body["stream"] = True
+        body.setdefault("stream_options", {"include_usage": True})
     return body
 
 

@@ -84,7 +84,7 @@ def test_guide_claude_goes_to_anthropic_only(guide):
     got = anthropic.seen(name)[0].request
     assert got.get("x-api-key") == "sk-ant-1234567" and got.get("authorization") is None
     assert got.get("anthropic-version") == "2023-06-01"
-    assert got.target.startswith("/v1/")
+    assert got.target == "/v1/messages" and answer.json()["choices"][0]["message"]["content"] == "Hello."
 
 
 def test_guide_models_that_nobody_lists(guide):

@@ -315,6 +315,10 @@ def default_script(ex):
         return ex.reply({"object": "list", "model": body.get("model"),
                          "data": [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}],
                          "usage": {"prompt_tokens": 4, "total_tokens": 4}})
+    if path.endswith("/messages"):
+        return ex.reply({"id": "msg_1", "type": "message", "role": "assistant", "model": body.get("model"), "stop_reason": "end_turn",
+                         "stop_sequence": None, "content": [{"type": "text", "text": "Hello."}],
+                         "usage": {"input_tokens": 11, "output_tokens": 7}})
     if path.endswith("/models"):
         return ex.reply({"object": "list", "data": []})
     if body.get("stream") is True:

@@ -1,2 +1,7 @@
--- The key is a Bedrock API key; requests are not signed.
-return { auth = { header = "authorization", prefix = "Bearer " } }
+-- The key is a Bedrock API key; requests are not signed. base_url is https://bedrock-runtime.REGION.amazonaws.com, or
+-- that and /openai/v1 for the models that speak as OpenAI's do.
+return {
+    family = "bedrock", version = "", auth = { header = "authorization", prefix = "Bearer " },
+    protocols = { { "bedrock_converse", "/model/{model}/converse", stream = "/model/{model}/converse-stream" } },
+    forms = { { ends = "/openai/v1", family = "openai", protocols = { { "openai_chat", "/chat/completions" } } } },
+}

@@ -1,1 +1,6 @@
-return { auth = { header = "authorization", prefix = "Bearer " } }
+return {
+    family = "cohere", version = "/v2", auth = { header = "authorization", prefix = "Bearer " },
+    protocols = { { "cohere_chat", "/chat" } },
+    forms = { { ends = "/compatibility/v1", family = "openai", stream_usage = true,
+        protocols = { { "openai_chat", "/chat/completions" }, { "openai_embeddings", "/embeddings" } } } },
+}

@@ -1,1 +1,1 @@
-return { auth = { header = "authorization", prefix = "Bearer " } }
+return require("claw.providers.compatible")()

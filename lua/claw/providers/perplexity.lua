@@ -1,2 +1,2 @@
--- Its paths carry no version: /chat/completions stands right below the base URL.
-return { auth = { header = "authorization", prefix = "Bearer " }, keep_v1 = false }
+-- Its paths carry no version: /chat/completions stands right below the base URL. Usage comes without being asked for.
+return require("claw.providers.compatible")({ version = "", stream_usage = false })

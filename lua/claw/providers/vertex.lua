@@ -1,2 +1,12 @@
--- The key is an OAuth access token.
-return { auth = { header = "authorization", prefix = "Bearer " } }
+-- The key is an OAuth access token. base_url names the place:
+-- https://REGION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/REGION
+return {
+    family = "gemini", version = "", auth = { header = "authorization", prefix = "Bearer " },
+    protocols = {
+        { "gemini_generate", "/publishers/google/models/{model}:generateContent",
+            stream = "/publishers/google/models/{model}:streamGenerateContent?alt=sse" },
+        { "gemini_count_tokens", "/publishers/google/models/{model}:countTokens" },
+    },
+    forms = { { ends = "/endpoints/openapi", family = "openai", stream_usage = true,
+        protocols = { { "openai_chat", "/chat/completions" } } } },
+}

@@ -568,9 +568,9 @@ static void urls(void **state)
         snprintf(text, sizeof text, "openclaw.yaml:1:42: upstreams.a.base_url: %s", bad[i][1]);
         expect(yaml, text);
     }
-    expect("upstreams:\n  a: {type: generic}\n  b: {type: vllm, base_url: ''}\nroutes: []\n",
+    expect("upstreams:\n  a: {type: generic}\n  b: {type: azure, base_url: ''}\nroutes: []\n",
            "openclaw.yaml:2:3: upstreams.a.base_url: required, but not given (this type has no default)\n"
-           "openclaw.yaml:3:29: upstreams.b.base_url: required, but not given (this type has no default)");
+           "openclaw.yaml:3:30: upstreams.b.base_url: required, but not given (this type has no default)");
 }
 
 static void required(void **state)

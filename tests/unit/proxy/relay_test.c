@@ -1,4 +1,6 @@
 /* relay: what reaches the client is whole events, in order, once; and what breaks off never looks complete. */
+#include "http/event_stream.h"
+
 #include "scene.h"
 
 static int open_all(void **state)
@@ -607,6 +609,202 @@ static void clients_that_leave_unread(void **state)
     peer_fini(&c, &loop);
 }
 
+/* ---- translated attempts ------------------------------------------------------------------------------------------------ */
+
+static void translate(void)
+{
+    fake.mask = CLAW_MASK_REQUEST | CLAW_MASK_RESPONSE | CLAW_MASK_EVENT;
+    fake.translated = true;
+}
+
+static void lines_become_events(void **state)
+{
+    static const char *const texts[] = {"{\"a\":1}\n{\"b\"", ":2}\r\n\n", "{\"c\":3}"};
+    struct peer c;
+    translate();
+    struct peer *u = exchange(&c);
+    peer_say(u, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n" CHUNKED);
+    for (size_t i = 0; i < 3; i++) {
+        chunk(u, texts[i]);
+        settle();
+    }
+    peer_say(u, "0\r\n\r\n");
+    finish_request(1);
+    settle();
+    bool ended;
+    char *body = body_of(&c, &ended);
+    assert_string_equal(body, "data: {\"a\":1}\n\ndata: {\"b\":2}\n\ndata: {\"c\":3}\n\n");
+    assert_true(ended && peer_has(&c, "content-type: text/event-stream\r\n"));
+    assert_seen(":{\"a\":1}|:{\"b\":2}|:{\"c\":3}|END|");
+    free(body);
+    peer_fini(&c, &loop);
+}
+
+/* A message in AWS's encoding, with one header. */
+static size_t put_aws(char *to, const char *name, const char *value, const char *payload)
+{
+    size_t headers = 1 + strlen(name) + 3 + strlen(value), total = 16 + headers + strlen(payload);
+    char *at = to;
+    for (int i = 3; i >= 0; i--) *at++ = (char)(total >> 8 * i);
+    for (int i = 3; i >= 0; i--) *at++ = (char)(headers >> 8 * i);
+    uint32_t sum = claw_event_stream_crc(0, to, 8);
+    for (int i = 3; i >= 0; i--) *at++ = (char)(sum >> 8 * i);
+    at += sprintf(at, "%c%s", (int)strlen(name), name);
+    *at++ = 7;
+    *at++ = 0;
+    *at++ = (char)strlen(value);
+    at += sprintf(at, "%s%s", value, payload);
+    sum = claw_event_stream_crc(0, to, (size_t)(at - to));
+    for (int i = 3; i >= 0; i--) *at++ = (char)(sum >> 8 * i);
+    return (size_t)(at - to);
+}
+
+#define AWS_HEAD "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\n"
+
+static struct peer *say_aws(struct peer *u, const char *bytes, size_t n)
+{
+    char head[128];
+    peer_send(u, head, (size_t)snprintf(head, sizeof head, AWS_HEAD "Content-Length: %zu\r\n\r\n", n));
+    peer_send(u, bytes, n);
+    return u;
+}
+
+static void messages_become_events(void **state)
+{
+    struct peer c;
+    char bytes[256];
+    translate();
+    struct peer *u = exchange(&c);
+    size_t n = put_aws(bytes, ":event-type", "e", "{\"x\":1}");
+    n += put_aws(bytes + n, ":exception-type", "bad", "{}"); /* behind the commit point it is an event like others */
+    say_aws(u, bytes, n);
+    finish_request(1);
+    settle();
+    bool ended;
+    char *body = body_of(&c, &ended);
+    assert_string_equal(body, "event: e\ndata: {\"x\":1}\n\nevent: bad\ndata: {}\n\n");
+    assert_seen("e:{\"x\":1}|bad:{}|END|");
+    assert_true(ended);
+    free(body);
+    peer_fini(&c, &loop);
+}
+
+static void an_exception_at_the_head_fails_over(void **state)
+{
+    struct peer c;
+    char bytes[256];
+    translate();
+    fake.candidates = 2;
+    struct peer *u = exchange(&c);
+    say_aws(u, bytes, put_aws(bytes, ":exception-type", "throttlingException", "{\"message\":\"slow\"}"));
+    answer(asked(1), "200 OK", JSON, "{}");
+    fake.response = CLAW_STR("{\"made\":1}");
+    finish_request(1);
+    settle();
+    assert_true(peer_has(&c, "{\"made\":1}"));
+    assert_true(claw_str_eqz(claw_buf_str(&fake.failures), "stream_error"));
+    peer_fini(&c, &loop);
+}
+
+static void damaged_messages_fail(void **state)
+{
+    struct peer c;
+    char bytes[256];
+    translate();
+    struct peer *u = exchange(&c);
+    size_t n = put_aws(bytes, ":event-type", "e", "{}");
+    bytes[n - 1] ^= 1;
+    say_aws(u, bytes, n);
+    finish_request(1);
+    settle();
+    assert_int_equal(fake.status, 502);
+    assert_int_equal(fake.error, CLAW_EBAD_RESPONSE);
+    peer_fini(&c, &loop);
+}
+
+static void a_cut_is_told_by_the_translation(void **state)
+{
+    struct peer c;
+    translate();
+    fake.end_rc = CLAW_EUPSTREAM_EOF;
+    struct peer *u = exchange(&c);
+    start_stream(&c, u, "data: {\"a\":1}\n\n");
+    peer_say(u, "0\r\n\r\n");
+    finish_request(1);
+    assert_int_equal(fake.error, CLAW_EUPSTREAM_EOF);
+    assert_cut(&c, "data: {\"a\":1}\n\n" ERROR_EVENT("p.lua:1: a \\\"bad\\\" day", "upstream_error", "eof"));
+}
+
+static void translated_errors_are_whole(void **state)
+{
+    struct peer c;
+    translate();
+    fake.response = CLAW_STR("{\"made\":1}");
+    struct peer *u = exchange(&c);
+    answer(u, "400 Bad", "Content-Type: text/html\r\nContent-Encoding: x\r\nX-Other: y\r\n", "<html>");
+    finish_request(1);
+    settle();
+    assert_true(peer_has(&c, "HTTP/1.1 400 ") && peer_has(&c, "content-type: application/json\r\n") && peer_has(&c, "X-Other: y"));
+    assert_true(peer_has(&c, "\r\n\r\n{\"made\":1}") && !peer_has(&c, "text/html") && !peer_has(&c, "Encoding"));
+    peer_fini(&c, &loop);
+}
+
+/* ---- Gemini's array ----------------------------------------------------------------------------------------------------- */
+
+static struct peer *gemini(struct peer *c, const char *query)
+{
+    char head[256];
+    peer_dial(c, &loop, claw_server_port(&server));
+    peer_send(c, head, (size_t)snprintf(head, sizeof head, "POST /v1beta/models/m:streamGenerateContent%s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", query));
+    return asked(0);
+}
+
+static void streamed(const char *query, const char *type, const char *expected)
+{
+    struct peer c;
+    bool ended;
+    struct peer *u = gemini(&c, query);
+    peer_say(u, STREAM_HEAD);
+    chunk(u, ": c\n\ndata: {\"a\":\n");
+    chunk(u, "data: 1}\n\ndata: {\"b\":2}\n\n");
+    peer_say(u, "0\r\n\r\n");
+    finish_request(1);
+    settle();
+    char *body = body_of(&c, &ended);
+    assert_string_equal(body, expected);
+    assert_true(ended && peer_has(&c, type));
+    free(body);
+    peer_fini(&c, &loop);
+}
+
+static void an_array_for_who_asks_for_no_events(void **state)
+{
+    streamed("", "content-type: application/json\r\n", "[{\"a\":\n1},\r\n{\"b\":2}]");
+}
+
+static void events_for_who_asks_for_them(void **state)
+{
+    streamed("?alt=sse", "text/event-stream", ": c\n\ndata: {\"a\":\ndata: 1}\n\ndata: {\"b\":2}\n\n");
+}
+
+static void an_array_that_is_cut(void **state)
+{
+    struct peer c;
+    struct peer *u = gemini(&c, "");
+    peer_say(u, STREAM_HEAD);
+    chunk(u, "data: {\"a\":1}\n\n");
+    UNTIL(&loop, peer_has(&c, "[{"));
+    reset(u);
+    finish_request(1);
+    settle();
+    bool ended;
+    UNTIL(&loop, c.ended);
+    char *body = body_of(&c, &ended);
+    assert_true(!ended && strncmp(body, "[{\"a\":1},{\"error\":{\"code\":502,", 25) == 0 && body[strlen(body) - 1] == ']');
+    free(body);
+    peer_fini(&c, &loop);
+}
+
 int main(int argc, char **argv)
 {
     alarm(PEER_ALARM_S * 4);
@@ -619,6 +817,8 @@ int main(int argc, char **argv)
         ALL(usage_of_whole_answers), ALL(event_hooks), ALL(a_hook_fails_in_a_stream), ALL(large_events_pass), ALL(response_hooks),
         ALL(an_answer_too_large_for_its_hook), ALL(encoded_answers_pass_untouched), ALL(slow_clients_get_everything),
         ALL(clients_that_never_read), ALL(clients_that_leave_unread),
+        ALL(lines_become_events), ALL(messages_become_events), ALL(an_exception_at_the_head_fails_over), ALL(damaged_messages_fail),
+        ALL(a_cut_is_told_by_the_translation), ALL(translated_errors_are_whole), ALL(an_array_for_who_asks_for_no_events), ALL(events_for_who_asks_for_them), ALL(an_array_that_is_cut),
     };
     return cmocka_run_group_tests_name("proxy/relay", tests, group_open, group_close);
 }

@@ -48,6 +48,8 @@ static struct {
     const struct claw_policy_event *events;
     int events_n;          /* -1: unchanged */
     int64_t cost;
+    bool translated;       /* request: the attempt is */
+    int end_rc;            /* event: what it says to the stream's end */
 
     struct claw_req *waiting;
     unsigned calls[OPS], cancels, released;
@@ -117,6 +119,7 @@ static int fake_request(void *vm, struct claw_req *r, struct claw_policy_error *
 {
     if (fake.calls[REQUEST] == 0 && fake.header.ptr) assert_int_equal(claw_req_set_header(r, CLAW_STR("x-made"), fake.header), 0);
     int rc = begin_op(REQUEST, r, err);
+    r->translated = fake.translated;
     if (rc == 0 && fake.out_body.ptr) {
         claw_buf_clear(&r->out_body);
         assert_int_equal(claw_buf_add_str(&r->out_body, fake.out_body), 0);
@@ -153,6 +156,11 @@ static int fake_event(void *vm, struct claw_req *r, struct claw_str type, struct
                       struct claw_policy_error *err)
 {
     int rc = begin_op(EVENT, r, err);
+    if (!data.ptr) {
+        assert_int_equal(claw_buf_add_z(&fake.seen, "END|"), 0);
+        *n = -1;
+        return fake.end_rc;
+    }
     assert_int_equal(claw_buf_add_fmt(&fake.seen, "%.*s:%.*s|", CLAW_STR_FMT(type), CLAW_STR_FMT(data)), 0);
     *out = fake.events;
     *n = fake.events_n;
@@ -181,9 +189,15 @@ static void fake_release(void *vm, struct claw_req *r)
     assert_false(r->outstanding);
 }
 
+static int fake_error(void *vm, struct claw_req *r, int status, struct claw_str body, struct claw_str *out, struct claw_policy_error *err)
+{
+    *out = fake.response;
+    return 0;
+}
+
 static bool fake_admits(void *vm) { return fake.admits; }
 
-static const struct claw_policy_ops fake_ops = {fake_admit, fake_route,  fake_request, fake_retry,  fake_response,
+static const struct claw_policy_ops fake_ops = {fake_admit, fake_route,  fake_request, fake_retry,  fake_response, fake_error,
                                                 fake_event, fake_finish, fake_release, fake_admits};
 
 /* ---- the proxy and its upstreams ------------------------------------------------------------------------------------------ */

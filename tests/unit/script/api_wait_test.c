@@ -8,7 +8,7 @@ static struct claw_policy_error err;
 
 static const char frame[] =
     "return { new = function(spec) core, log = spec.core, {} "
-    "local function no() end local e = { admit = no, route = no, decide = no, request = no, retry = no, response = no, event = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } "
+    "local function no() end local e = { admit = no, route = no, decide = no, request = no, retry = no, response = no, error = no, event = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } "
     "e.hooks = { admit = true } %s return e end }";
 
 static struct claw_req *new_req(const char *model)

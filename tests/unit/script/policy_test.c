@@ -24,7 +24,7 @@ static int teardown(void **state)
 
 static const char frame[] =
     "return { new = function(spec) S = spec core = spec.core "
-    "local function no() end local e = { admit = no, route = no, decide = no, request = no, retry = no, response = no, event = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } "
+    "local function no() end local e = { admit = no, route = no, decide = no, request = no, retry = no, response = no, error = no, event = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } "
     "e.hooks = { admit = true } %s return e end }";
 
 /* A generation with two upstreams and an engine whose functions `code` sets on `e`. */
@@ -453,8 +453,8 @@ static void events_are_dropped_changed_and_multiplied(void **state)
     assert_int_equal(n, 64);
     assert_true(claw_str_eqz(out[63].data, "64"));
     static const struct { const char *verdict, *says; } bad[] = {
-        {"true", "the events are true"}, {"'x'", "the events are \"x\""}, {"{ 1 }", "an event is a number"}, {"{ { data = 5 } }", "an event's data is a number"},
-        {"(function() local t = {} for i = 1, 65 do t[i] = {} end return t end)()", "65 events for one"},
+        {"true", "the events are true"}, {"5", "the events are 5"}, {"{ 1 }", "an event is a number"}, {"{ { data = 5 } }", "an event's data is a number"},
+        {"(function() local t = {} for i = 1, 513 do t[i] = {} end return t end)()", "513 events for one"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char code[200];
@@ -480,7 +480,7 @@ static void cost_and_fields_are_taken(void **state)
            "assert(i == 1 and model == 'gpt-4' and input == 10 and cached == nil and output == 0 and reasoning == 7) "
            "return 4200000, { b = 'x\"', a = 1, status = 'mine', nested = { 1, { k = true } }, none = core.null } end");
     r->candidates_n = 1;
-    r->usage = (struct claw_usage){10, 0, -1, 7};
+    r->usage = (struct claw_usage){10, 0, -1, 7, {0}};
     assert_int_equal(claw_policy_ops_lua.finish(f.p, r, &err), 0);
     assert_int_equal(r->cost_micros, 4200000);
     assert_true(claw_str_eqz(r->log_fields, "\"a\":1,\"b\":\"x\\\"\",\"nested\":[1,{\"k\":true}],\"none\":null,\"policy.status\":\"mine\""));
@@ -506,19 +506,19 @@ static void numbered_lists_are_kept(void **state)
 {
     static const struct { const char *price; struct claw_usage u; int64_t micros; } cases[] = {
         /* as in spec/cost_spec.lua */
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 0, -1}, 60000},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, -1, -1}, 60000},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 400, 7}, 49200},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 0, 5000, -1}, 3000},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {0, 0, 0, -1}, 0},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, 10, -1, -1}, 600},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, -1, -1, -1}, -1},
-        {"input = 500000", {1, 0, 0, -1}, 1}, {"input = 499999", {1, 0, 0, -1}, 0}, {"input = 100000", {14, 0, 0, -1}, 1},
-        {"input = 1000000", {10, 5, 10, -1}, 10}, {"input = 1, output = 0", {1, 0, 0, -1}, 0},
-        {"input = 1000000, request_micros = 7", {2, 0, 0, -1}, 9}, {"request_micros = 7", {-1, -1, -1, -1}, 7},
-        {"request_micros = 7", {5, 5, 0, -1}, 7}, {"", {10, 10, 0, -1}, -1},
-        {"input = 75000000, output = 150000000", {1000000, 200000, 0, -1}, 105000000},
-        {"input = 9007199254740992", {1000000000, 0, 0, -1}, -1}, /* past what Lua's numbers hold */
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 0, -1, {0}}, 60000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, -1, -1, {0}}, 60000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 400, 7, {0}}, 49200},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 0, 5000, -1, {0}}, 3000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {0, 0, 0, -1, {0}}, 0},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, 10, -1, -1, {0}}, 600},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, -1, -1, -1, {0}}, -1},
+        {"input = 500000", {1, 0, 0, -1, {0}}, 1}, {"input = 499999", {1, 0, 0, -1, {0}}, 0}, {"input = 100000", {14, 0, 0, -1, {0}}, 1},
+        {"input = 1000000", {10, 5, 10, -1, {0}}, 10}, {"input = 1, output = 0", {1, 0, 0, -1, {0}}, 0},
+        {"input = 1000000, request_micros = 7", {2, 0, 0, -1, {0}}, 9}, {"request_micros = 7", {-1, -1, -1, -1, {0}}, 7},
+        {"request_micros = 7", {5, 5, 0, -1, {0}}, 7}, {"", {10, 10, 0, -1, {0}}, -1},
+        {"input = 75000000, output = 150000000", {1000000, 200000, 0, -1, {0}}, 105000000},
+        {"input = 9007199254740992", {1000000000, 0, 0, -1, {0}}, -1}, /* past what Lua's numbers hold */
     };
     struct claw_policy_answer answer = {.status = 0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -869,7 +869,7 @@ static void the_real_engine_decides(void **state)
     uint64_t after;
     assert_int_equal(claw_policy_ops_lua.retry(f.p, r, &x, &action, &after, &err), 0);
     assert_int_equal(action, CLAW_RETRY_NEXT);
-    r->usage = (struct claw_usage){1000, 100, -1, -1};
+    r->usage = (struct claw_usage){1000, 100, -1, -1, {0}};
     assert_int_equal(claw_policy_ops_lua.finish(f.p, r, &err), 0);
     assert_int_equal(r->cost_micros, 36000);
     assert_true(claw_str_eqz(r->log_fields, "\"marked\":true,\"tries\":0"));

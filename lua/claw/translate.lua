@@ -1,0 +1,140 @@
+-- translate: one attempt at an upstream that speaks another protocol than the client. See protocols/README.md.
+--
+-- pair() is asked once per route, upstream and dialect; the rest runs per attempt, behind the policies' request hooks
+-- and in front of their response and event hooks. What goes wrong here is told as text, never raised.
+
+local context = require("claw.protocols.context")
+local json = require("claw.json")
+local protocols = require("claw.protocols")
+
+local M = {}
+
+-- { name, from, to, lossy, provider } for what a client of `dialect` (nil: none) and an upstream with this head
+-- (providers.upstream) need; nil: nothing is to be translated, or there is nobody who can.
+function M.pair(dialect, head, lossy)
+    if not dialect or not head or #head.protocols == 0 or head.paths[dialect] then return nil end
+    local from = protocols.get(dialect)
+    if not from or not from.read_request then return nil end
+    for _, name in ipairs(head.protocols) do
+        local to = protocols.get(name)
+        if to and to.write_request then
+            return { name = name, from = from, to = to, lossy = lossy, provider = head.table }
+        end
+    end
+    return nil
+end
+
+local function on_error(err)
+    if type(err) == "table" and err.status == 400 then return err end
+    return { message = tostring(err), traceback = debug.traceback("", 2) }
+end
+
+-- fn(…), or nil and what it raised. A fault of ours is logged with its place: the client is told that there is one.
+local function protected(core, r, what, fn, ...)
+    local ok, a, b = xpcall(fn, on_error, ...)
+    if ok then return a, b end
+    if a.status ~= 400 then
+        core.log("error", "a translation failed", { request_id = core.request_id(r), step = what, error = a.message,
+            traceback = a.traceback })
+    end
+    return nil, a
+end
+
+local serial = 0
+
+local function write(pair, cx, body, streams)
+    local request = pair.from.read_request(body, cx)
+    request.model, request.stream = cx.model, streams
+    cx.request, cx.wants_usage = request, request.include_usage
+    local made, name = pair.to.write_request(request, cx)
+    cx.answering = true
+    return made, name
+end
+
+-- Returns the attempt, the body, its protocol and the fields that were left out (text or nil); or nil, code, message,
+-- field: "untranslatable" is the client's to mend, "translation" ours. body: a document; sent: the model that is sent.
+function M.request(core, r, pair, body, sent)
+    local req = core.request(r)
+    serial = (serial + 1) % 65536
+    local cx = context.new({
+        lossy = pair.lossy, decode = json.decode, model = sent, asked = req.model, provider = pair.provider,
+        parse = function(text) return core.parse(r, text) end, now = os.time(),
+        unique = ("%s%04x"):format(core.request_id(r):sub(1, 16), serial),
+    })
+    local made, more = protected(core, r, "request", write, pair, cx, body, req.stream)
+    if made then return { pair = pair, cx = cx }, made, more or pair.name, context.header(cx) end
+    if more and more.status == 400 then return nil, "untranslatable", more.message, more.param end
+    return nil, "translation", "The request could not be translated; the log says why."
+end
+
+local function note_usage(core, r, usage)
+    if usage then core.used(r, usage.input, usage.cached, usage.output, usage.reasoning) end
+end
+
+local function read_answer(core, r, at, body)
+    local answer, message = at.pair.to.read_answer(body, at.cx)
+    if not answer then return nil, { said = message or "it is no answer of its protocol" } end
+    note_usage(core, r, answer.usage)
+    if answer.error then
+        local status = answer.error.status
+        if not status or status < 400 or status > 599 then status = 502 end
+        return at.pair.from.write_error(answer.error, at.cx), status
+    end
+    return at.pair.from.write_answer(answer, at.cx)
+end
+
+-- The answer as a table (and its status, when it is an error in an answer of status 200); or nil, message.
+function M.response(core, r, at, body)
+    local made, more
+    if core.is_doc(body) then
+        made, more = protected(core, r, "response", read_answer, core, r, at, body)
+        if made then return made, more end
+    end
+    local said = type(more) == "table" and more.said or "it is no JSON"
+    return nil, ("The upstream's answer could not be read: %s."):format(tostring(said))
+end
+
+local function plain_error(status)
+    return { status = status, kind = "server", message = ("The upstream answered with status %d."):format(status) }
+end
+
+-- The body of an error answer, as a table.
+function M.error(core, r, at, status, body)
+    return protected(core, r, "error", function()
+        local err = at.pair.to.read_error(status, body, at.cx) or plain_error(status)
+        err.status = err.status or status
+        return at.pair.from.write_error(err, at.cx)
+    end) or at.pair.from.write_error(plain_error(status), at.cx)
+end
+
+local function read_event(core, r, at, ev)
+    local cx, pair = at.cx, at.pair
+    at.reader = at.reader or pair.to.reader(cx)
+    at.writer = at.writer or pair.from.writer(cx)
+    local out = {}
+    for _, one in ipairs(at.reader(ev) or {}) do
+        note_usage(core, r, one.usage)
+        if one.on == "error" then
+            at.over = true
+            if not ev or (not at.said and #out == 0) then return nil, { said = one.err and one.err.message } end
+            local made = pair.from.write_error_event(one.err, cx)
+            if made then out[#out + 1] = made end
+            break
+        end
+        for _, made in ipairs(at.writer(one) or {}) do out[#out + 1] = made end
+    end
+    at.said = at.said or #out > 0
+    return out
+end
+
+-- The client's events for one of the upstream's ({ type, data }; nil: its stream is over), or nil, message: it is an
+-- error in the place of an answer, or its stream was cut.
+function M.event(core, r, at, ev)
+    if at.over then return {} end
+    local out, failure = protected(core, r, "event", read_event, core, r, at, ev)
+    if out then return out end
+    at.over = true
+    return nil, failure and failure.said or "the upstream's stream could not be read"
+end
+
+return M
