@@ -15,6 +15,7 @@ build = {
     modules = {
         ["claw.base64"] = "lua/claw/base64.lua",
         ["claw.candidates"] = "lua/claw/candidates.lua",
+        ["claw.catalog"] = "lua/claw/catalog.lua",
         ["claw.cidr"] = "lua/claw/cidr.lua",
         ["claw.cost"] = "lua/claw/cost.lua",
         ["claw.diff"] = "lua/claw/diff.lua",
