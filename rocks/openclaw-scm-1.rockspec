@@ -17,6 +17,7 @@ build = {
         ["claw.answer"] = "lua/claw/answer.lua",
         ["claw.base64"] = "lua/claw/base64.lua",
         ["claw.candidates"] = "lua/claw/candidates.lua",
+        ["claw.catalog"] = "lua/claw/catalog.lua",
         ["claw.cidr"] = "lua/claw/cidr.lua",
         ["claw.cost"] = "lua/claw/cost.lua",
         ["claw.dialect"] = "lua/claw/dialect.lua",

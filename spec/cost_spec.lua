@@ -28,6 +28,30 @@ describe("claw.cost", function()
         assert.same({ input = 0 }, cost.price({ cost_per_million_input_tokens = 0 }, { input = 5 }, nil))
     end)
 
+    it("charges for what is written to a cache, and more for a long prompt", function()
+        local p = { input = 3000000, output = 15000000, cached_input = 300000, cache_write = 3750000, long_above = 1000,
+            long_input = 6000000, long_output = 22500000, long_cached = 600000 }
+        assert.equal(100 * 3 + 10 * 15, cost.charge(p, 100, nil, 10))
+        assert.equal(300 + 40 * 0.3 + 15 * 10, cost.charge(p, 140, 40, 10, 0))
+        assert.equal(300 + 12 + 40 * 3.75 + 150, cost.charge(p, 180, 40, 10, 40))
+        assert.equal(1000 * 3, cost.charge(p, 1000, 0, 0))
+        assert.equal(1001 * 6 + 22.5 * 2, cost.charge(p, 1001, 0, 2))
+        assert.equal(961 * 6 + 40 * 0.6 + 1000 * 7.5, cost.charge(p, 2001, 40, 0, 1000))
+        assert.equal(100 * 3.75, cost.charge(p, 100, 0, 0, 5000))
+        assert.equal(100 * 3, cost.charge({ input = 3000000 }, 100, 0, 0, 50))
+    end)
+
+    it("takes the catalog's price only when nobody else has one", function()
+        local known = { cost_per_million_input_tokens = 1.25, cost_per_million_output_tokens = 10,
+            cost_per_million_cached_input_tokens = 0.125, long = { above = 200000, cost_per_million_input_tokens = 2.5,
+                cost_per_million_output_tokens = 15, cost_per_million_cached_input_tokens = 0.25 } }
+        assert.same({ input = 1250000, output = 10000000, cached_input = 125000, long_above = 200000,
+            long_input = 2500000, long_output = 15000000, long_cached = 250000 }, cost.price(nil, nil, nil, known))
+        assert.same({ input = 7 }, cost.price(nil, { input = 7 }, nil, known))
+        assert.same({ output = 2000000 }, cost.price(nil, {}, { cost_per_million_output_tokens = 2 }, known))
+        assert.equal(5, cost.price(nil, { request_micros = 5 }, nil, known).request_micros)
+    end)
+
     it("estimates fractions", function()
         assert.equal(0.5, cost.estimate({ input = 100000 }, 5, 10))
         assert.equal(1.5 + 3, cost.estimate({ input = 100000, output = 100000, request_micros = 3 }, 5, 10))

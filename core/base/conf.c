@@ -307,6 +307,7 @@ static void build_upstream(struct builder *b, struct claw_conf_upstream *u, stru
     u->price.input = price_of(n, "cost_per_million_input_tokens", 1e6);
     u->price.output = price_of(n, "cost_per_million_output_tokens", 1e6);
     u->price.cached_input = price_of(n, "cost_per_million_cached_input_tokens", 1e6);
+    u->price.cache_write = price_of(n, "cost_per_million_cache_write_tokens", 1e6);
     u->price.request_micros = price_of(n, "cost_per_request", 1e6);
 }
 

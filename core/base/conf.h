@@ -73,7 +73,10 @@ struct claw_conf_url {
 struct claw_conf_header { struct claw_str name, value; };
 
 /* Prices in pico-dollars (1e-12 USD) a token: 30.00 USD a million tokens = 30,000,000. -1: not given. */
-struct claw_conf_price { int64_t input, output, cached_input; int64_t request_micros; };
+struct claw_conf_price {
+    int64_t input, output, cached_input, cache_write, request_micros;
+    int64_t long_above, long_input, long_output, long_cached; /* of a prompt of more than long_above tokens; not in the file */
+};
 
 struct claw_conf_upstream {
     struct claw_str name;

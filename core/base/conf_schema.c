@@ -26,6 +26,8 @@
     PRICE("cost_per_million_output_tokens", "USD", "Price of a million output tokens."),           \
     PRICE("cost_per_million_cached_input_tokens", "USD",                                           \
           "Price of a million input tokens read from the provider's prompt cache."),               \
+    PRICE("cost_per_million_cache_write_tokens", "USD",                                            \
+          "Price of a million input tokens written to the provider's prompt cache; as input when not given."), \
     PRICE("cost_per_request", "USD", "Price of a request, whatever its tokens.")
 #define RATES                                                                                      \
     WHOLE("requests_per_second", "requests", NULL, 1, 1e9, "Most requests in a second."),          \

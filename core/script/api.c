@@ -1,13 +1,12 @@
 #include "script/api.h"
 
 #include "base/conf_schema.h"
+#include "base/tokens.h"
 #include "proxy/series.h"
 #include "script/pattern.h"
 
 #include <lauxlib.h>
 
-#define PICTURE_TOKENS 1000
-#define PICTURE_BYTES 512 /* a string this long without a character outside of base64 is no text */
 #define LOG_FIELDS 12
 
 /* lua/claw is ours: a wrong request here is a bug, but one that ends a request and not the process. */
@@ -123,42 +122,13 @@ static int core_client_ip(lua_State *L)
     return 1;
 }
 
-static bool is_base64(char c)
-{
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '+' && c <= ';') || c == '=' || c == '_' || c == '\\';
-}
-
-static bool is_binary(const char *p, size_t n)
-{
-    if (n < PICTURE_BYTES) return false;
-    for (size_t i = 0; i < PICTURE_BYTES; i++)
-        if (!is_base64(p[i])) return false;
-    return true;
-}
-
-int64_t claw_api_estimate(struct claw_str body, bool json)
-{
-    if (!json) return (int64_t)(body.len + 3) / 4;
-    int64_t bytes = 0, pictures = 0;
-    const char *p = body.ptr, *end = p + body.len;
-    while (p < end && (p = memchr(p, '"', (size_t)(end - p)))) {
-        const char *from = ++p;
-        /* The body was checked: every string has its end. */
-        while (p < end && *p != '"') p += *p == '\\' ? 2 : 1;
-        if (p > end) p = end;
-        if (is_binary(from, (size_t)(p - from))) pictures++;
-        else bytes += p - from;
-        p++;
-    }
-    return (bytes + 3) / 4 + pictures * PICTURE_TOKENS;
-}
-
 static int core_estimate(lua_State *L)
 {
     struct claw_req *r = check_req(L);
     struct claw_api_handle *h = claw_api_handle_of(L, r);
     if (!h->estimated) {
-        h->tokens = claw_api_estimate(claw_buf_str(&r->body), r->has_json);
+        struct claw_str body = claw_buf_str(&r->body);
+        h->tokens = r->has_json ? claw_tokens_of_request(body) : claw_tokens_of_text(body);
         h->estimated = true;
     }
     lua_pushnumber(L, (lua_Number)h->tokens);

@@ -85,10 +85,6 @@ void claw_api_push_twin(lua_State *L, struct claw_req *r, int idx);
 /* All values of a field joined by ", ", or nil. */
 void claw_api_push_header(lua_State *L, const struct claw_req *r, struct claw_str name);
 
-/* Estimated input tokens of a JSON body (or of any text): a quarter of its strings' bytes; binary data in base64
- * counts as a picture does. */
-int64_t claw_api_estimate(struct claw_str body, bool json);
-
 /* Count a failure of a policy's hook: labels are the policy's name and the hook's. `stopped`: it was out of its budget. */
 void claw_api_count_failure(struct claw_metrics_shard *to, const struct claw_str labels[2], bool stopped);
 

@@ -199,10 +199,12 @@ static int64_t price_field(lua_State *L, const char *key)
 
 static struct claw_conf_price read_price(lua_State *L)
 {
-    struct claw_conf_price p = {-1, -1, -1, -1};
+    struct claw_conf_price p = {-1, -1, -1, -1, -1, -1, -1, -1, -1};
     lua_getfield(L, -1, "price");
     if (lua_istable(L, -1))
-        p = (struct claw_conf_price){price_field(L, "input"), price_field(L, "output"), price_field(L, "cached_input"), price_field(L, "request_micros")};
+        p = (struct claw_conf_price){price_field(L, "input"), price_field(L, "output"), price_field(L, "cached_input"), price_field(L, "cache_write"),
+            price_field(L, "request_micros"), price_field(L, "long_above"), price_field(L, "long_input"), price_field(L, "long_output"),
+            price_field(L, "long_cached")};
     lua_pop(L, 1);
     return p;
 }
@@ -774,9 +776,16 @@ static int64_t charge(const struct claw_conf_price *p, const struct claw_usage *
     bool per_token = p->input >= 0 || p->output >= 0;
     if ((u->input < 0 && u->output < 0) || !per_token) return per_token ? -1 : p->request_micros;
     double input = u->input > 0 ? (double)u->input : 0, output = u->output > 0 ? (double)u->output : 0;
-    double cached = u->cached > 0 ? fmin((double)u->cached, input) : 0, price = p->input > 0 ? (double)p->input : 0;
-    double pico = (input - cached) * price + cached * (p->cached_input >= 0 ? (double)p->cached_input : price);
-    pico += output * (p->output > 0 ? (double)p->output : 0);
+    double cached = u->cached > 0 ? fmin((double)u->cached, input) : 0;
+    double written = 0;
+    double base = p->input > 0 ? (double)p->input : 0;
+    bool longer = p->long_above >= 0 && input > (double)p->long_above;
+    double price = longer && p->long_input >= 0 ? (double)p->long_input : base;
+    double of_cached = longer && p->long_cached >= 0 ? (double)p->long_cached : p->cached_input >= 0 ? (double)p->cached_input : price;
+    double of_written = p->cache_write >= 0 ? (double)p->cache_write : price;
+    double of_output = longer && p->long_output >= 0 ? (double)p->long_output : p->output > 0 ? (double)p->output : 0;
+    if (longer && p->cache_write >= 0 && base > 0) of_written = floor(of_written * price / base + 0.5);
+    double pico = (input - cached - written) * price + cached * of_cached + written * of_written + output * of_output;
     double micros = floor(pico / 1e6 + 0.5) + (p->request_micros > 0 ? (double)p->request_micros : 0);
     return micros <= EXACT ? (int64_t)micros : -1;
 }

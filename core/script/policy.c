@@ -71,6 +71,7 @@ static void push_upstreams(lua_State *L, const struct claw_conf *conf)
         set_price(L, "input", u->price.input);
         set_price(L, "output", u->price.output);
         set_price(L, "cached_input", u->price.cached_input);
+        set_price(L, "cache_write", u->price.cache_write);
         set_price(L, "request_micros", u->price.request_micros);
         lua_setfield(L, -2, "price");
         lua_rawseti(L, -2, (int)i + 1);

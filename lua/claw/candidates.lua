@@ -1,5 +1,6 @@
 -- candidates: who of a route may serve a model. Made once per route and model, then kept.
 
+local catalog = require("claw.catalog")
 local cost = require("claw.cost")
 local models = require("claw.models")
 
@@ -25,12 +26,14 @@ end
 local function make(entry, sent, asked, plan, prices)
     local u = entry.upstream
     local details = models.details(u.models, sent or asked, asked)
+    local known = catalog.find(u.type, sent or asked)
     local c = {
         index = u.index, name = u.name, type = u.type, model = sent, region = u.region,
         weight = entry.weight, percentage = entry.percentage,
-        context_window = details and details.context_window,
-        capabilities = set_of(details and details.capabilities),
-        price = cost.price(details, u.price, listed_price(prices, sent or asked or "", asked or "")),
+        context_window = details and details.context_window or known and known.context_window,
+        max_output_tokens = known and known.max_output_tokens,
+        capabilities = set_of(details and details.capabilities or known and known.capabilities),
+        price = cost.price(details, u.price, listed_price(prices, sent or asked or "", asked or ""), known),
         mask = plan[u.index].mask,
     }
     c.alone = { c, plan = plan, kept = true }

@@ -76,23 +76,6 @@ static void json_paths_give_scalars(void **state)
 
 static void input_tokens_are_estimated(void **state)
 {
-    assert_int_equal(claw_api_estimate(CLAW_STR(""), true), 0);
-    assert_int_equal(claw_api_estimate(CLAW_STR("12345"), false), 2);
-    assert_int_equal(claw_api_estimate(CLAW_STR("{\"abcd\":\"efgh\"}"), true), 2);
-    assert_int_equal(claw_api_estimate(CLAW_STR("{\"a\\\"cd\":12345678}"), true), 2);
-    /* a picture of 100 KB is no text of 25,000 tokens */
-    struct claw_buf b;
-    claw_buf_init(&b, 0);
-    assert_int_equal(claw_buf_add_z(&b, "{\"url\":\"data:image/png;base64,"), 0);
-    for (int i = 0; i < 10000; i++) assert_int_equal(claw_buf_add_z(&b, "iVBORw0KGg"), 0);
-    assert_int_equal(claw_buf_add_z(&b, "\"}"), 0);
-    assert_in_range(claw_api_estimate(claw_buf_str(&b), true), 1000, 1010);
-    claw_buf_clear(&b);
-    assert_int_equal(claw_buf_add_z(&b, "[\""), 0);
-    for (int i = 0; i < 1000; i++) assert_int_equal(claw_buf_add_z(&b, "four words of text. "), 0);
-    assert_int_equal(claw_buf_add_z(&b, "\"]"), 0);
-    assert_int_equal(claw_api_estimate(claw_buf_str(&b), true), 5000);
-    claw_buf_fini(&b);
     struct claw_req *r = fixture_req(&f, "/", "{\"messages\":[{\"role\":\"user\",\"content\":\"hello there\"}]}", NULL);
     runs(r, "local n = core.estimate(r) assert(n == 9, n) assert(core.estimate(r) == n)");
     fixture_req_free(r);

@@ -1,0 +1,151 @@
+/* tokens: estimates beside true counts of o200k_base, and what of a request's body counts. */
+#include "base/tokens.h"
+
+#include "base/json.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+static const char english[] =
+    "A reverse proxy stands between the clients of a service and the machines that provide it. It accepts their connections, "
+    "decides where each request goes, and passes the answer back as it arrives. Because every byte crosses it, its faults are"
+    " everyone's faults: a stream that is cut in half, a header that is lost, a reload that drops what was in flight. The "
+    "people who operate it at night want to know three things. What did it decide, why did it decide so, and what would have "
+    "happened otherwise? In 2024 about 1,250 teams were asked how often their gateway had been the cause of an outage; 37% "
+    "said \"more than once a year\", and only 12% had never seen one."
+    "\n";
+static const char code[] =
+    "def weighted_choice(items, rng):\n"
+    "    \"\"\"Pick one of `items` by weight; zero weights are never picked.\"\"\"\n"
+    "    total = sum(item.weight for item in items)\n"
+    "    if total <= 0:\n"
+    "        raise ValueError(\"every weight is 0\")\n"
+    "    mark = rng.random() * total\n"
+    "    for item in items:\n"
+    "        mark -= item.weight\n"
+    "        if mark < 0:\n"
+    "            return item\n"
+    "    return items[-1]\n"
+    "\n"
+    "\n"
+    "static int read_chunk(struct reader *r, const char *data, size_t n)\n"
+    "{\n"
+    "    while (n > 0 && r->state != DONE) {\n"
+    "        size_t used = parse(&r->parser, data, n);\n"
+    "        if (used == 0) return -EINVAL;\n"
+    "        data += used;\n"
+    "        n -= used;\n"
+    "    }\n"
+    "    return (int)n;\n"
+    "}\n";
+static const char chinese[] =
+    "反向代理位于客户端和服务器之间。它接受客户端的连接，决定每个请求的去向，并在数据到达时立即把回答传回"
+    "去。因为每一个字节都要经过它，所以它的错误就是所有人的错误：被截断的数据流、丢失的请求头、中断请求的"
+    "重新加载。夜里值班的人想知道三件事：它做了什么决定，为什么这样决定，以及换一种情况会发生什么。二〇二"
+    "四年，大约一千二百个团队接受了调查，其中百分之三十七表示网关每年不止一次造成故障。"
+    "\n";
+
+static void texts_are_estimated_within_a_tenth(void **state)
+{
+    const struct { const char *text; int64_t tokens; } cases[] = {{english, 148}, {code, 171}, {chinese, 135}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t n = claw_tokens_of_text(claw_str_of(cases[i].text));
+        assert_in_range(n, cases[i].tokens * 90 / 100, cases[i].tokens * 110 / 100);
+    }
+}
+
+static void small_and_odd_texts(void **state)
+{
+    assert_int_equal(claw_tokens_of_text(CLAW_STR("")), 0);
+    assert_int_equal(claw_tokens_of_text(CLAW_STR(" ")), 1);
+    assert_int_equal(claw_tokens_of_text(CLAW_STR("hello")), 1);
+    assert_int_equal(claw_tokens_of_text(CLAW_STR("hello there")), 2);
+    assert_int_equal(claw_tokens_of_text(CLAW_STR("\xff\xfe\xe4\xbd")), claw_tokens_of_text(CLAW_STR("\xff\xfe\xe4\xbd")));
+    assert_in_range(claw_tokens_of_text(CLAW_STR("\xf0\x9f\x98\x80")), 1, 3);
+    assert_in_range(claw_tokens_of_text(CLAW_STR("1234567")), 2, 5);
+}
+
+static void a_long_text_is_taken_to_be_like_its_beginning(void **state)
+{
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    while (claw_buf_size(&b) < (CLAW_TOKENS_SCANNED * 8)) assert_int_equal(claw_buf_add_z(&b, "four words of text. "), 0);
+    int64_t n = claw_tokens_of_text(claw_buf_str(&b)), all = (int64_t)(claw_buf_size(&b) / 20 * 5);
+    assert_in_range(n, all * 90 / 100, all * 110 / 100);
+    claw_buf_fini(&b);
+}
+
+static int64_t of(const char *body)
+{
+    struct claw_arena arena;
+    struct claw_json_top top;
+    struct claw_json_err err;
+    claw_arena_init(&arena, NULL, 0, 1 << 20);
+    assert_int_equal(claw_json_scan(claw_str_of(body), &arena, &top, &err), 0);
+    claw_arena_reset(&arena);
+    return claw_tokens_of_request(claw_str_of(body));
+}
+
+/* What recorded answers of the providers say their requests had. */
+static void turns_and_tools_of_every_dialect_count(void **state)
+{
+    assert_int_equal(of("{\"model\":\"gpt-4o\",\"messages\":[{\"role\":\"user\",\"content\":\"hello there\"}]}"), 9);
+    assert_int_equal(of("{\"max_tokens\":5,\"messages\":[{\"content\":[{\"text\":\"hello there\",\"type\":\"text\"}],\"role\":\"user\"}]}"), 9);
+    assert_int_equal(of("{\"contents\":[{\"parts\":[{\"text\":\"hello there\"}],\"role\":\"user\"}],\"generationConfig\":{\"temperature\":1}}"), 9);
+    assert_int_equal(of("{\"input\":\"hello there\",\"model\":\"gpt-5\",\"metadata\":{\"long\":\"many words that nobody reads\"}}"), 5);
+    assert_int_equal(of("{\"messages\":[{\"role\":\"user\",\"content\":\"\\u4f60\\u597d\\n\"}]}"), of("{\"messages\":[{\"role\":\"user\",\"content\":\"\xe4\xbd\xa0\xe5\xa5\xbd\\n\"}]}"));
+    int64_t tools = of("{\"messages\":[],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"parameters\":{\"type\":\"object\","
+                       "\"properties\":{\"city\":{\"type\":\"string\"}}}}}]}");
+    assert_in_range(tools, 25, 45);
+    assert_in_range(of("{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"call_1\",\"type\":\"function\",\"function\":"
+                       "{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}}]}]}"), 10, 16);
+}
+
+static void pictures_are_no_text(void **state)
+{
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    assert_int_equal(claw_buf_add_z(&b, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,"), 0);
+    for (int i = 0; i < 10000; i++) assert_int_equal(claw_buf_add_z(&b, "iVBORw0KGg"), 0);
+    assert_int_equal(claw_buf_add_z(&b, "\"}}]}]}"), 0);
+    assert_in_range(claw_tokens_of_request(claw_buf_str(&b)), 1000, 1010);
+    claw_buf_fini(&b);
+    assert_in_range(of("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"https://a/b.png\"}}]}]}"), 1000, 1010);
+}
+
+static void any_json_has_an_estimate(void **state)
+{
+    assert_in_range(of("{\"question\":\"four words of text\"}"), 4, 10);
+    assert_in_range(of("[\"four words of text\"]"), 4, 8);
+    of("{}");
+    of("7");
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    for (int i = 0; i < 512; i++) assert_int_equal(claw_buf_add_z(&b, "["), 0);
+    for (int i = 0; i < 512; i++) assert_int_equal(claw_buf_add_z(&b, "]"), 0);
+    claw_tokens_of_request(claw_buf_str(&b));
+    claw_buf_fini(&b);
+}
+
+/* Cut anywhere: a body is only scanned to a bound. */
+static void a_cut_body_is_read_to_its_end(void **state)
+{
+    static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\\u4f60\\ud83d\\ude00 \\\"b\\\"\"}],\"tools\":[{\"n\":-1.5e3}]}";
+    for (size_t n = 0; n < sizeof body; n++) {
+        char *p = test_malloc(n ? n : 1);
+        memcpy(p, body, n);
+        claw_tokens_of_request((struct claw_str){p, n});
+        test_free(p);
+    }
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test(name)
+    const struct CMUnitTest tests[] = {
+        T(texts_are_estimated_within_a_tenth), T(small_and_odd_texts), T(a_long_text_is_taken_to_be_like_its_beginning),
+        T(turns_and_tools_of_every_dialect_count), T(pictures_are_no_text), T(any_json_has_an_estimate), T(a_cut_body_is_read_to_its_end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
