@@ -1,7 +1,7 @@
 #include "proxy/access_log.h"
 
 /* The line is written with a bare cursor into room reserved for its longest form: escaping makes a byte at most six. */
-#define FIXED_BYTES 1024
+#define FIXED_BYTES 1088
 #define ATTEMPT_BYTES 160
 /* A line over 64 KB is dropped, and what the client sends must not bring that about. */
 #define MODEL_BYTES 256u
@@ -107,6 +107,7 @@ static char *usage(char *at, const struct claw_req *r)
     if (r->usage.input >= 0) at = digits(RAW(at, ",\"input_tokens\":"), (uint64_t)r->usage.input);
     if (r->usage.output >= 0) at = digits(RAW(at, ",\"output_tokens\":"), (uint64_t)r->usage.output);
     if (r->usage.cached >= 0) at = digits(RAW(at, ",\"cached_tokens\":"), (uint64_t)r->usage.cached);
+    if (r->usage.written >= 0) at = digits(RAW(at, ",\"cache_write_tokens\":"), (uint64_t)r->usage.written);
     if (r->usage.reasoning >= 0) at = digits(RAW(at, ",\"reasoning_tokens\":"), (uint64_t)r->usage.reasoning);
     if (r->cost_micros < 0) return at;
     at = digits(RAW(at, ",\"cost_usd\":"), (uint64_t)r->cost_micros / 1000000);

@@ -50,8 +50,9 @@ void claw_account_attempt(struct claw_req *r, int code, const char *kind)
 static void count_tokens(struct claw_req *r, struct claw_str upstream, struct claw_str model)
 {
     const struct { const char *name; int64_t n; } classes[] = {
-        {"input", r->usage.input}, {"cached_input", r->usage.cached}, {"output", r->usage.output}, {"reasoning", r->usage.reasoning}};
-    for (unsigned i = 0; i < 4; i++) {
+        {"input", r->usage.input}, {"cached_input", r->usage.cached}, {"output", r->usage.output}, {"reasoning", r->usage.reasoning},
+        {"cache_write", r->usage.written}};
+    for (unsigned i = 0; i < sizeof classes / sizeof *classes; i++) {
         struct claw_str labels[3] = {upstream, model, claw_str_of(classes[i].name)};
         if (classes[i].n > 0) claw_metrics_add(r->ctx->metrics, CLAW_METRIC_TOKENS, classes[i].n, 3, labels);
     }

@@ -82,10 +82,11 @@ static int add_candidates(struct claw_buf *b, const struct claw_req *r)
 static int add_usage(struct claw_buf *b, const struct claw_req *r)
 {
     const struct { const char *name; int64_t n; } classes[] = {
-        {"input", r->usage.input}, {"cached", r->usage.cached}, {"output", r->usage.output}, {"reasoning", r->usage.reasoning}};
+        {"input", r->usage.input}, {"cached", r->usage.cached}, {"output", r->usage.output}, {"reasoning", r->usage.reasoning},
+        {"cache_write", r->usage.written}};
     int rc = claw_buf_add_z(b, ",\"usage\":{");
     const char *comma = "";
-    for (size_t i = 0; i < 4 && rc == CLAW_OK; i++) {
+    for (size_t i = 0; i < sizeof classes / sizeof *classes && rc == CLAW_OK; i++) {
         if (classes[i].n < 0) continue;
         rc = claw_buf_add_fmt(b, "%s\"%s\":%lld", comma, classes[i].name, (long long)classes[i].n);
         comma = ",";

@@ -27,7 +27,7 @@
     X(COST, MICROS, "openclaw_estimated_cost_usd_total", "upstream_name,model_name", "Estimated total cost incurred by LLM usage.") \
     X(TTFB_SECONDS, SECONDS, "openclaw_time_to_first_byte_seconds", "upstream_name", "Request sent to an upstream until the first byte of its answer's body or head.") \
     X(OVERHEAD_SECONDS, SECONDS, "openclaw_overhead_seconds", "", "Time a request spent inside the proxy, waiting for nobody.") \
-    X(TOKENS, COUNTER, "openclaw_tokens_total", "upstream_name,model_name,class", "Tokens by class: input, cached_input, output, reasoning.") \
+    X(TOKENS, COUNTER, "openclaw_tokens_total", "upstream_name,model_name,class", "Tokens by class: input, cached_input, cache_write, output, reasoning.") \
     X(RETRIES, COUNTER, "openclaw_retries_total", "upstream_name,kind", "Tries that failed and were followed by another one.") \
     X(HEDGES, COUNTER, "openclaw_hedges_total", "route_id,outcome",                                                        \
       "Second upstreams asked while the first was silent: won, lost, failed; budget: not asked for want of it.")        \

@@ -22,7 +22,7 @@ static void put(enum kind kind, int64_t n, struct claw_usage *u)
     case OUTPUT: u->told.output = n; u->output = n; break;
     case CACHED: u->cached = n; break;
     case READ: u->told.read = n; u->cached = n; break;
-    case WRITE: u->told.write = n; break;
+    case WRITE: u->told.write = n; u->written = n; break;
     case TOOLS: u->told.tools = n; break;
     case REASONING: u->reasoning = n; break;
     case THOUGHTS: u->told.thoughts = n; u->reasoning = n; u->output = u->output < 0 ? 0 : u->output; break;

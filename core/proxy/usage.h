@@ -4,9 +4,10 @@
 
 #include "base/buf.h"
 
-/* -1: not told. input is all of the prompt, cached and newly cached tokens included; output has the reasoning in it. */
+/* -1: not told. input is all of the prompt: what was read from the provider's cache (cached) and written to it included;
+ * output has the reasoning in it. */
 struct claw_usage {
-    int64_t input, output, cached, reasoning;
+    int64_t input, output, cached, reasoning, written;
     /* What was told: Anthropic and Bedrock count cached tokens beside the input, Gemini its thoughts beside the output. 0:
      * nothing was. */
     struct { int64_t input, output, read, write, tools, thoughts; bool apart; } told;

@@ -183,6 +183,7 @@ static int core_used(lua_State *L)
     set_count(L, 3, &r->usage.cached);
     set_count(L, 4, &r->usage.output);
     set_count(L, 5, &r->usage.reasoning);
+    set_count(L, 6, &r->usage.written);
     return 0;
 }
 

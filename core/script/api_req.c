@@ -358,7 +358,7 @@ static void push_attempts(lua_State *L, const struct claw_req *r)
 
 static void push_usage(lua_State *L, const struct claw_usage *u)
 {
-    if (u->input < 0 && u->output < 0 && u->cached < 0 && u->reasoning < 0) {
+    if (u->input < 0 && u->output < 0 && u->cached < 0 && u->reasoning < 0 && u->written < 0) {
         lua_pushnil(L);
         return;
     }
@@ -366,6 +366,7 @@ static void push_usage(lua_State *L, const struct claw_usage *u)
     if (u->input >= 0) set_number(L, "input", (double)u->input);
     if (u->output >= 0) set_number(L, "output", (double)u->output);
     if (u->cached >= 0) set_number(L, "cached", (double)u->cached);
+    if (u->written >= 0) set_number(L, "cache_write", (double)u->written);
     if (u->reasoning >= 0) set_number(L, "reasoning", (double)u->reasoning);
 }
 

@@ -687,7 +687,7 @@ static bool is_taken(struct claw_str key)
         "time", "level", "msg", "id", "request_id", "client", "ip", "method", "path", "route", "upstream", "model",
         "model_asked", "model_sent", "sent_model", "stream", "status", "kind", "error", "error_code", "error_message", "upstream_error", "attempts",
         "ttfb_ms", "ttfb_us", "duration_ms", "duration_us", "overhead_us", "tokens", "usage", "input_tokens", "output_tokens",
-        "cached_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd", "cost_micros", "cache", "bytes_in", "bytes_out",
+        "cached_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens", "cost_usd", "cost_micros", "cache", "bytes_in", "bytes_out",
         "generation", "answered_by",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -760,7 +760,8 @@ static void finish_in(lua_State *L, void *arg)
     push_tokens(L, r->usage.cached);
     push_tokens(L, r->usage.output);
     push_tokens(L, r->usage.reasoning);
-    lua_call(L, 7, 2);
+    push_tokens(L, r->usage.written);
+    lua_call(L, 8, 2);
     if (!lua_isnil(L, 1)) {
         if (!is_whole(L, 1, 0, EXACT)) claw_task_raise(L, "cost", "%s is no number of micro-dollars", show(L, 1));
         r->cost_micros = (int64_t)lua_tonumber(L, 1);
@@ -777,7 +778,7 @@ static int64_t charge(const struct claw_conf_price *p, const struct claw_usage *
     if ((u->input < 0 && u->output < 0) || !per_token) return per_token ? -1 : p->request_micros;
     double input = u->input > 0 ? (double)u->input : 0, output = u->output > 0 ? (double)u->output : 0;
     double cached = u->cached > 0 ? fmin((double)u->cached, input) : 0;
-    double written = 0;
+    double written = u->written > 0 ? fmin((double)u->written, input - cached) : 0;
     double base = p->input > 0 ? (double)p->input : 0;
     bool longer = p->long_above >= 0 && input > (double)p->long_above;
     double price = longer && p->long_input >= 0 ? (double)p->long_input : base;

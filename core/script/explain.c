@@ -172,7 +172,7 @@ int claw_explained_open(struct claw_explained *x, struct claw_policy_vm *p, stru
     r->ctx = p->ctx;
     r->route = -1;
     r->cost_micros = -1;
-    r->usage = (struct claw_usage){-1, -1, -1, -1, {0}};
+    r->usage = (struct claw_usage){-1, -1, -1, -1, -1, {0}};
     r->start_us = claw_loop_clock_us();
     memcpy(r->id, "explain", sizeof "explain");
     memcpy(r->peer, "127.0.0.1", sizeof "127.0.0.1");

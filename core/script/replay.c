@@ -47,7 +47,8 @@ static void read_recorded(struct claw_req *r, const struct claw_json_top *top, s
     to->cost = whole_of(claw_json_top_get(top, CLAW_STR("cost_micros")));
     struct claw_json_value u = claw_json_top_get(top, CLAW_STR("usage"));
     r->usage = (struct claw_usage){.input = whole_of(claw_json_get(u, CLAW_STR("input"))), .output = whole_of(claw_json_get(u, CLAW_STR("output"))),
-                                   .cached = whole_of(claw_json_get(u, CLAW_STR("cached"))), .reasoning = whole_of(claw_json_get(u, CLAW_STR("reasoning")))};
+                                   .cached = whole_of(claw_json_get(u, CLAW_STR("cached"))), .reasoning = whole_of(claw_json_get(u, CLAW_STR("reasoning"))),
+                                   .written = whole_of(claw_json_get(u, CLAW_STR("cache_write")))};
     struct claw_str ip = text_of(r, claw_json_top_get(top, CLAW_STR("ip")));
     if (ip.len && ip.len < sizeof r->peer) {
         memcpy(r->peer, ip.ptr, ip.len);

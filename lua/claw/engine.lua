@@ -18,7 +18,7 @@
 --   event(r, index, type, data)                            nil | false | { { type, data }, … } | message (it is an
 --                                                          error, or a cut). data nil: the stream's end
 --   retry(r, attempt, number)                              "next" | "same" | "stop", after_ms
---   finish(r, index, model, input, cached, output, reasoning)   micro-dollars | nil, fields | nil
+--   finish(r, index, model, input, cached, output, reasoning, cache_write)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
 --   explain(r, method, path, model, stream)                from here on policies run watched and without any network
 --   explain_attempt(r)                                     request is called next
@@ -380,14 +380,14 @@ local function with_outcomes(engine, env, state, quiet)
         return overridden(env, r, chains.retry, a, rules, action, after, kind)
     end
 
-    function engine.finish(r, index, model, input, cached, output, reasoning)
+    function engine.finish(r, index, model, input, cached, output, reasoning, cache_write)
         local list = state[r]
         state[r], engine.attempts[r] = nil, nil
         local micros, usage
         if index and list then
-            micros = cost.charge(price_at(list, index, model), input, cached, output)
-            usage = { input = input, cached = cached, output = output, reasoning = reasoning, model = model,
-                upstream = env.upstream_names[index] }
+            micros = cost.charge(price_at(list, index, model), input, cached, output, cache_write)
+            usage = { input = input, cached = cached, output = output, reasoning = reasoning,
+                cache_write = cache_write, model = model, upstream = env.upstream_names[index] }
         end
         return account(env, r, list and list.plan or unrouted, micros, usage)
     end

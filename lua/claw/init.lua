@@ -80,7 +80,7 @@ local function charge(candidate, usage)
     if type(candidate) ~= "table" or type(usage) ~= "table" then
         error("claw.cost: wants (candidate, usage)", 2)
     end
-    return cost.charge(candidate.price, usage.input, usage.cached, usage.output)
+    return cost.charge(candidate.price, usage.input, usage.cached, usage.output, usage.cache_write)
 end
 
 -- A maker of `claw` tables, one for each policy, so that none can change another's. links: req -> { r, model, stream };

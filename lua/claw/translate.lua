@@ -68,7 +68,7 @@ function M.request(core, r, pair, body, sent)
 end
 
 local function note_usage(core, r, usage)
-    if usage then core.used(r, usage.input, usage.cached, usage.output, usage.reasoning) end
+    if usage then core.used(r, usage.input, usage.cached, usage.output, usage.reasoning, usage.cache_write) end
 end
 
 local function read_answer(core, r, at, body)

@@ -44,7 +44,7 @@
 ---@field body claw.Document? what the client sent, read-only
 ---@field upstream claw.Upstream? who is asked now, once it is known
 ---@field attempts { upstream: string?, status: integer?, kind: string?, ms: number? }[] what was tried by now
----@field usage { input: integer?, output: integer?, cached: integer?, reasoning: integer? }?
+---@field usage { input: integer?, output: integer?, cached: integer?, cache_write: integer?, reasoning: integer? }?
 ---@field cost_micros integer? micro-dollars, once they are known
 ---@field ctx table notes of policies to each other, for this request; of a policy to itself: claw.state
 ---@field elapsed_ms number since the request began
@@ -142,6 +142,7 @@
 ---@field cached integer?
 ---@field output integer? reasoning included
 ---@field reasoning integer?
+---@field cache_write integer? of the input: written to the provider's cache
 ---@field cost_micros integer? what it costs by the price list, and by the hooks before this one
 ---@field model string
 ---@field upstream string

@@ -51,7 +51,7 @@ function M.new(overrides)
         return type(decoded) == "table" and document.new(decoded) or nil
     end
     function core.rewritten(r) return r.set_path ~= nil or r.upstream ~= nil and r.upstream.path ~= nil end
-    function core.used(r, input, cached, output, reasoning) r.used = { input, cached, output, reasoning } end
+    function core.used(r, ...) r.used = { ... } end
     function core.request_id(r) return r.id or ("%032x"):format(1) end
     function core.is_doc(v) return document.is(v) end
     function core.changed(doc) return document.changed(doc) end

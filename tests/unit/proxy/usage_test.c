@@ -7,11 +7,11 @@
 
 #include <cmocka.h>
 
-static const struct claw_usage none = {-1, -1, -1, -1, {0}};
+static const struct claw_usage none = {-1, -1, -1, -1, -1, {0}};
 
 static bool same(const struct claw_usage *a, const struct claw_usage *b)
 {
-    return a->input == b->input && a->output == b->output && a->cached == b->cached && a->reasoning == b->reasoning;
+    return a->input == b->input && a->output == b->output && a->cached == b->cached && a->reasoning == b->reasoning && a->written == b->written;
 }
 
 static void assert_usage(const char *text, struct claw_usage expected)
@@ -28,19 +28,19 @@ static void dialects(void **state)
     assert_usage("{\"id\":1,\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":20,\"total_tokens\":30,"
                  "\"prompt_tokens_details\":{\"cached_tokens\":4,\"audio_tokens\":99},"
                  "\"completion_tokens_details\":{\"reasoning_tokens\":5,\"accepted_prediction_tokens\":98}}}",
-                 (struct claw_usage){10, 20, 4, 5, {0}});
+                 (struct claw_usage){10, 20, 4, 5, -1, {0}});
     assert_usage("{\"usage\" : {\n  \"input_tokens\" : 10 ,\n  \"output_tokens\"\t:\t20\t,\r\n \"input_tokens_details\":{\"cached_tokens\":4}}}",
-                 (struct claw_usage){10, 20, 4, -1, {0}});
+                 (struct claw_usage){10, 20, 4, -1, -1, {0}});
     assert_usage("{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":10,\"cache_creation_input_tokens\":7,"
                  "\"cache_read_input_tokens\":4,\"cache_creation\":{\"ephemeral_5m_input_tokens\":7},\"output_tokens\":1,\"service_tier\":\"standard\"}}}",
-                 (struct claw_usage){21, 1, 4, -1, {0}});
+                 (struct claw_usage){21, 1, 4, -1, 7, {0}});
     assert_usage("{\"usage\":{\"inputTokens\":10,\"outputTokens\":3,\"totalTokens\":20,\"cacheReadInputTokens\":4,\"cacheWriteInputTokens\":3}}",
-                 (struct claw_usage){17, 3, 4, -1, {0}});
-    assert_usage("{\"usage\":{\"prompt_tokens\":10,\"cache_read_input_tokens\":4,\"completion_tokens\":1}}", (struct claw_usage){10, 1, 4, -1, {0}});
+                 (struct claw_usage){17, 3, 4, -1, 3, {0}});
+    assert_usage("{\"usage\":{\"prompt_tokens\":10,\"cache_read_input_tokens\":4,\"completion_tokens\":1}}", (struct claw_usage){10, 1, 4, -1, -1, {0}});
     assert_usage("{\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":10,\"candidatesTokenCount\":20,\"totalTokenCount\":30,"
                  "\"cachedContentTokenCount\":4,\"thoughtsTokenCount\":5,\"promptTokensDetails\":[{\"modality\":\"TEXT\",\"tokenCount\":10}]}}",
-                 (struct claw_usage){10, 25, 4, 5, {0}});
-    assert_usage("data: {\"usage\":{\"completion_tokens\":0}}\n\n", (struct claw_usage){-1, 0, -1, -1, {0}});
+                 (struct claw_usage){10, 25, 4, 5, -1, {0}});
+    assert_usage("data: {\"usage\":{\"completion_tokens\":0}}\n\n", (struct claw_usage){-1, 0, -1, -1, -1, {0}});
 }
 
 static void later_counts_replace(void **state)

@@ -121,7 +121,7 @@ static void req_has_its_fields(void **state)
     r->route = 0;
     r->status = 200;
     r->cost_micros = 1234;
-    r->usage = (struct claw_usage){10, 20, -1, 0, {0}};
+    r->usage = (struct claw_usage){10, 20, -1, 0, -1, {0}};
     r->attempts_n = 2;
     r->attempts[0] = (struct claw_attempt){.upstream = 0, .status = 503, .kind = "http_503", .start_us = 1000, .end_us = 3500};
     r->attempts[1] = (struct claw_attempt){.upstream = 1, .status = 200, .start_us = 4000, .end_us = 5000};

@@ -480,7 +480,7 @@ static void cost_and_fields_are_taken(void **state)
            "assert(i == 1 and model == 'gpt-4' and input == 10 and cached == nil and output == 0 and reasoning == 7) "
            "return 4200000, { b = 'x\"', a = 1, status = 'mine', nested = { 1, { k = true } }, none = core.null } end");
     r->candidates_n = 1;
-    r->usage = (struct claw_usage){10, 0, -1, 7, {0}};
+    r->usage = (struct claw_usage){10, 0, -1, 7, -1, {0}};
     assert_int_equal(claw_policy_ops_lua.finish(f.p, r, &err), 0);
     assert_int_equal(r->cost_micros, 4200000);
     assert_true(claw_str_eqz(r->log_fields, "\"a\":1,\"b\":\"x\\\"\",\"nested\":[1,{\"k\":true}],\"none\":null,\"policy.status\":\"mine\""));
@@ -506,23 +506,31 @@ static void numbered_lists_are_kept(void **state)
 {
     static const struct { const char *price; struct claw_usage u; int64_t micros; } cases[] = {
         /* as in spec/cost_spec.lua */
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 0, -1, {0}}, 60000},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, -1, -1, {0}}, 60000},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 400, 7, {0}}, 49200},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 0, 5000, -1, {0}}, 3000},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {0, 0, 0, -1, {0}}, 0},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, 10, -1, -1, {0}}, 600},
-        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, -1, -1, -1, {0}}, -1},
-        {"input = 500000", {1, 0, 0, -1, {0}}, 1}, {"input = 499999", {1, 0, 0, -1, {0}}, 0}, {"input = 100000", {14, 0, 0, -1, {0}}, 1},
-        {"input = 1000000", {10, 5, 10, -1, {0}}, 10}, {"input = 1, output = 0", {1, 0, 0, -1, {0}}, 0},
-        {"input = 1000000, request_micros = 7", {2, 0, 0, -1, {0}}, 9}, {"request_micros = 7", {-1, -1, -1, -1, {0}}, 7},
-        {"request_micros = 7", {5, 5, 0, -1, {0}}, 7}, {"", {10, 10, 0, -1, {0}}, -1},
-        {"input = 75000000, output = 150000000", {1000000, 200000, 0, -1, {0}}, 105000000},
-        {"input = 9007199254740992", {1000000000, 0, 0, -1, {0}}, -1}, /* past what Lua's numbers hold */
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 0, -1, -1, {0}}, 60000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, -1, -1, -1, {0}}, 60000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 500, 400, 7, -1, {0}}, 49200},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {1000, 0, 5000, -1, -1, {0}}, 3000},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {0, 0, 0, -1, -1, {0}}, 0},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, 10, -1, -1, -1, {0}}, 600},
+        {"input = 30000000, output = 60000000, cached_input = 3000000", {-1, -1, -1, -1, -1, {0}}, -1},
+        {"input = 500000", {1, 0, 0, -1, -1, {0}}, 1}, {"input = 499999", {1, 0, 0, -1, -1, {0}}, 0}, {"input = 100000", {14, 0, 0, -1, -1, {0}}, 1},
+        {"input = 1000000", {10, 5, 10, -1, -1, {0}}, 10}, {"input = 1, output = 0", {1, 0, 0, -1, -1, {0}}, 0},
+        {"input = 1000000, request_micros = 7", {2, 0, 0, -1, -1, {0}}, 9}, {"request_micros = 7", {-1, -1, -1, -1, -1, {0}}, 7},
+        {"request_micros = 7", {5, 5, 0, -1, -1, {0}}, 7}, {"", {10, 10, 0, -1, -1, {0}}, -1},
+        {"input = 75000000, output = 150000000", {1000000, 200000, 0, -1, -1, {0}}, 105000000},
+        {"input = 3000000, output = 15000000, cached_input = 300000, cache_write = 3750000, long_above = 1000, long_input = 6000000, long_output = 22500000, long_cached = 600000", {100, 10, -1, -1, -1, {0}}, 450},
+        {"input = 3000000, output = 15000000, cached_input = 300000, cache_write = 3750000, long_above = 1000, long_input = 6000000, long_output = 22500000, long_cached = 600000", {140, 10, 40, -1, 0, {0}}, 462},
+        {"input = 3000000, output = 15000000, cached_input = 300000, cache_write = 3750000, long_above = 1000, long_input = 6000000, long_output = 22500000, long_cached = 600000", {180, 10, 40, -1, 40, {0}}, 612},
+        {"input = 3000000, output = 15000000, cached_input = 300000, cache_write = 3750000, long_above = 1000, long_input = 6000000, long_output = 22500000, long_cached = 600000", {1000, 0, 0, -1, -1, {0}}, 3000},
+        {"input = 3000000, output = 15000000, cached_input = 300000, cache_write = 3750000, long_above = 1000, long_input = 6000000, long_output = 22500000, long_cached = 600000", {1001, 2, 0, -1, -1, {0}}, 6051},
+        {"input = 3000000, output = 15000000, cached_input = 300000, cache_write = 3750000, long_above = 1000, long_input = 6000000, long_output = 22500000, long_cached = 600000", {2001, 0, 40, -1, 1000, {0}}, 13290},
+        {"input = 3000000, output = 15000000, cached_input = 300000, cache_write = 3750000, long_above = 1000, long_input = 6000000, long_output = 22500000, long_cached = 600000", {100, 0, 0, -1, 5000, {0}}, 375},
+        {"input = 3000000", {100, 0, 0, -1, 50, {0}}, 300},
+        {"input = 9007199254740992", {1000000000, 0, 0, -1, -1, {0}}, -1}, /* past what Lua's numbers hold */
     };
     struct claw_policy_answer answer = {.status = 0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char code[400];
+        char code[600];
         snprintf(code, sizeof code, "local n = 0 function e.route() n = n + 1 if n > 1 then return 1, setmetatable({}, { __index = error }), 0, 7 end "
                  "return 1, { { index = 2, mask = 0, model = 'm', price = { %s } } }, 0, 7 end function e.finish() error('asked') end", cases[i].price);
         engine(code);
@@ -869,7 +877,7 @@ static void the_real_engine_decides(void **state)
     uint64_t after;
     assert_int_equal(claw_policy_ops_lua.retry(f.p, r, &x, &action, &after, &err), 0);
     assert_int_equal(action, CLAW_RETRY_NEXT);
-    r->usage = (struct claw_usage){1000, 100, -1, -1, {0}};
+    r->usage = (struct claw_usage){1000, 100, -1, -1, -1, {0}};
     assert_int_equal(claw_policy_ops_lua.finish(f.p, r, &err), 0);
     assert_int_equal(r->cost_micros, 36000);
     assert_true(claw_str_eqz(r->log_fields, "\"marked\":true,\"tries\":0"));
