@@ -272,9 +272,16 @@ describe("claw.engine", function()
 
         it("is skipped when it says so", function()
             local engine, r, _, _, core = routed({ x = policy("on_error = 'skip', " .. boom),
-                y = policy("request = function() return 'y' end") }, nil, { body = {} })
-            assert.equal("y", engine.request(r, 1, "m"))
+                y = policy("request = function() return '[5]' end") }, nil, { body = {} })
+            assert.equal("[5]", engine.request(r, 1, "m"))
             assert.same({ policy = "x", hook = "request", message = "policies/x.lua:2: boom" }, core.logged[1].fields)
+        end)
+
+        it("is one that answers a JSON request with what is none", function()
+            local engine, r = routed({ x = policy("request = function() return 'no json' end") }, nil, { body = {} })
+            local ok, failure = pcall(engine.request, r, 1, "m")
+            assert.same({ false, "x", "request" }, { ok, failure.policy, failure.hook })
+            assert.truthy(failure.message:find("policies/x.lua: request: the returned text is no valid JSON", 1, true))
         end)
 
         it("may throw anything", function()

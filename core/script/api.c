@@ -162,6 +162,20 @@ static int core_parse(lua_State *L)
     return 1;
 }
 
+/* json_error(text): what is wrong with it as JSON, or nil. */
+static int core_json_error(lua_State *L)
+{
+    struct claw_json_doc *doc;
+    struct claw_json_err e;
+    struct claw_arena *scratch = claw_vm_scratch(claw_vm_of(L));
+    int rc = claw_json_doc_new(scratch, check_str(L, 1), &doc, &e);
+    claw_arena_reset(scratch);
+    if (rc == CLAW_OK) lua_pushnil(L);
+    else if (rc == CLAW_EBAD_JSON) lua_pushfstring(L, "%s at byte %d", e.text, (int)e.offset);
+    else lua_pushstring(L, claw_err_text(rc));
+    return 1;
+}
+
 /* rewritten(r): did a policy set this attempt's path? Then the body is in the upstream's own protocol. */
 static int core_rewritten(lua_State *L)
 {
@@ -446,7 +460,7 @@ void claw_api_push_core(lua_State *L)
         {"estimate", core_estimate}, {"facts", core_facts}, {"random", core_random}, {"now_ms", core_now_ms},
         {"now_us", core_now_us}, {"outgoing", core_outgoing},
         {"hash", core_hash}, {"request", core_request}, {"body", core_body}, {"response_body", core_response_body},
-        {"parse", core_parse}, {"rewritten", core_rewritten}, {"used", core_used}, {"request_id", core_request_id},
+        {"parse", core_parse}, {"json_error", core_json_error}, {"rewritten", core_rewritten}, {"used", core_used}, {"request_id", core_request_id},
         {"changed", core_changed}, {"is_doc", core_is_doc}, {"log", core_log}, {"load", core_load},
         {"setfenv", core_setfenv}, {"enter", core_enter}, {"leave", core_leave}, {"check", core_check},
         {"deeper", core_deeper}, {"hooked", core_hooked},

@@ -121,7 +121,7 @@ end
 -- Run a chain over a body. nil: what C has is what is to be sent.
 local function transformed(env, check, r, chain, hook, body)
     local core, current = env.core, body
-    local req = env.request_of(r)
+    local req, asked = env.request_of(r), hook == "request" and core.is_doc(body)
     for i = 1, #chain do
         local answer = hooks.call(core, chain[i], hook, check, req, current)
         if type(answer) == "table" then
@@ -134,6 +134,11 @@ local function transformed(env, check, r, chain, hook, body)
                 answer = hooks.fail(core, chain[i].policy,
                     hooks.wrong(chain[i].policy, hook, "a body that is JSON (" .. text .. ")", answer))
             end
+        end
+        local wrong = asked and type(answer) == "string" and core.json_error(answer)
+        if wrong then
+            answer = hooks.fail(core, chain[i].policy, { policy = chain[i].policy.name, hook = hook,
+                message = ("%s: %s: the returned text is no valid JSON: %s"):format(chain[i].policy.file, hook, wrong) })
         end
         if answer ~= nil then current = answer end
     end

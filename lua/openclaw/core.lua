@@ -26,6 +26,11 @@ function M.random(seed)
     end
 end
 
+local function json_error(text)
+    local value, message = json.decode(text)
+    return value == nil and message or nil
+end
+
 local function take(value, out)
     out = out or {}
     if type(value) ~= "table" then
@@ -97,6 +102,7 @@ end
 function M.new(seed)
     local core = { null = json.null, logged = {}, live = {}, setfenv = setfenv, load = loadstring, hash = M.hash,
         random = M.random(seed), now_ms = clock.now_ms, is_doc = document.is, changed = document.changed,
+        json_error = json_error,
         doc = document.functions, query = query, body = body, response_body = response_body,
         re_compile = expressions.compile, re_exec = expressions.exec }
     function core.header(r, name) return r.headers[name:lower()] end

@@ -50,6 +50,10 @@ function M.new(overrides)
         local decoded = json.decode(text)
         return type(decoded) == "table" and document.new(decoded) or nil
     end
+    function core.json_error(text)
+        local value, message = json.decode(text)
+        return value == nil and message or nil
+    end
     function core.rewritten(r) return r.set_path ~= nil or r.upstream ~= nil and r.upstream.path ~= nil end
     function core.used(r, ...) r.used = { ... } end
     function core.request_id(r) return r.id or ("%032x"):format(1) end
