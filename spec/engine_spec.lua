@@ -228,9 +228,9 @@ describe("claw.engine", function()
 
         it("turn tables into JSON, and take text", function()
             assert.equal('{"a":[]}', request({ x = policy("request = function() return { a = claw.json.array() } end") }))
-            assert.equal("raw", request({ x = policy("request = function() return 'raw' end") }))
-            assert.equal("raw!", request({ x = policy("request = function() return 'raw' end"),
-                y = policy("request = function(req, body) return body .. '!' end") }))
+            assert.equal("[1]", request({ x = policy("request = function() return '[1]' end") }))
+            assert.equal("[1] ", request({ x = policy("request = function() return '[1]' end"),
+                y = policy("request = function(req, body) return body .. ' ' end") }))
         end)
 
         it("refuse what is no body", function()

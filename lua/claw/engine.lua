@@ -137,8 +137,9 @@ local function transformed(env, check, r, chain, hook, body)
         end
         local wrong = asked and type(answer) == "string" and core.json_error(answer)
         if wrong then
-            answer = hooks.fail(core, chain[i].policy, { policy = chain[i].policy.name, hook = hook,
-                message = ("%s: %s: the returned text is no valid JSON: %s"):format(chain[i].policy.file, hook, wrong) })
+            local policy = chain[i].policy
+            answer = hooks.fail(core, policy, { policy = policy.name, hook = hook,
+                message = ("%s: %s: the returned text is no valid JSON: %s"):format(policy.file, hook, wrong) })
         end
         if answer ~= nil then current = answer end
     end
