@@ -27,8 +27,8 @@ function M.random(seed)
 end
 
 local function json_error(text)
-    local value, message = json.decode(text)
-    return value == nil and message or nil
+    local doc, message, offset = document.parse(text)
+    return not doc and ("%s at byte %d"):format(message, offset) or nil
 end
 
 local function take(value, out)
