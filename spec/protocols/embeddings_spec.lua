@@ -121,6 +121,17 @@ describe("an answer of embeddings", function()
     end)
 end)
 
+describe("embeddings and chat", function()
+    it("are never taken for each other", function()
+        local translate = require("claw.translate")
+        local function pair(dialect, ...) return translate.pair(dialect, { protocols = { ... }, paths = {} }) end
+        assert.is_nil(pair("openai_embeddings", "cohere_chat"))
+        assert.equal("cohere_embeddings", pair("openai_embeddings", "cohere_chat", "cohere_embeddings").name)
+        assert.equal("cohere_chat", pair("openai_completions", "cohere_embeddings", "cohere_chat").name)
+        assert.equal("openai_embeddings", pair("gemini_embed", "openai_chat", "openai_embeddings").name)
+    end)
+end)
+
 describe("recorded embeddings", function()
     if not recorded.folder then return pending(recorded.missing) end
     local OWN = { openai = "openai_embeddings", ollama = "openai_embeddings", gemini = "gemini_embed_batch", bedrock = "bedrock_embeddings" }

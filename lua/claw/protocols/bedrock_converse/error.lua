@@ -10,7 +10,7 @@ local word, object = fields.word, fields.object
 local KIND = { throttling = "rate_limit", servicequotaexceeded = "rate_limit", modelnotready = "overloaded",
     serviceunavailable = "overloaded", accessdenied = "permission", unrecognizedclient = "authentication",
     expiredtoken = "authentication", resourcenotfound = "not_found", modeltimeout = "timeout",
-    internalserver = "server", modelstreamerror = "server", modelerror = "server" }
+    internalserver = "server", internalfailure = "server", modelstreamerror = "server", modelerror = "server" }
 
 -- The kind of ThrottlingException, throttlingException, com.amazon…#ThrottlingException; nil for the others.
 local function kind_of(name)

@@ -74,14 +74,24 @@ function M.new(cx)
         if s.stopped then s:finish() end
     end
 
-    return s:reader(function(e, kind)
-        local read = on[kind]
-        if read then
-            if not s.stopped or kind == "metadata" then read(e) end
-        elseif kind and kind:find("Exception$") or kind == "error" then
+    local read = s:reader(function(e, kind)
+        local known = on[kind]
+        if known then
+            if not s.stopped or kind == "metadata" then known(e) end
+        elseif kind and kind:find("Exception$") or word(e.message) then
             s:fail(errors.find(e, nil, kind))
         end
     end)
+
+    -- An error of the framing itself has a code and words, which are no JSON.
+    return function(event)
+        local kind, data = event and event.type, event and event.data
+        if kind and not on[kind] and not s.over and word(data) and type(cx.decode(data)) ~= "table" then
+            s:fail(errors.find({ message = data }, nil, kind))
+            return s:take()
+        end
+        return read(event)
+    end
 end
 
 return M
