@@ -38,6 +38,11 @@ describe("a request for Bedrock", function()
         assert.equal("messages.tool_call_id", dropped)
     end)
 
+    it("goes on from a last turn that ends with no white space", function()
+        local body = to({ messages = { { role = "user", content = "a" }, { role = "assistant", content = "pre \n" } } })
+        assert.same({ { text = "pre" } }, body.messages[2].content)
+    end)
+
     it("has media by content", function()
         local body, dropped = from_claude({ messages = { { role = "user", content = {
             { type = "image", source = { type = "base64", media_type = "image/jpeg", data = "QQ==" } },

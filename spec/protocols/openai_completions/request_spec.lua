@@ -56,6 +56,9 @@ describe("a request for completions", function()
         local body = written.request("openai_chat", "openai_completions", { messages = { { role = "system", content = "Be short." },
             { role = "user", content = "Hi" }, { role = "assistant", content = "Hello" }, { role = "user", content = "And?" } } })
         assert.equal("Be short.\n\nUser: Hi\n\nAssistant: Hello\n\nUser: And?\n\nAssistant:", body.prompt)
+        body = written.request("openai_chat", "openai_completions", { messages = { { role = "user", content = "Hi" },
+            { role = "assistant", content = "Well" } } })
+        assert.equal("User: Hi\n\nAssistant: Well", body.prompt)
     end)
 
     it("refuses tools", function()

@@ -55,6 +55,18 @@ local function write_assistant(turn, cx)
     return out
 end
 
+local WHITE = { [9] = true, [10] = true, [11] = true, [12] = true, [13] = true, [32] = true }
+
+-- The turn that the answer goes on from ends with no white space: Claude refuses that.
+local function trim_last(out)
+    local turn = out[#out]
+    local last = turn and turn.role == "assistant" and turn.content[#turn.content]
+    if not last or not last.text then return end
+    local stop = #last.text
+    while WHITE[last.text:byte(stop)] do stop = stop - 1 end -- a pattern would take the square of a long run
+    last.text = last.text:sub(1, stop)
+end
+
 -- system (nil: none), messages.
 function M.write(r, cx)
     local turns, system = merged(r)
@@ -68,6 +80,7 @@ function M.write(r, cx)
             out[#out + 1] = { role = turn.role, content = made }
         end
     end
+    trim_last(out)
     for _, part in ipairs(system) do
         if part.kind == "text" then
             blocks.add(part, said, cx)

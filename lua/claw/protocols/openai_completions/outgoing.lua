@@ -33,7 +33,8 @@ local function write_prompt(r, cx)
         if turn.name then cx.drop("messages.name", "hint") end
         lines[#lines + 1] = LABEL[turn.role] .. text_of(turn.parts, cx)
     end
-    lines[#lines + 1] = "Assistant:"
+    local last = r.turns[#r.turns]
+    if not last or last.role ~= "assistant" then lines[#lines + 1] = "Assistant:" end -- else it goes on from there
     return table.concat(lines, "\n\n")
 end
 
