@@ -7,6 +7,7 @@ import anthropic
 import openai
 import pytest
 
+from client import Raw, request
 from conftest import UPSTREAM_KEY
 from proxy import Proxy
 from upstream import Upstream, event
@@ -53,9 +54,12 @@ BEDROCK = [frame("messageStart", {"role": "assistant"}),
 STREAMS = {"/v2/chat": ("text/event-stream", COHERE), "/api/chat": ("application/x-ndjson", OLLAMA),
            "/model/bed/converse-stream": ("application/vnd.amazon.eventstream", BEDROCK)}
 KINDS = {"coh": "cohere", "oll": "ollama", "bed": "bedrock"}
+ALL = {**KINDS, "emb": "openai"}
 
 
 def script(ex):
+    if ex.request.target == "/v1/embeddings":
+        return ex.reply({"object": "list", "model": "emb", "data": [{"index": 0, "embedding": [0.5, 1]}], "usage": {"prompt_tokens": 3, "total_tokens": 3}})
     kind, pieces = STREAMS[ex.request.target]
     ex.head(200, [("content-type", kind), ("transfer-encoding", "chunked")], "OK")
     for one in pieces:
@@ -70,8 +74,8 @@ def translated():
     up = Upstream()
     up.default = script
     p = Proxy({
-        "upstreams": {kind: {"type": kind, "api_key": UPSTREAM_KEY, "base_url": up.url(""), "models": [model]} for model, kind in KINDS.items()},
-        "routes": [{"id": "chat", "match": {"path": "*"}, "strategy": {"type": "first_available", "upstreams": list(KINDS.values())}}],
+        "upstreams": {kind: {"type": kind, "api_key": UPSTREAM_KEY, "base_url": up.url(""), "models": [model]} for model, kind in ALL.items()},
+        "routes": [{"id": "chat", "match": {"path": "*"}, "strategy": {"type": "first_available", "upstreams": list(ALL.values())}}],
     })
     p.up = up
     yield p
@@ -103,3 +107,11 @@ def test_an_openai_client_streams_from(translated, model):
         assert (chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens) == (5, 6)
         told = list(sdk.completions.create(model=model, prompt="Hi", stream=True))
         assert "".join(c.choices[0].text for c in told) == "let me see" and told[-1].choices[0].finish_reason == "stop"
+
+
+def test_a_google_client_embeds_at(translated):
+    with Raw(translated.port) as c:
+        c.send(request("POST", "/v1beta/models/emb:embedContent", body=json.dumps({"content": {"parts": [{"text": "Hi"}]}}).encode()))
+        answer = c.response()
+    assert answer.status == 200 and answer.json() == {"embedding": {"values": [0.5, 1]}}, answer.body
+    assert translated.up.seen("emb")[-1].body == {"model": "emb", "input": "Hi", "encoding_format": "float"}
