@@ -17,7 +17,7 @@ function M.pair(dialect, head, lossy)
     if not from or not from.read_request then return nil end
     for _, name in ipairs(head.protocols) do
         local to = protocols.get(name)
-        if to and to.write_request then
+        if to and to.write_request and to.vocabulary == from.vocabulary then
             return { name = name, from = from, to = to, lossy = lossy, provider = head.table }
         end
     end

@@ -47,11 +47,47 @@ function M.events(text)
     return out
 end
 
+-- Events of lines of JSON.
+function M.lines(text)
+    local out = {}
+    for line in text:gmatch("[^\r\n]+") do out[#out + 1] = { data = line } end
+    return out
+end
+
+local function big_endian(text, at, bytes)
+    local n = 0
+    for i = at, at + bytes - 1 do n = n * 256 + text:byte(i) end
+    return n
+end
+
+-- Events of AWS's event-stream framing; its headers here are all strings.
+function M.frames(text)
+    local out, at = {}, 1
+    while at < #text do
+        local total, headers = big_endian(text, at, 4), big_endian(text, at + 4, 4)
+        local event, pos = { data = text:sub(at + 12 + headers, at + total - 5) }, at + 12
+        while pos < at + 12 + headers do
+            local name = text:sub(pos + 1, pos + text:byte(pos))
+            pos = pos + 2 + #name
+            local length = big_endian(text, pos, 2)
+            local value = text:sub(pos + 2, pos + 1 + length)
+            if name == ":event-type" or name == ":exception-type" then event.type = value end
+            pos = pos + 2 + length
+        end
+        out[#out + 1] = event
+        at = at + total
+    end
+    return out
+end
+
 local function load(name)
     local at = folder .. "/" .. name .. "/"
     local case = { name = name, meta = json.decode(read(at .. "meta.json")), request = read(at .. "request.json"),
         json = read(at .. "response.json"), sse = read(at .. "response.sse"), text = read(at .. "response.txt") }
     if case.sse then case.events = M.events(case.sse) end
+    local lines, frames = read(at .. "response.ndjson"), read(at .. "response.bin")
+    if lines then case.events = M.lines(lines) end
+    if frames then case.events = M.frames(frames) end
     return case
 end
 

@@ -1,0 +1,61 @@
+-- outgoing: a request of the vocabulary, written for Ollama's chat.
+
+local losses = require("claw.protocols.losses")
+local messages = require("claw.protocols.ollama_chat.messages")
+
+local M = {}
+
+local NONE = { "n", "logit_bias", "user", "metadata", "service_tier", "store", "verbosity" }
+
+-- Fields of its own that a client may add.
+local OWN = { keep_alive = true, options = true }
+
+-- There is no tool_choice: no tools at all are none, and the one that is named can be the only one.
+local function write_tools(r, cx)
+    local choice = r.tool_choice
+    if choice and choice.mode == "none" then return nil end
+    local tools = losses.tools(r, cx, function(tool)
+        if tool.cache then cx.drop("cache_control", "hint", "the upstream caches by itself") end
+        return { type = "function", ["function"] = { name = tool.name, description = tool.description,
+            parameters = losses.schema(tool.schema, cx) } }
+    end, true)
+    if not tools then return nil end
+    if choice and choice.mode ~= "auto" then cx.drop("tool_choice", "tool", "a call cannot be forced") end
+    if r.parallel == false then cx.drop("parallel_tool_calls", "hint", "it calls as many as it sees fit") end
+    return tools
+end
+
+local LEVEL = { minimal = "low", low = "low", medium = "medium", high = "high", xhigh = "high" }
+
+-- Levels are gpt-oss's; others think or do not.
+local function write_think(r, model)
+    local reasoning = r.reasoning
+    if not reasoning then return nil end
+    if reasoning.off then return false end
+    if (model or ""):find("gpt-oss", 1, true) then return LEVEL[reasoning.effort] or true end
+    return true
+end
+
+function M.write(r, cx)
+    local out = { model = cx.model or r.model, messages = messages.write(r, cx), stream = r.stream == true }
+    out.tools = write_tools(r, cx)
+    out.think = write_think(r, out.model)
+    if r.format then out.format = r.format.kind == "schema" and r.format.schema or "json" end
+    out.logprobs, out.top_logprobs = r.logprobs, r.top_logprobs
+    losses.fields(r, NONE, cx)
+    losses.rest(r, cx, out, OWN)
+    local options = { num_predict = r.max_tokens, temperature = r.temperature, top_p = r.top_p, top_k = r.top_k,
+        stop = r.stop, seed = r.seed, presence_penalty = r.presence_penalty, frequency_penalty = r.frequency_penalty }
+    if out.options then -- a client's own (num_ctx …): what both say, the request's fields say
+        local given = out.options
+        if type(given) == "userdata" and type(given.insert) ~= "function" then
+            for name, v in cx.each(given) do
+                if options[name] == nil then options[name] = v end
+            end
+        end
+    end
+    out.options = next(options) and options or nil
+    return out
+end
+
+return M
