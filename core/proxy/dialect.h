@@ -23,7 +23,10 @@
     X(GEMINI_COUNT,          "gemini_count_tokens",      GEMINI) \
     X(COHERE_CHAT,           "cohere_chat",              OPENAI) \
     X(BEDROCK_CONVERSE,      "bedrock_converse",         OPENAI) \
-    X(OLLAMA_CHAT,           "ollama_chat",              OPENAI)
+    X(OLLAMA_CHAT,           "ollama_chat",              OPENAI) \
+    X(COHERE_EMBEDDINGS,     "cohere_embeddings",        OPENAI) \
+    X(BEDROCK_EMBEDDINGS,    "bedrock_embeddings",       OPENAI) \
+    X(OLLAMA_EMBEDDINGS,     "ollama_embeddings",        OPENAI)
 enum claw_dialect {
 #define CLAW_DIALECT_ENUM(id, name, family) CLAW_DIALECT_##id,
     CLAW_DIALECT_MAP(CLAW_DIALECT_ENUM)

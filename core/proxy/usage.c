@@ -52,7 +52,8 @@ static void sum(struct claw_usage *u)
 static bool read_counts(const char *p, const char *stop, struct claw_usage *u, const char **end)
 {
     struct claw_str key = CLAW_STR("");
-    bool any = false;
+    bool any = false, billed = false;
+    int unbilled = 0; /* the depth of Cohere's `tokens` beside its `billed_units`: what it reads of its own is not charged */
     for (int depth = 1; p < stop; p++) {
         if (*p == '"') {
             const char *from = p + 1;
@@ -62,15 +63,19 @@ static bool read_counts(const char *p, const char *stop, struct claw_usage *u, c
         } else if (*p >= '0' && *p <= '9') {
             int64_t n = 0;
             for (; p < stop && *p >= '0' && *p <= '9' && n < (INT64_MAX - 9) / 10; p++) n = n * 10 + (*p - '0');
-            if (p < stop && (*p == ',' || *p == '}' || *p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) any |= take(key, n, u);
+            if (!unbilled && p < stop && (*p == ',' || *p == '}' || *p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) any |= take(key, n, u);
             key.len = 0;
             p--;
         } else if (*p == '-') {
             key.len = 0;
         } else if (*p == '{') {
             depth++;
-        } else if (*p == '}' && --depth == 0) {
-            break;
+            if (claw_str_eqz(key, "billed_units")) billed = true;
+            else if (billed && !unbilled && claw_str_eqz(key, "tokens")) unbilled = depth;
+            key.len = 0;
+        } else if (*p == '}') {
+            if (unbilled == depth) unbilled = 0;
+            if (--depth == 0) break;
         }
     }
     *end = p < stop ? p : stop; /* a string that the end cuts is stepped over, and so is the end */

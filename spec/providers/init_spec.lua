@@ -6,7 +6,8 @@ local KEYS = { family = "string", auth = true, headers = "table", protocols = "t
 local CLIENTS = { openai_chat = true, openai_completions = true, openai_responses = true, openai_embeddings = true,
     anthropic_messages = true, anthropic_count_tokens = true, gemini_generate = true, gemini_embed = true,
     gemini_embed_batch = true, gemini_count_tokens = true }
-local OTHERS = { cohere_chat = true, bedrock_converse = true, ollama_chat = true }
+local OTHERS = { cohere_chat = true, bedrock_converse = true, ollama_chat = true, cohere_embeddings = true,
+    bedrock_embeddings = true }
 
 local function check_protocols(list)
     for _, row in ipairs(list or {}) do

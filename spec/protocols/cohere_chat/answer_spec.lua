@@ -14,7 +14,7 @@ describe("an answer of Cohere's", function()
         local kinds = {}
         for i, part in ipairs(a.parts) do kinds[i] = part.kind .. " " .. tostring(part.text or part.input) end
         assert.same({ "thinking hm", "text so", "text plan", 'call {"z":[],"a":1}', "call " }, kinds)
-        assert.same({ "i", "call", { input = 30, output = 40, cached = 20 } }, { a.id, a.stop, a.usage })
+        assert.same({ "i", "call", { input = 1, output = 2, cached = 1 } }, { a.id, a.stop, a.usage })
         assert.is_string(a.parts[5].id)
     end)
 

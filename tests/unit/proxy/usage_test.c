@@ -40,6 +40,9 @@ static void dialects(void **state)
     assert_usage("{\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":10,\"candidatesTokenCount\":20,\"totalTokenCount\":30,"
                  "\"cachedContentTokenCount\":4,\"thoughtsTokenCount\":5,\"promptTokensDetails\":[{\"modality\":\"TEXT\",\"tokenCount\":10}]}}",
                  (struct claw_usage){10, 25, 4, 5, -1, {0}});
+    assert_usage("{\"usage\":{\"billed_units\":{\"input_tokens\":7,\"output_tokens\":3},\"tokens\":{\"input_tokens\":69,\"output_tokens\":4},\"cached_tokens\":2}}",
+                 (struct claw_usage){7, 3, 2, -1, -1, {0}});
+    assert_usage("{\"usage\":{\"tokens\":{\"input_tokens\":69,\"output_tokens\":4}}}", (struct claw_usage){69, 4, -1, -1, -1, {0}});
     assert_usage("data: {\"usage\":{\"completion_tokens\":0}}\n\n", (struct claw_usage){-1, 0, -1, -1, -1, {0}});
 }
 

@@ -17,16 +17,16 @@ function M.stop(reason, calls)
     return stop == "end" and calls and "call" or stop
 end
 
--- tokens are what the model read and wrote, Cohere's own preamble included; billed_units, which leave that out, stand
--- in where tokens are not told.
+-- billed_units are what is charged; tokens, which have Cohere's own preamble in them, stand in where they are not told.
 function M.usage(u)
     u = members(u)
     local tokens, billed = members(u.tokens), members(u.billed_units)
-    local input = count(tokens.input_tokens) or count(billed.input_tokens)
-    local output = count(tokens.output_tokens) or count(billed.output_tokens)
+    local input = count(billed.input_tokens) or count(tokens.input_tokens)
+    local output = count(billed.output_tokens) or count(tokens.output_tokens)
     if not input and not output then return nil end
-    return { input = (input or 0) + (count(tokens.image_tokens) or 0), output = output or 0,
-        cached = count(u.cached_tokens), reasoning = count(tokens.reasoning_tokens) }
+    local cached, pictures = count(u.cached_tokens), count(billed.image_tokens or tokens.image_tokens) or 0
+    return { input = (input or 0) + pictures, output = output or 0, cached = cached and math.min(cached, input or 0),
+        reasoning = count(tokens.reasoning_tokens) }
 end
 
 -- A call's input: text of JSON, here as in OpenAI's.
