@@ -392,9 +392,11 @@ static void on_later(struct claw_deferred *d)
     uint8_t due = s->due;
 
     s->due = 0;
-    if (s->state == CLAW_STREAM_CLOSED)
-        claw_stream_finish(s);
-    else if ((due & LATER_FAIL) && s->state == CLAW_STREAM_CONNECTING)
+    if (s->state == CLAW_STREAM_CLOSED) {
+        claw_stream_finish(s); /* s is gone */
+        return;
+    }
+    if ((due & LATER_FAIL) && s->state == CLAW_STREAM_CONNECTING)
         claw_stream_failed(s, CLAW_ECONNECT, s->error);
     else if ((due & LATER_PUMP) && s->state == CLAW_STREAM_OPEN)
         claw_stream_tls_pump(s);

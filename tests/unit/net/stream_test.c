@@ -638,6 +638,38 @@ static void soon_meets_the_reset(void **state)
     }
 }
 
+static bool freed;
+
+static void on_close_free(struct claw_stream *s)
+{
+    freed = true;
+    free(end_of(s));
+}
+
+static struct end *closed_at_the_end;
+
+static void write_and_close(struct claw_deferred *d)
+{
+    assert_int_equal(write_soon_z(closed_at_the_end, "xy"), 0);
+    claw_stream_close(&closed_at_the_end->s);
+}
+
+/* A close sends what waits; when that finds the connection broken, nobody is left to be told. */
+static void soon_meets_the_reset_in_a_close(void **state)
+{
+    static const struct claw_stream_events frees = {on_open, on_read, on_end, on_drain, on_close_free};
+    struct end *b = calloc(1, sizeof *b);
+    struct claw_deferred end_of_turn = {0};
+    int fd = raw_connect(b, false);
+
+    b->s.on = &frees;
+    claw_stream_pause(&b->s);
+    raw_reset(fd);
+    closed_at_the_end = b;
+    claw_loop_defer(&loop, &end_of_turn, write_and_close); /* what it leaves for a turn's end comes after its close */
+    UNTIL(freed);
+}
+
 static void refused(void **state)
 {
     struct end a = {.used = true};
@@ -963,6 +995,7 @@ int main(void)
         TEST(soon_is_bounded),
         TEST(soon_and_backpressure),
         TEST(soon_meets_the_reset),
+        TEST(soon_meets_the_reset_in_a_close),
         TEST(refused),
         TEST(nothing_to_accept),
         TEST(tls_talk),
