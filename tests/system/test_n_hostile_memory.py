@@ -43,7 +43,7 @@ def end(p):
 
 @pytest.fixture(scope="module")
 def proxy():
-    p = start({f"{n}.lua": f'return {{ name = "{n}", api = 1, {code} }}\n' for n, code in HOOKS.items()}, 64, budget_ms=int(20000 * SLOW))
+    p = start({f"{n}.lua": f'return {{ name = "{n}", api = 1, {code} }}\n' for n, code in HOOKS.items()}, 64, budget_ms=min(int(20000 * SLOW), 60000))
     yield p
     end(p)
 
