@@ -352,6 +352,7 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
     struct claw_relay *y = r->relay;
     struct claw_sse_fields f;
     bool held = r->commit == CLAW_HELD && !y->replied;
+    if (r->translated && claw_str_eqz(ev->raw, "\xEF\xBB\xBF")) return 0; /* a byte order mark: the other stream's */
     if (!ev->has_data && held) { /* comments before the answer wait with its head */
         if (claw_buf_size(&y->kept) + ev->raw.len > HELD_EVENTS_BYTES) return 0;
         return claw_buf_add_str(&y->kept, ev->raw);
