@@ -237,13 +237,62 @@ static int write_event(struct claw_req *r, struct claw_str type, struct claw_str
     return rc == 0 ? claw_buf_add_str(&y->made, data) : rc;
 }
 
+/* Providers quote the key they refuse, also where an answer began well. */
+static bool tells_error(struct claw_str type, struct claw_str data)
+{
+    return claw_str_eqz(type, "error") || claw_str_eqz(type, "response.failed") || claw_str_starts(data, CLAW_STR("{\"error\"")) ||
+           claw_str_starts(data, CLAW_STR("{\"type\":\"error\""));
+}
+
+/* A copy of a body, which lives until the next one. */
+static int redacted(struct claw_relay *y, struct claw_str *body)
+{
+    claw_buf_clear(&y->tmp);
+    int rc = claw_buf_add_str(&y->tmp, *body);
+    claw_log_redact(&y->tmp);
+    *body = claw_buf_str(&y->tmp);
+    return rc;
+}
+
+/* An event as it came, by its first line. */
+static bool raw_tells_error(struct claw_str raw)
+{
+    struct claw_str none = CLAW_STR("");
+    bool typed = claw_str_starts(raw, CLAW_STR("event:"));
+    if (!typed && !claw_str_starts(raw, CLAW_STR("data:"))) return false;
+    const char *at = raw.ptr + (typed ? 6 : 5), *end = raw.ptr + raw.len;
+    if (at < end && *at == ' ') at++;
+    if (!typed) return tells_error(none, (struct claw_str){at, (size_t)(end - at)});
+    for (end = at; end < raw.ptr + raw.len && *end != '\n' && *end != '\r'; end++) {}
+    return tells_error((struct claw_str){at, (size_t)(end - at)}, none);
+}
+
+static int push_raw(struct claw_req *r, struct claw_str raw)
+{
+    struct claw_relay *y = r->relay;
+    if (!raw_tells_error(raw)) {
+        push(r, raw);
+        return 0;
+    }
+    claw_buf_clear(&y->made); /* what was cut from it before has left with its push */
+    int rc = claw_buf_add_str(&y->made, raw);
+    claw_log_redact(&y->made);
+    if (rc == 0) push(r, claw_buf_str(&y->made));
+    return rc;
+}
+
 /* What an event hook or the translation made of an event. */
 static int push_events(struct claw_req *r, const struct claw_policy_event *events, int n)
 {
     struct claw_relay *y = r->relay;
     int rc = n > 0 ? begin_events(r) : 0;
     claw_buf_clear(&y->made); /* what was cut from it before has left with its push */
-    for (int i = 0; i < n && rc == 0; i++) rc = write_event(r, events[i].type, events[i].data);
+    bool error = false;
+    for (int i = 0; i < n && rc == 0; i++) {
+        error |= tells_error(events[i].type, events[i].data);
+        rc = write_event(r, events[i].type, events[i].data);
+    }
+    if (error) claw_log_redact(&y->made);
     if (rc == 0) push(r, claw_buf_str(&y->made));
     return rc;
 }
@@ -269,8 +318,7 @@ static int run_event_hook(struct claw_req *r, struct claw_str type, struct claw_
     if (n < 0 && !raw.ptr) return push_events(r, &same, 1);
     if (n >= 0) return n > 0 || r->translated ? push_events(r, out, n) : begin_events(r);
     rc = begin_events(r);
-    if (rc == 0) push(r, raw);
-    return rc;
+    return rc == 0 ? push_raw(r, raw) : rc;
 }
 
 /* The chunk that tells nothing but usage. */
@@ -295,9 +343,7 @@ static int take_event(struct claw_req *r, struct claw_str type, struct claw_str 
     if (r->candidates[r->candidate].mask & CLAW_MASK_EVENT) return run_event_hook(r, type, data, raw);
     if (!raw.ptr) return push_events(r, &(struct claw_policy_event){type, data}, 1);
     int rc = begin_events(r);
-    if (rc != 0) return rc;
-    push(r, raw);
-    return 0;
+    return rc == 0 ? push_raw(r, raw) : rc;
 }
 
 static int on_event(void *arg, const struct claw_sse_event *ev)
@@ -306,6 +352,7 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
     struct claw_relay *y = r->relay;
     struct claw_sse_fields f;
     bool held = r->commit == CLAW_HELD && !y->replied;
+    if (r->translated && claw_str_eqz(ev->raw, "\xEF\xBB\xBF")) return 0; /* a byte order mark: the other stream's */
     if (!ev->has_data && held) { /* comments before the answer wait with its head */
         if (claw_buf_size(&y->kept) + ev->raw.len > HELD_EVENTS_BYTES) return 0;
         return claw_buf_add_str(&y->kept, ev->raw);
@@ -319,8 +366,7 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
         return rc == 0 ? take_event(r, f.type, f.data, r->array || r->translated ? (struct claw_str){NULL, 0} : ev->raw) : rc;
     }
     if (claw_usage_read(ev->raw, &r->usage) && r->hides_usage && is_usage_only(ev->raw)) return 0;
-    push(r, ev->raw);
-    return 0;
+    return push_raw(r, ev->raw);
 }
 
 static int on_line(void *arg, struct claw_str line) { return take_event(arg, CLAW_STR(""), line, (struct claw_str){NULL, 0}); }
@@ -516,6 +562,7 @@ static void end_plain(struct claw_req *r, bool reusable)
         if (claw_buf_size(&y->kept) || y->n > 1) rc = keep_slices(y);
         struct claw_str all = y->n ? (struct claw_str){y->slices[0].base, y->slices[0].len} : claw_buf_str(&y->kept);
         if (rc == 0 && y->json) claw_usage_read(all, &r->usage);
+        if (rc == 0 && y->json && tells_error(CLAW_STR(""), all)) rc = redacted(y, &all);
         int64_t length = (int64_t)all.len;
         if (all.len == 0 && (y->head->content_length > 0 || claw_str_eqz(r->head->method, "HEAD"))) length = y->head->content_length;
         claw_account_settle(r);
@@ -547,8 +594,10 @@ struct claw_str claw_relay_whole(const struct claw_req *r) { return claw_buf_str
 void claw_relay_send_whole(struct claw_req *r, struct claw_str body)
 {
     struct claw_relay *y = r->relay;
+    int rc = 0;
+    if (r->answer_status >= 400) rc = redacted(y, &body); /* an error that came with status 200 */
     claw_account_settle(r);
-    int rc = reply(r, (int64_t)body.len);
+    if (rc == 0) rc = reply(r, (int64_t)body.len);
     if (rc != 0) {
         broken(r, rc);
         return;
@@ -838,6 +887,7 @@ void claw_relay_cut(struct claw_req *r, int code, struct claw_str text)
         claw_buf_init(&json, 0);
         claw_buf_init(&event, 0);
         int wrote = claw_envelope_write_event(&json, &e, &type);
+        claw_log_redact(&json);
         if (wrote == 0 && r->array) wrote = claw_buf_add_fmt(&event, "%s%.*s]", y->listed ? "," : "[", CLAW_STR_FMT(claw_buf_str(&json)));
         else if (wrote == 0) wrote = claw_sse_write(&event, type, claw_buf_str(&json));
         if (wrote == 0) {

@@ -318,15 +318,30 @@ static int fill_template(struct claw_req *r, struct claw_str template, struct cl
     return 0;
 }
 
-/* What stands behind base_url's path: what a policy set; where the provider speaks this dialect; or the client's path. With
- * a path of its own, base_url stands for the client's leading "/v1". */
+/* The bytes of a client's path that base_url stands for, when it has a path of its own: a leading "/v1", or the version that
+ * base_url itself ends with ("/v1beta"). */
+static size_t covered(struct claw_str base, struct claw_str path)
+{
+    const char *slash = base.len ? memrchr(base.ptr, '/', base.len) : NULL;
+    if (!slash) return 0;
+    struct claw_str ends[] = {CLAW_STR("/v1"), {slash, (size_t)(base.ptr + base.len - slash)}};
+    for (unsigned i = 0; i < 2; i++) {
+        size_t n = ends[i].len;
+        bool version = n > 2 && ends[i].ptr[1] == 'v' && ends[i].ptr[2] >= '1' && ends[i].ptr[2] <= '9';
+        if (version && claw_str_starts(path, ends[i]) && (path.len == n || path.ptr[n] == '/')) return n;
+    }
+    return 0;
+}
+
+/* What stands behind base_url's path: what a policy set; where the provider speaks this dialect; or the client's path. */
 static int target_path(struct claw_req *r, const struct claw_generation_upstream *up, struct claw_str *out)
 {
     struct claw_str p = r->out_path.len ? r->out_path : r->head->path, template = up->paths[r->sent_as][r->stream];
     *out = p;
     if (r->out_path.len) return 0;
     if (template.len && (r->translated || claw_str_eqz(r->head->method, "POST"))) return fill_template(r, template, out);
-    if (up->conf->url.path.len && (claw_str_starts(p, CLAW_STR("/v1/")) || claw_str_eqz(p, "/v1"))) *out = (struct claw_str){p.ptr + 3, p.len - 3};
+    size_t n = covered(up->conf->url.path, p);
+    *out = (struct claw_str){p.ptr + n, p.len - n};
     return 0;
 }
 

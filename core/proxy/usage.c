@@ -31,7 +31,7 @@ static void put(enum kind kind, int64_t n, struct claw_usage *u)
 
 static bool take(struct claw_str key, int64_t n, struct claw_usage *u)
 {
-    if (key.len < 11 || key.len > 27) return false; /* the shortest and the longest of them */
+    if (key.len < 11 || key.len > 27 || n > CLAW_USAGE_MOST) return false; /* the shortest and the longest of them */
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (names[i].key.len != key.len || memcmp(names[i].key.ptr, key.ptr, key.len) != 0) continue;
         put(names[i].kind, n, u);

@@ -4,6 +4,9 @@
 
 #include "base/buf.h"
 
+/* No provider counts that many: what is larger is not told. Sums of counts, and their thousandfold, stay far from int64's end. */
+#define CLAW_USAGE_MOST 1000000000000
+
 /* -1: not told. input is all of the prompt: what was read from the provider's cache (cached) and written to it included;
  * output has the reasoning in it. */
 struct claw_usage {

@@ -186,7 +186,7 @@ static int core_rewritten(lua_State *L)
 static void set_count(lua_State *L, int idx, int64_t *to)
 {
     double n = lua_type(L, idx) == LUA_TNUMBER ? lua_tonumber(L, idx) : -1;
-    if (*to < 0 && n >= 0 && n < 1e15) *to = (int64_t)n;
+    if (*to < 0 && n >= 0 && n <= (double)CLAW_USAGE_MOST) *to = (int64_t)n;
 }
 
 /* used(r, input, cached, output, reasoning): what a translation read of usage, where it was not found in the bytes. */

@@ -297,3 +297,87 @@ def test_cut_is_seen_by_a_strict_client(proxy, up, model):
             assert c.response().status == 502
         except (Cut, Closed) as e:
             assert e.how in ("rst", "fin")
+
+
+# ---- small events, which wait for the end of the turn and leave in one piece
+
+def stopped_reader_of_small_events(p, up, model, anthropic=False):
+    """Two events of 200 bytes a segment until the upstream cannot send any more, to a client that reads nothing."""
+    total = 400000
+    if anthropic:
+        one = b'event: content_block_delta\n' + event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "z" * 100}})
+        first = [b'event: message_start\n' + event({"type": "message_start", "message": {"id": "m", "content": [], "usage": {}}}),
+                 b'event: content_block_start\n' + event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})]
+        last = [b'event: content_block_stop\n' + event({"type": "content_block_stop", "index": 0}),
+                b'event: message_delta\n' + event({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}),
+                b'event: message_stop\n' + event({"type": "message_stop"})]
+    else:
+        one, first, last = event(delta("z" * 100)), [], [b"data: [DONE]\n\n"]
+    ends = threading.Event()
+
+    def script(ex):
+        ex.stream_head()
+        for e in first:
+            ex.chunk(e)
+        for _ in range(total // 2):
+            if ends.is_set():
+                break
+            ex.chunk(one + one)
+        for e in last:
+            ex.chunk(e)
+        ex.end()
+    up.on(model, script)
+    ask(p, chat("warm-up"))
+    before = p.rss()
+    c = Raw(p.port, rcvbuf=4096, timeout=30 * p.slow)
+    c.send(request(body=chat(model, stream=True)))
+    ex = up.wait_seen(model)[0]
+    last_seen = [-1, time.monotonic()]
+
+    def stands():
+        if ex.sent != last_seen[0]:
+            last_seen[:] = [ex.sent, time.monotonic()]
+        return time.monotonic() - last_seen[1] > 0.5
+    assert eventually(stands, 40)
+    ends.set()
+    return c, ex, p.rss() - before, total * len(one)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """One upstream that speaks as the client does, one that is translated; short patience with clients that do not read."""
+    up = Upstream()
+    p = Proxy({"server": {"send_timeout_seconds": 30, "workers": 1},
+               "upstreams": {"u": {"type": "openai", "base_url": up.url(), "models": ["small*", "warm-up"]},
+                             "v": {"type": "anthropic", "base_url": up.url(), "models": ["claude*"]}},
+               "routes": [{"id": "r", "strategy": {"type": "first_available", "upstreams": ["u", "v"]}}]})
+    p.up = up
+    yield p
+    p.stop()
+    up.stop()
+
+
+@pytest.mark.not_under("slowio", reason="moves megabytes in small events")
+@pytest.mark.parametrize("who", ["small", "claude"])
+@pytest.mark.timeout(90)
+def test_stopped_reader_of_small_events(small, who):
+    c, ex, grown, total = stopped_reader_of_small_events(small, small.up, who, who == "claude")
+    assert ex.sent < total / 2, "the upstream was not held back"
+    assert INSTRUMENTED or grown < 16 << 20, f"{grown >> 20} MB"
+    answer = c.response()
+    assert answer.complete and answer.body.endswith(b"data: [DONE]\n\n")
+    c.close()
+
+
+@pytest.mark.not_under("slowio", reason="fills the sockets' buffers")
+@pytest.mark.parametrize("who", ["small-1", "claude-1"])
+@pytest.mark.timeout(90)
+def test_reader_of_small_events_that_never_wakes(start, upstreams, who):
+    up = upstreams()
+    p = start({"server": {"send_timeout_seconds": 1}, "upstreams": {
+        "u": {"type": "openai", "base_url": up.url(), "models": ["small*", "warm-up"]}, "v": {"type": "anthropic", "base_url": up.url(), "models": ["claude*"]}},
+        "routes": [{"id": "r", "strategy": {"type": "first_available", "upstreams": ["u", "v"]}}]})
+    c, ex, _, _ = stopped_reader_of_small_events(p, up, who, who == "claude-1")
+    assert ex.left.wait(5 * p.slow), "a client that does not read is given up"
+    p.wait_metric("openclaw_client_connections", lambda v: v == 0)
+    c.close()

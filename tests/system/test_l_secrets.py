@@ -6,7 +6,7 @@ import pytest
 
 from client import Raw, ask, chat, request
 from proxy import Proxy, free_port
-from upstream import Upstream
+from upstream import Upstream, event
 
 OURS = ["sk-planted-upstream-key-0001", "sk-planted-upstream-key-0002", "planted-header-token-0003", "planted-admin-token-0004"]
 THEIRS = ["sk-planted-client-key-1001", "sk-planted-client-key-1002", "planted-goog-key-1003", "planted-basic-1004"]
@@ -123,3 +123,58 @@ def test_memory_map_of_arguments(planted):
     with open(f"/proc/{planted.pid}/cmdline", "rb") as f:
         line = f.read().decode()
     assert not [s for s in OURS if s in line]
+
+
+# ---- errors inside of answers that began well: in the client's own protocol, and translated
+
+ANSWERS = {
+    "gpt": ({"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}, lambda m: (b"", {"error": {"message": m, "code": m, "param": m}})),
+    "claude": ({"type": "message_start", "message": {"id": "m", "content": [], "usage": {}}}, lambda m: (b"event: error\n", {"type": "error", "error": {"type": m, "message": m}})),
+    "gem": ({"candidates": [{"index": 0, "content": {"parts": [{"text": "a"}]}}]}, lambda m: (b"", {"error": {"code": 400, "message": m, "status": m}})),
+}
+ASKED = {"/v1/chat/completions": {"messages": [{"role": "user", "content": "x"}]}, "/v1/messages": {"max_tokens": 5, "messages": [{"role": "user", "content": "x"}]},
+         "/v1/responses": {"input": "x"}, "/v1beta/models/%s:streamGenerateContent?alt=sse": {"contents": [{"parts": [{"text": "x"}]}]},
+         "/v1beta/models/%s:streamGenerateContent": {"contents": [{"parts": [{"text": "x"}]}]}}
+LATE = "planted-late-key-0005"
+
+
+@pytest.fixture(scope="module")
+def late():
+    up = Upstream()
+
+    def quotes(ex):
+        first, error = ANSWERS[ex.request.target.split("/")[1]]
+        line, data = error(f"refused: {LATE}")
+        if ex.body.get("stream") or "stream" in ex.request.target:
+            head = b"event: message_start\n" if line else b""
+            return ex.stream([head + event(first), line + event(data)])
+        return ex.reply(data)
+    up.default = quotes
+    p = Proxy({"upstreams": {
+        "a": {"type": "openai", "api_key": LATE, "base_url": up.url("/gpt/v1"), "models": ["gpt"]},
+        "b": {"type": "anthropic", "api_key": LATE, "base_url": up.url("/claude/v1"), "models": ["claude"]},
+        "c": {"type": "gemini", "api_key": LATE, "base_url": up.url("/gem/v1beta"), "models": ["gem"]}},
+        "routes": [{"id": "r", "match": {"path": "*"}, "retry": {"attempts": 1}, "strategy": {"type": "first_available", "upstreams": ["a", "b", "c"]}}]})
+    yield p
+    p.stop()
+    up.stop()
+
+
+@pytest.mark.parametrize("model", ANSWERS)
+@pytest.mark.parametrize("path", ASKED)
+def test_an_error_inside_a_stream_quotes_no_key(late, model, path):
+    body = ASKED[path] if "%" in path else {**ASKED[path], "model": model, "stream": True}
+    answer = ask(late, body, path=path % model if "%" in path else path)
+    assert "refused: ***" in answer.text, answer.text
+    assert LATE not in answer.text and LATE not in late.everything_told()
+
+
+@pytest.mark.parametrize("path,model", [("/v1/chat/completions", "gem"), ("/v1/messages", "gpt"), ("/v1/responses", "claude")])
+def test_a_translated_error_of_status_200_quotes_no_key(late, path, model):
+    answer = ask(late, {**ASKED[path], "model": model}, path=path)
+    assert answer.status >= 400 and "refused: ***" in answer.text and LATE not in answer.text and LATE not in late.everything_told(), answer.text
+
+
+def test_an_error_of_status_200_quotes_no_key(late):
+    answer = ask(late, {**ASKED["/v1/chat/completions"], "model": "gpt"})
+    assert answer.status == 200 and answer.json()["error"]["message"] == "refused: ***" and LATE not in answer.text

@@ -266,6 +266,12 @@ def test_a_stream_that_is_cut_ends_with_an_error(dialects, anthropic_sdk, openai
         list(openai_sdk.chat.completions.create(model="claude-7", messages=HI, stream=True))
 
 
+def test_a_streams_byte_order_mark_is_not_passed_on(dialects):
+    dialects.up.on("claude-m", lambda ex: ex.stream([b"\xef\xbb\xbf" + anthropic_events(TEXT)[0], b": wait\n\n", *anthropic_events(TEXT)[1:]]))
+    answer = ask(dialects, {"model": "claude-m", "messages": HI, "stream": True})
+    assert answer.body.startswith(b"data: {") and data_of(answer)[0]["choices"][0]["delta"]["role"] == "assistant", answer.body[:200]
+
+
 def test_an_error_in_the_stream_is_translated(dialects, anthropic_sdk, openai_sdk):
     overloaded = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"too much"}}\n\n'
     dialects.up.on("claude-8", lambda ex: ex.stream(anthropic_events(TEXT)[:4] + [overloaded]))

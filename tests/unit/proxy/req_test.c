@@ -14,8 +14,9 @@ static const char yaml[] =
     "upstreams:\n"
     "  root: {type: generic, base_url: 'http://root:81', api_keys: ['key-a', 'key-b'], headers: {X-Team: red}}\n"
     "  below: {type: generic, base_url: 'http://below/openai/v1'}\n"
+    "  beta: {type: generic, base_url: 'http://below/g/v1beta'}\n"
     "routes:\n"
-    "  - {id: r1, match: {path: '*'}, strategy: {type: first_available, upstreams: [root, below]}}\n";
+    "  - {id: r1, match: {path: '*'}, strategy: {type: first_available, upstreams: [root, below, beta]}}\n";
 
 static struct claw_loop loop;
 static struct claw_pool *pool;
@@ -37,7 +38,8 @@ static int set_up(void **state)
     if (claw_loop_init(&loop) != 0 || claw_pool_new(&loop, NULL, &pool) != 0) return -1;
     if (claw_generation_new(conf, &generation, &problems) != 0) return -1;
     if (claw_generation_set_upstream(generation, 0, "authorization", "Bearer ", fixed, 1) != 0) return -1;
-    if (claw_generation_set_upstream(generation, 1, NULL, NULL, NULL, 0) != 0) return -1;
+    for (size_t i = 1; i < 3; i++)
+        if (claw_generation_set_upstream(generation, i, NULL, NULL, NULL, 0) != 0) return -1;
     ctx = (struct claw_worker_ctx){.loop = &loop, .pool = pool};
     return claw_generation_local_new(generation, &loop, pool, NULL, NULL, &ctx.current);
 }
@@ -109,6 +111,10 @@ static void paths_join(void **state)
         {"/v1", 1, "GET /openai/v1 HTTP/1.1\r\n"},
         {"/v10/x", 1, "GET /openai/v1/v10/x HTTP/1.1\r\n"},
         {"/other", 1, "GET /openai/v1/other HTTP/1.1\r\n"},
+        {"/v1beta/files", 2, "GET /g/v1beta/files HTTP/1.1\r\n"},
+        {"/v1/files", 2, "GET /g/v1beta/files HTTP/1.1\r\n"},
+        {"/v1beta1/files", 2, "GET /g/v1beta/v1beta1/files HTTP/1.1\r\n"},
+        {"/v1beta", 1, "GET /openai/v1/v1beta HTTP/1.1\r\n"},
         {"/", 0, "GET / HTTP/1.1\r\n"},
         {"/a%20b//c", 0, "GET /a%20b//c HTTP/1.1\r\n"},
         {"/a?x=1&y=2", 0, "GET /a?x=1&y=2 HTTP/1.1\r\n"},

@@ -73,6 +73,16 @@ static void what_is_no_usage(void **state)
     }
 }
 
+/* Wherever they are added up or multiplied, the sanitizers see it. */
+static void absurd_counts(void **state)
+{
+    assert_usage("{\"usage\":{\"input_tokens\":9223372036854775807,\"cache_read_input_tokens\":9223372036854775807,\"cache_creation_input_tokens\":"
+                 "9223372036854775800,\"output_tokens\":900719925474099200}}", none);
+    assert_usage("{\"usage\":{\"input_tokens\":1000000000001,\"output_tokens\":1000000000000}}", (struct claw_usage){-1, CLAW_USAGE_MOST, -1, -1, -1, {0}});
+    assert_usage("{\"usageMetadata\":{\"promptTokenCount\":3,\"candidatesTokenCount\":9223372036854775807,\"thoughtsTokenCount\":9223372036854775807}}",
+                 (struct claw_usage){3, -1, -1, -1, -1, {0}});
+}
+
 /* The text may begin and end anywhere: what is read is a count that stands there whole, or nothing. The copy ends where
  * the text does, so that the sanitizers see a byte too many. */
 static void cut_anywhere(void **state)
@@ -104,6 +114,7 @@ int main(void)
         cmocka_unit_test(dialects),
         cmocka_unit_test(later_counts_replace),
         cmocka_unit_test(what_is_no_usage),
+        cmocka_unit_test(absurd_counts),
         cmocka_unit_test(cut_anywhere),
     };
     return cmocka_run_group_tests_name("proxy/usage", tests, NULL, NULL);
