@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define KEPT 32u /* endpoints of URLs */
 #define HEAD_BYTES (256u << 10)
@@ -182,6 +183,21 @@ static int add_line(struct claw_buf *b, const struct claw_fetch_ask *ask, const 
     return rc == 0 ? claw_buf_add_z(b, " HTTP/1.1\r\n") : rc;
 }
 
+static int sign(struct claw_fetch *f, const struct claw_fetch_ask *ask, const struct claw_generation_upstream *up)
+{
+    uv_buf_t body = uv_buf_init((char *)ask->body.ptr, (unsigned)ask->body.len);
+    struct claw_arena arena; /* f's is for the answer */
+    struct claw_str head = claw_buf_str(&f->out);
+    claw_arena_init(&arena, NULL, 0, HEAD_BYTES * 8);
+    int rc = claw_sigv4_head(head, &body, body.len > 0, (int64_t)time(NULL), &up->conf->aws, CLAW_GENERATION_SERVICE, &f->local->days[ask->upstream], &arena, &head);
+    if (rc == 0 && head.ptr != claw_buf_str(&f->out).ptr) {
+        claw_buf_clear(&f->out);
+        rc = claw_buf_add_str(&f->out, head);
+    }
+    claw_arena_reset(&arena);
+    return rc;
+}
+
 static int write_request(struct claw_fetch *f, const struct claw_fetch_ask *ask, const struct claw_generation_upstream *up,
                          struct claw_str authority, struct claw_str target, const char **why)
 {
@@ -194,6 +210,7 @@ static int write_request(struct claw_fetch *f, const struct claw_fetch_ask *ask,
     bool sized = ask->body.ptr || claw_str_eqz(ask->method, "POST") || claw_str_eqz(ask->method, "PUT") || claw_str_eqz(ask->method, "PATCH");
     if (rc == 0 && sized) rc = claw_buf_add_fmt(b, "content-length: %zu\r\n", ask->body.len);
     if (rc == 0) rc = claw_buf_add_z(b, "\r\n");
+    if (rc == 0 && up && up->signs) rc = sign(f, ask, up);
     return rc == 0 && ask->body.len ? claw_buf_add_str(b, ask->body) : rc;
 }
 

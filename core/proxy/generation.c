@@ -9,9 +9,13 @@
 
 #define GENERATION_MAGIC 0x67656e72u
 #define LOCAL_MAGIC 0x67656e6cu
+#define SIGNING 3u
 #define ARENA_CAP (64u << 20)
 
 static _Atomic int live;
+
+/* Besides authorization: what signing writes, and what S3's clients sign with. A client's would be signed as ours. */
+static const char *const signing[SIGNING] = {"x-amz-date", "x-amz-security-token", "x-amz-content-sha256"};
 
 int claw_generation_live(void) { return atomic_load(&live); }
 
@@ -145,10 +149,12 @@ int claw_generation_set_upstream(struct claw_generation *g, size_t i, const char
     struct claw_str prefix = auth_prefix ? claw_str_of(auth_prefix) : CLAW_STR("");
     up->heads_n = u->api_keys_n ? u->api_keys_n : 1;
     up->heads = claw_arena_alloc(&g->arena, up->heads_n * sizeof *up->heads);
-    up->own = claw_arena_alloc(&g->arena, (1 + fixed_n + u->headers_n) * sizeof *up->own);
+    up->own = claw_arena_alloc(&g->arena, (1 + SIGNING + fixed_n + u->headers_n) * sizeof *up->own);
     if (!up->heads || !up->own) return CLAW_ENOMEM;
     up->own_n = 0;
     if (auth.len) up->own[up->own_n++] = (struct claw_str){claw_arena_dup(&g->arena, auth.ptr, auth.len), auth.len};
+    up->signs = auth.len && u->aws.id.len && !configured(u, auth);
+    for (size_t k = 0; up->signs && k < SIGNING; k++) up->own[up->own_n++] = claw_str_of(signing[k]);
     for (size_t k = 0; k < fixed_n; k++)
         up->own[up->own_n++] = (struct claw_str){claw_arena_dup(&g->arena, fixed[k].name.ptr, fixed[k].name.len), fixed[k].name.len};
     for (size_t k = 0; k < u->headers_n; k++) up->own[up->own_n++] = u->headers[k].name;
@@ -199,11 +205,13 @@ int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loo
     struct claw_generation_local *g = calloc(1, sizeof *g);
     struct claw_endpoint **endpoints = calloc(n + 1, sizeof *endpoints);
     double *credit = calloc(gen->conf->routes_n + 1, sizeof *credit);
-    struct claw_tally *tally = g && endpoints && credit ? claw_tally_new(&gen->tallies, loop->number) : NULL;
+    struct claw_sigv4_day *days = calloc(n + 1, sizeof *days);
+    struct claw_tally *tally = g && endpoints && credit && days ? claw_tally_new(&gen->tallies, loop->number) : NULL;
     if (!tally) {
         free(g);
         free(endpoints);
         free(credit);
+        free(days);
         return CLAW_ENOMEM;
     }
     for (size_t i = 0; i < gen->conf->routes_n; i++) credit[i] = 1;
@@ -214,6 +222,7 @@ int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loo
         free(g);
         free(endpoints);
         free(credit);
+        free(days);
         return CLAW_ENOMEM;
     }
     g->magic = LOCAL_MAGIC;
@@ -224,6 +233,7 @@ int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loo
     g->tally = tally;
     g->endpoints = endpoints;
     g->hedge_credit = credit;
+    g->days = days;
     g->loop = loop;
     *out = g;
     return 0;
@@ -237,6 +247,7 @@ static void local_free(struct claw_deferred *d)
     if (g->on_free) g->on_free(g);
     free(g->endpoints);
     free(g->hedge_credit);
+    free(g->days);
     g->magic = 0;
     free(g);
     claw_generation_unref(gen);

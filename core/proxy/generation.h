@@ -14,7 +14,10 @@
 #include "proxy/dialect.h"
 #include "proxy/facts.h"
 #include "proxy/pool.h"
+#include "proxy/sigv4.h"
 #include "proxy/tally.h"
+
+#define CLAW_GENERATION_SERVICE "bedrock" /* that requests are signed for */
 
 struct claw_policy_ops; /* pipeline.h */
 struct claw_store;
@@ -30,6 +33,7 @@ struct claw_generation_upstream {
     /* Where it speaks what, below base_url, {model} for the model; "": it does not, or (all of them) it speaks what its
      * clients speak and paths stay as they came. The second is where streams are asked for. */
     struct claw_str paths[CLAW_DIALECT_COUNT][2];
+    bool signs;                       /* requests are signed with conf->aws, for CLAW_GENERATION_SERVICE */
     bool asks_usage;                  /* streams are asked for stream_options.include_usage */
 };
 
@@ -70,6 +74,7 @@ struct claw_generation_local {
     const struct claw_policy_ops *ops;
     void *policy;                       /* the VM; the ops' first argument */
     struct claw_endpoint **endpoints;   /* by upstream */
+    struct claw_sigv4_day *days;        /* by upstream: the key its requests are signed with */
     double *hedge_credit;               /* by route: hedges this worker may start (hedge.h) */
     struct claw_tally *tally;           /* the generation's; counts this worker's requests */
     struct claw_loop *loop;

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 
 #define REQ_MAGIC 0x72657120u
 #define REQ_BYTES 5632u             /* the struct and its arena's first block: what an open stream costs */
@@ -400,4 +401,12 @@ int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *
     CLAW_ASSERT((size_t)(at - start) <= most);
     *out = (struct claw_str){start, (size_t)(at - start)};
     return 0;
+}
+
+int claw_req_sign_head(struct claw_req *r, const uv_buf_t *body, unsigned n, struct claw_str *head)
+{
+    const struct claw_generation_upstream *up = claw_req_upstream(r);
+    if (!up->signs) return 0;
+    struct claw_sigv4_day *day = &r->gen->days[r->candidates[r->candidate].upstream];
+    return claw_sigv4_head(*head, body, n, (int64_t)time(NULL), &up->conf->aws, CLAW_GENERATION_SERVICE, day, &r->arena, head) == 0 ? 0 : CLAW_EREQ_MEM;
 }
