@@ -2,6 +2,7 @@
 
 #include "base/conf_schema.h"
 #include "net/address.h"
+#include "proxy/token.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,7 +124,6 @@ static int open_url(struct claw_fetch *f, struct claw_str url, struct claw_conf_
     if (!f->endpoint) return CLAW_ENOMEM;
     f->own = true;
     keep_endpoint(x, f->endpoint, &u);
-    f->lease.may = may;
     return 0;
 }
 
@@ -183,6 +183,13 @@ static int add_line(struct claw_buf *b, const struct claw_fetch_ask *ask, const 
     return rc == 0 ? claw_buf_add_z(b, " HTTP/1.1\r\n") : rc;
 }
 
+static int add_token(struct claw_fetch *f, const struct claw_fetch_ask *ask, const char **why)
+{
+    struct claw_token *t = f->local->tokens[ask->upstream];
+    int rc = claw_token_ready(t, f->fetcher, why);
+    return rc == 0 ? claw_buf_add_fmt(&f->out, "authorization: Bearer %.*s\r\n", CLAW_STR_FMT(claw_token_text(t))) : rc;
+}
+
 static int sign(struct claw_fetch *f, const struct claw_fetch_ask *ask, const struct claw_generation_upstream *up)
 {
     uv_buf_t body = uv_buf_init((char *)ask->body.ptr, (unsigned)ask->body.len);
@@ -206,6 +213,7 @@ static int write_request(struct claw_fetch *f, const struct claw_fetch_ask *ask,
     int rc = add_line(b, ask, up, target);
     if (rc == 0 && up) rc = claw_buf_add_str(b, up->heads[up->heads_n > 1 ? turn++ % up->heads_n : 0]);
     if (rc == 0 && !up) rc = add_field(b, CLAW_STR("host"), authority);
+    if (rc == 0 && up && up->asks_token) rc = add_token(f, ask, why);
     if (rc == 0) rc = add_fields(b, ask, up, why);
     bool sized = ask->body.ptr || claw_str_eqz(ask->method, "POST") || claw_str_eqz(ask->method, "PUT") || claw_str_eqz(ask->method, "PATCH");
     if (rc == 0 && sized) rc = claw_buf_add_fmt(b, "content-length: %zu\r\n", ask->body.len);
@@ -357,6 +365,7 @@ int claw_fetch_start(struct claw_fetcher *x, struct claw_generation_local *local
         return rc;
     }
     if (up) f->endpoint = local->endpoints[ask->upstream];
+    else if (!ask->configured) f->lease.may = may;
     f->lease.on_ready = on_ready;
     f->lease.on_error = on_lease_error;
     f->lease.arg = f;
