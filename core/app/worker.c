@@ -57,6 +57,7 @@ static int adopt(struct claw_worker *w, struct claw_generation *gen, struct claw
     local->on_free = on_local_free;
     claw_policy_vm_attach(vm, &w->ctx, local);
     w->ctx.current = local;
+    if (old) claw_generation_local_carry(local, old);
     if (old) claw_generation_local_unref(old);
     return 0;
 }

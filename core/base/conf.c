@@ -283,6 +283,23 @@ static void build_headers(struct builder *b, struct claw_conf_upstream *u)
         u->headers[u->headers_n++] = (struct claw_conf_header){map->entries[i].key, map->entries[i].value->text};
 }
 
+/* False: bedrock's and vertex' were read before, and changed meanwhile. */
+static bool build_cloud(struct builder *b, struct claw_conf_upstream *u, struct claw_str *url)
+{
+    const struct claw_conf_expand x = {b->arena, b->c->dir, b->get_env};
+    struct claw_conf_cloud cloud;
+    const char *key;
+    if (claw_conf_cloud(&x, u->node, &cloud, &key)) return false;
+    u->aws = cloud.aws;
+    u->account = cloud.account;
+    if (!url->len) *url = cloud.url.len ? cloud.url : claw_str_of(claw_conf_upstream_url(u->type));
+    claw_log_secret(u->aws.id); /* those of the environment: the file's are told with all of its secrets */
+    claw_log_secret(u->aws.secret);
+    claw_log_secret(u->aws.token);
+    claw_log_secret(u->account.key);
+    return true;
+}
+
 static void build_upstream(struct builder *b, struct claw_conf_upstream *u, struct claw_str name,
                            const struct claw_conf_node *n)
 {
@@ -290,7 +307,7 @@ static void build_upstream(struct builder *b, struct claw_conf_upstream *u, stru
     u->node = n;
     u->type = claw_conf_get(n, "type")->text;
     struct claw_str url = text_or(n, "base_url", CLAW_STR(""));
-    if (!url.len) url = claw_str_of(claw_conf_upstream_url(u->type));
+    b->failed |= !build_cloud(b, u, &url);
     const char *why;
     if (url.len) CLAW_ASSERT(claw_conf_url_parse(url, &u->url, &why));
     build_keys(b, u);
@@ -408,6 +425,13 @@ static const char *folder(struct builder *b, const char *path)
     return dir.len ? join(b, here, dir) : join(b, "", claw_str_of(here));
 }
 
+/* FNV-1a */
+static uint64_t mixed(uint64_t hash, struct claw_str s)
+{
+    for (size_t i = 0; i < s.len; i++) hash = (hash ^ (unsigned char)s.ptr[i]) * UINT64_C(1099511628211);
+    return hash;
+}
+
 static int fill(struct builder *b, struct claw_str yaml, const char *(*get_env)(const char *),
                 struct claw_conf_report *report)
 {
@@ -416,13 +440,14 @@ static int fill(struct builder *b, struct claw_str yaml, const char *(*get_env)(
     b->c->root = claw_conf_tree_read(yaml, &x, report);
     if (!b->c->root) return CLAW_EINVAL;
     claw_conf_check(b->c->root, report);
-    if (b->c->root->type == CLAW_CONF_MAP) claw_conf_link(b->c->root, report);
+    if (b->c->root->type == CLAW_CONF_MAP) claw_conf_link(b->c->root, &x, report);
     if (report->n > report->unknown || (report->n && !report->to->rest)) return CLAW_EINVAL;
     build_server(b);
     build_sections(b);
     build_upstreams(b);
     build_routes(b);
     b->c->hash = claw_conf_tree_hash(b->c->root);
+    for (size_t i = 0; i < b->c->upstreams_n; i++) b->c->hash = mixed(b->c->hash, b->c->upstreams[i].account.key); /* a file's */
     if (report->n) *report->to->rest = b->c;
     return report->n ? CLAW_EINVAL : 0;
 }

@@ -78,12 +78,19 @@ struct claw_conf_price {
     int64_t long_above, long_input, long_output, long_cached; /* of a prompt of more than long_above tokens; not in the file */
 };
 
+/* What requests are signed with; id "": they are not. */
+struct claw_conf_aws { struct claw_str id, secret, token, region; };
+/* A service account, whose access tokens requests carry; email "": none. key is PEM, NUL behind it. */
+struct claw_conf_account { struct claw_str email, key, key_id, token_uri; };
+
 struct claw_conf_upstream {
     struct claw_str name;
     struct claw_str type;            /* openai anthropic generic mock … */
     struct claw_conf_url url;        /* mock: may be empty (text.len 0) */
     struct claw_str *api_keys;       /* api_key and api_keys together; "" entries left out */
     size_t api_keys_n;
+    struct claw_conf_aws aws;         /* bedrock's, when it has no API key */
+    struct claw_conf_account account; /* vertex', when it has no API key */
     struct claw_conf_header *headers;
     size_t headers_n;
     unsigned timeout_ms;             /* whole answer's head; server.timeout_seconds unless given */

@@ -101,7 +101,8 @@ static bool type_known(struct claw_str type)
     return false;
 }
 
-static void link_upstream(struct claw_conf_report *r, const struct claw_conf_node *all, const struct claw_conf_entry *e)
+static void link_upstream(struct claw_conf_report *r, const struct claw_conf_expand *x, const struct claw_conf_node *all,
+                          const struct claw_conf_entry *e)
 {
     const struct claw_conf_node *name = get(e->value, "name", CLAW_CONF_STRING);
     if (all->type == CLAW_CONF_MAP && name && !claw_str_eq(name->text, e->key))
@@ -109,7 +110,10 @@ static void link_upstream(struct claw_conf_report *r, const struct claw_conf_nod
     const struct claw_conf_node *type = get(e->value, "type", CLAW_CONF_STRING);
     const struct claw_conf_node *url = claw_conf_get(e->value, "base_url");
     bool empty = !given(e->value, "base_url") || (url->type == CLAW_CONF_STRING && !url->text.len);
-    if (type && empty && type_known(type->text) && !claw_conf_upstream_url(type->text))
+    struct claw_conf_cloud cloud;
+    const char *key, *why = claw_conf_cloud(x, e->value, &cloud, &key);
+    if (why) problem(r, e, key, why);
+    else if (type && empty && type_known(type->text) && !claw_conf_upstream_url(type->text) && !cloud.url.len)
         problem(r, e, "base_url", "required, but not given (this type has no default)");
     link_headers(r, e->value);
 }
@@ -273,7 +277,7 @@ static void link_sections(struct claw_conf_report *r, const struct claw_conf_nod
     }
 }
 
-void claw_conf_link(const struct claw_conf_node *root, struct claw_conf_report *r)
+void claw_conf_link(const struct claw_conf_node *root, const struct claw_conf_expand *x, struct claw_conf_report *r)
 {
     const struct claw_conf_node *upstreams = claw_conf_get(root, "upstreams");
     if (upstreams && upstreams->type != CLAW_CONF_MAP && upstreams->type != CLAW_CONF_LIST) upstreams = NULL;
@@ -283,7 +287,7 @@ void claw_conf_link(const struct claw_conf_node *root, struct claw_conf_report *
         size_t mark = claw_conf_report_enter(r, CLAW_STR("upstreams"));
         if (upstreams->type == CLAW_CONF_MAP) claw_conf_report_enter(r, e->key);
         else claw_conf_report_enter_at(r, i);
-        link_upstream(r, upstreams, e);
+        link_upstream(r, x, upstreams, e);
         claw_conf_report_leave(r, mark);
     }
     const struct claw_conf_node *routes = get(root, "routes", CLAW_CONF_LIST);

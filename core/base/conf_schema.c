@@ -126,6 +126,16 @@ static const struct claw_conf_rule upstream_tls_rules[] = {
     {0}};
 GROUP(upstream_tls, "TLS with the upstream.");
 
+static const struct claw_conf_rule aws_rules[] = {
+    {"access_key_id", STR, SECRET, CLAW_CONF_HEADER, .fallback = "(AWS_ACCESS_KEY_ID, with the secret and token beside it)", .doc = "Id of the access key."},
+    {"secret_access_key", STR, SECRET, CLAW_CONF_HEADER, .doc = "The key's secret; needed with access_key_id."},
+    {"session_token", STR, SECRET, CLAW_CONF_HEADER, .doc = "Of temporary credentials."},
+    {"region", STR, .format = CLAW_CONF_NAME, .fallback = "(base_url's, the upstream's region, AWS_REGION, AWS_DEFAULT_REGION)",
+     .doc = "Region to sign for; base_url follows from it unless given."},
+    {0}};
+GROUP(aws, "Credentials that requests to bedrock are signed with (AWS Signature Version 4), where no api_key is given. They are read "
+      "with this file: a reload reads them anew.");
+
 static const struct claw_conf_rule health_rules[] = {
     {"path", STR, NEED, CLAW_CONF_NAME, .doc = "Path to GET, below base_url's host."},
     SECONDS("interval_seconds", "10", "Time between checks."),
@@ -140,8 +150,8 @@ static const struct claw_conf_rule upstream_rules[] = {
     {"api_key", STR, SECRET, CLAW_CONF_HEADER, .doc = "The provider's key; use ${VAR} or ${file:}."},
     {"api_keys", LIST, SECRET, .each = &api_key_item,
      .doc = "Several keys, chosen by weight among the usable ones."},
-    {"base_url", STR, .format = CLAW_CONF_URL, .fallback = "(the provider's; azure, bedrock, vertex and generic have none)",
-     .doc = "URL of the API, http or https."},
+    {"base_url", STR, .format = CLAW_CONF_URL, .fallback = "(the provider's; azure and generic have none)",
+     .doc = "URL of the API, http or https. bedrock has one when it knows a region, vertex with project and region."},
     {"models", LIST, .each = &model_item,
      .doc = "Models it serves: names, globs or maps; any model when not given."},
     {"model_map", MAP, .group = &model_map_group, .doc = "Rename models on the way out."},
@@ -153,6 +163,11 @@ static const struct claw_conf_rule upstream_rules[] = {
     PRICES,
     WHOLE("max_concurrency", "requests", "0", 0, 1e6, "Most requests at the same time; 0: no bound."),
     {"region", STR, .format = CLAW_CONF_NAME, .doc = "Region, for strategies and for providers that need one."},
+    {"aws", MAP, .group = &aws_group, .doc = "bedrock: sign requests with these credentials, instead of an api_key."},
+    {"project", STR, .format = CLAW_CONF_NAME, .fallback = "(service_account's)", .doc = "vertex: the project, for base_url."},
+    {"service_account", STR, SECRET | CLAW_CONF_NOT_EMPTY,
+     .doc = "vertex: a service account's key, its JSON (${file:}) or the file's name, instead of an api_key. Access tokens are got with "
+            "it at its token_uri, kept, and renewed before they expire."},
     {"api_version", STR, .format = CLAW_CONF_NAME, .fallback = "(the provider's)", .doc = "What azure's api-version says."},
     {"tls", MAP, .group = &upstream_tls_group, .doc = "TLS with the upstream."},
     {"health", MAP, .group = &health_group, .doc = "Active health checks."},

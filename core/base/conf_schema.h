@@ -3,13 +3,14 @@
  *     table (conf_schema.c) ──► check: types, bounds, words, did you mean, secrets (conf_check.c)
  *                           ├──► defaults of the typed half (conf.c)
  *                           └──► -schema and the configuration reference (conf_doc.c)
- *     conf_link.c: what a row cannot say.   conf_url.c: URLs.
+ *     conf_link.c: what a row cannot say.   conf_cloud.c: bedrock and vertex.   conf_url.c: URLs.
  *
  * A key that is not in the table does not exist. To add one: one row.
  */
 #ifndef CLAW_BASE_CONF_SCHEMA_H
 #define CLAW_BASE_CONF_SCHEMA_H
 
+#include "base/conf_expand.h"
 #include "base/conf_problem.h"
 
 enum claw_conf_is { /* what a value may be; several together */
@@ -84,7 +85,18 @@ void claw_conf_check(struct claw_conf_node *root, struct claw_conf_report *repor
 
 /* What one row cannot say: names that must exist, keys that exclude each other, duplicate names. Looks only at
  * values of the right type, so it may follow a check that found problems. */
-void claw_conf_link(const struct claw_conf_node *root, struct claw_conf_report *report);
+void claw_conf_link(const struct claw_conf_node *root, const struct claw_conf_expand *x, struct claw_conf_report *report);
+
+/* What bedrock and vertex say about who asks and where; of other types all of it is empty. */
+struct claw_conf_cloud {
+    struct claw_conf_aws aws;
+    struct claw_conf_account account;
+    struct claw_str url; /* of a base_url that is not given; "": there is none */
+};
+/* Read it from an upstream's map, the environment and the account's file; its memory is x->arena's. NULL, or why it cannot
+ * be, a sentence without secrets, with *key: the key to blame. */
+const char *claw_conf_cloud(const struct claw_conf_expand *x, const struct claw_conf_node *upstream, struct claw_conf_cloud *out,
+                            const char **key);
 /* The name of the i-th upstream in either form; "" when it has none. */
 struct claw_str claw_conf_upstream_name(const struct claw_conf_node *upstreams, size_t i);
 /* The URL a type has when base_url is not given; NULL: it has to be given. "": none is needed. */

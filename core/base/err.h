@@ -33,6 +33,7 @@
     X(EUPSTREAM_EOF,        -17, "eof",                502, "upstream_error",        true,  "the upstream closed before its answer was complete") \
     X(EBAD_RESPONSE,        -18, "bad_response",       502, "upstream_error",        false, "the upstream's answer is not valid")             \
     X(ESTREAM_ERROR,        -19, "stream_error",       502, "upstream_error",        true,  "the upstream's stream began with an error")      \
+    X(ETOKEN,               -21, "auth",               502, "upstream_error",        true,  "no access token for the upstream could be had") \
     X(EDEADLINE,            -20, "deadline",           504, "timeout_error",         false, "the request's total time is used up")            \
     X(EBAD_REQUEST,         -30, "bad_request",        400, "invalid_request_error", false, "malformed HTTP request")                         \
     X(EBAD_JSON,            -31, "bad_json",           400, "invalid_request_error", false, "the request body is not valid JSON")             \

@@ -35,6 +35,11 @@ void claw_log_close(unsigned wait_ms);
 /* Never show `secret` (at least 6 bytes; shorter ones are ignored). Copies. At most 4096 are kept; a secret
  * told twice counts once. Thread: control only, before the configuration it belongs to is published. */
 void claw_log_secret(struct claw_str secret);
+/* A secret that comes and goes (an access token), shown neither while it is lent. The struct is the lender's, zeroed at
+ * first; the text must stay until it is returned; returning what is not lent does nothing. Any thread. */
+struct claw_log_lent { struct claw_log_lent *prev, *next; struct claw_str secret; };
+void claw_log_secret_lend(struct claw_log_lent *l, struct claw_str secret);
+void claw_log_secret_return(struct claw_log_lent *l);
 /* Replace every known secret in place in `b`'s waiting bytes by "***". For error texts and admin answers. */
 void claw_log_redact(struct claw_buf *b);
 

@@ -107,8 +107,7 @@ static bool none_of_few(const struct secrets *set, struct claw_str s)
     return true;
 }
 
-/* The bytes of `b` from data + `at` up to `keep` bytes before the end. */
-void claw_log_redact_from(struct claw_buf *b, size_t at, size_t keep)
+static void redact_known(struct claw_buf *b, size_t at, size_t keep)
 {
     const struct secrets *set = atomic_load_explicit(&secrets, memory_order_acquire);
     size_t start, end;
@@ -127,6 +126,61 @@ void claw_log_redact_from(struct claw_buf *b, size_t at, size_t keep)
         to += start - from;
     } while (start < s.len);
     b->len = at + to;
+}
+
+/* ---- lent ones: few, so each is looked for ---- */
+
+static pthread_rwlock_t lent_lock = PTHREAD_RWLOCK_INITIALIZER;
+static struct claw_log_lent *lent;
+static atomic_uint lent_n;
+
+void claw_log_secret_lend(struct claw_log_lent *l, struct claw_str secret)
+{
+    CLAW_ASSERT(!l->secret.ptr);
+    if (secret.len < SECRET_MIN) return;
+    pthread_rwlock_wrlock(&lent_lock);
+    *l = (struct claw_log_lent){NULL, lent, secret};
+    if (lent) lent->prev = l;
+    lent = l;
+    atomic_fetch_add(&lent_n, 1);
+    pthread_rwlock_unlock(&lent_lock);
+}
+
+void claw_log_secret_return(struct claw_log_lent *l)
+{
+    if (!l->secret.ptr) return;
+    pthread_rwlock_wrlock(&lent_lock);
+    if (l->prev) l->prev->next = l->next;
+    else lent = l->next;
+    if (l->next) l->next->prev = l->prev;
+    atomic_fetch_sub(&lent_n, 1);
+    pthread_rwlock_unlock(&lent_lock);
+    *l = (struct claw_log_lent){NULL, NULL, {NULL, 0}};
+}
+
+static void redact_lent(struct claw_buf *b, size_t at, size_t keep)
+{
+    if (atomic_load_explicit(&lent_n, memory_order_relaxed) == 0) return;
+    pthread_rwlock_rdlock(&lent_lock);
+    for (struct claw_log_lent *l = lent; l; l = l->next)
+        for (size_t from = at; from + keep < b->len;) {
+            ptrdiff_t found = claw_str_find((struct claw_str){b->data + from, b->len - from - keep}, l->secret);
+            if (found < 0) break;
+            char *p = b->data + from + found;
+            size_t rest = b->len - from - (size_t)found - l->secret.len;
+            memcpy(p, "***", 3);
+            memmove(p + 3, p + l->secret.len, rest);
+            b->len -= l->secret.len - 3;
+            from += (size_t)found + 3;
+        }
+    pthread_rwlock_unlock(&lent_lock);
+}
+
+/* The bytes of `b` from data + `at` up to `keep` bytes before the end. */
+void claw_log_redact_from(struct claw_buf *b, size_t at, size_t keep)
+{
+    redact_known(b, at, keep);
+    redact_lent(b, at, keep);
 }
 
 void claw_log_redact(struct claw_buf *b)

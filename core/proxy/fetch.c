@@ -2,9 +2,11 @@
 
 #include "base/conf_schema.h"
 #include "net/address.h"
+#include "proxy/token.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define KEPT 32u /* endpoints of URLs */
 #define HEAD_BYTES (256u << 10)
@@ -122,7 +124,6 @@ static int open_url(struct claw_fetch *f, struct claw_str url, struct claw_conf_
     if (!f->endpoint) return CLAW_ENOMEM;
     f->own = true;
     keep_endpoint(x, f->endpoint, &u);
-    f->lease.may = may;
     return 0;
 }
 
@@ -182,6 +183,28 @@ static int add_line(struct claw_buf *b, const struct claw_fetch_ask *ask, const 
     return rc == 0 ? claw_buf_add_z(b, " HTTP/1.1\r\n") : rc;
 }
 
+static int add_token(struct claw_fetch *f, const struct claw_fetch_ask *ask, const char **why)
+{
+    struct claw_token *t = f->local->tokens[ask->upstream];
+    int rc = claw_token_ready(t, f->fetcher, why);
+    return rc == 0 ? claw_buf_add_fmt(&f->out, "authorization: Bearer %.*s\r\n", CLAW_STR_FMT(claw_token_text(t))) : rc;
+}
+
+static int sign(struct claw_fetch *f, const struct claw_fetch_ask *ask, const struct claw_generation_upstream *up)
+{
+    uv_buf_t body = uv_buf_init((char *)ask->body.ptr, (unsigned)ask->body.len);
+    struct claw_arena arena; /* f's is for the answer */
+    struct claw_str head = claw_buf_str(&f->out);
+    claw_arena_init(&arena, NULL, 0, HEAD_BYTES * 8);
+    int rc = claw_sigv4_head(head, &body, body.len > 0, (int64_t)time(NULL), &up->conf->aws, CLAW_GENERATION_SERVICE, &f->local->days[ask->upstream], &arena, &head);
+    if (rc == 0 && head.ptr != claw_buf_str(&f->out).ptr) {
+        claw_buf_clear(&f->out);
+        rc = claw_buf_add_str(&f->out, head);
+    }
+    claw_arena_reset(&arena);
+    return rc;
+}
+
 static int write_request(struct claw_fetch *f, const struct claw_fetch_ask *ask, const struct claw_generation_upstream *up,
                          struct claw_str authority, struct claw_str target, const char **why)
 {
@@ -190,10 +213,12 @@ static int write_request(struct claw_fetch *f, const struct claw_fetch_ask *ask,
     int rc = add_line(b, ask, up, target);
     if (rc == 0 && up) rc = claw_buf_add_str(b, up->heads[up->heads_n > 1 ? turn++ % up->heads_n : 0]);
     if (rc == 0 && !up) rc = add_field(b, CLAW_STR("host"), authority);
+    if (rc == 0 && up && up->asks_token) rc = add_token(f, ask, why);
     if (rc == 0) rc = add_fields(b, ask, up, why);
     bool sized = ask->body.ptr || claw_str_eqz(ask->method, "POST") || claw_str_eqz(ask->method, "PUT") || claw_str_eqz(ask->method, "PATCH");
     if (rc == 0 && sized) rc = claw_buf_add_fmt(b, "content-length: %zu\r\n", ask->body.len);
     if (rc == 0) rc = claw_buf_add_z(b, "\r\n");
+    if (rc == 0 && up && up->signs) rc = sign(f, ask, up);
     return rc == 0 && ask->body.len ? claw_buf_add_str(b, ask->body) : rc;
 }
 
@@ -340,6 +365,7 @@ int claw_fetch_start(struct claw_fetcher *x, struct claw_generation_local *local
         return rc;
     }
     if (up) f->endpoint = local->endpoints[ask->upstream];
+    else if (!ask->configured) f->lease.may = may;
     f->lease.on_ready = on_ready;
     f->lease.on_error = on_lease_error;
     f->lease.arg = f;

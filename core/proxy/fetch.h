@@ -26,6 +26,7 @@ struct claw_fetch_ask {
     struct claw_str body;       /* ptr NULL: none */
     unsigned timeout_ms;        /* for all of it */
     size_t max_body;            /* of the answer */
+    bool configured;            /* the URL is the configuration's: its addresses may be private, and local may be NULL */
 };
 
 struct claw_fetch {
@@ -61,7 +62,7 @@ size_t claw_fetcher_count(const struct claw_fetcher *x);
 
 /* Start. on_done comes once, possibly before this returns; free or cancel it by claw_fetch_free, in any case, but not from
  * within on_done. `local` must outlive it. CLAW_EINVAL with *why: what was asked is not valid (a URL, a header). CLAW_ETLS:
- * there are no roots. CLAW_ENOMEM. */
+ * there are no roots. CLAW_ETOKEN with *why: the upstream has no access token at present; one is being got. CLAW_ENOMEM. */
 int claw_fetch_start(struct claw_fetcher *x, struct claw_generation_local *local, const struct claw_fetch_ask *ask,
                      void (*on_done)(struct claw_fetch *f), void *arg, struct claw_fetch **out, const char **why) CLAW_MUSTCHECK;
 void claw_fetch_free(struct claw_fetch *f);

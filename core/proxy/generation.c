@@ -1,6 +1,8 @@
 #include "proxy/generation.h"
 
 #include "http/h1.h"
+#include "net/jwt.h"
+#include "proxy/token.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,9 +11,13 @@
 
 #define GENERATION_MAGIC 0x67656e72u
 #define LOCAL_MAGIC 0x67656e6cu
+#define SIGNING 3u
 #define ARENA_CAP (64u << 20)
 
 static _Atomic int live;
+
+/* Besides authorization: what signing writes, and what S3's clients sign with. A client's would be signed as ours. */
+static const char *const signing[SIGNING] = {"x-amz-date", "x-amz-security-token", "x-amz-content-sha256"};
 
 int claw_generation_live(void) { return atomic_load(&live); }
 
@@ -60,6 +66,11 @@ static int check_fields(struct claw_generation *g, size_t i, struct claw_conf_pr
         if (claw_h1_is_token(u->headers[k].name) && claw_h1_is_value(u->headers[k].value)) continue;
         snprintf(path, sizeof path, "upstreams.%.*s.headers", CLAW_STR_FMT(u->name));
         claw_conf_problem_add(problems, g->conf, path, "not a valid header name or value");
+        rc = CLAW_EINVAL;
+    }
+    if (u->account.email.len && !claw_jwt_key_good(u->account.key)) {
+        snprintf(path, sizeof path, "upstreams.%.*s.service_account", CLAW_STR_FMT(u->name));
+        claw_conf_problem_add(problems, g->conf, path, "its private_key is no RSA key");
         rc = CLAW_EINVAL;
     }
     for (size_t k = 0; k < u->api_keys_n; k++) {
@@ -145,10 +156,13 @@ int claw_generation_set_upstream(struct claw_generation *g, size_t i, const char
     struct claw_str prefix = auth_prefix ? claw_str_of(auth_prefix) : CLAW_STR("");
     up->heads_n = u->api_keys_n ? u->api_keys_n : 1;
     up->heads = claw_arena_alloc(&g->arena, up->heads_n * sizeof *up->heads);
-    up->own = claw_arena_alloc(&g->arena, (1 + fixed_n + u->headers_n) * sizeof *up->own);
+    up->own = claw_arena_alloc(&g->arena, (1 + SIGNING + fixed_n + u->headers_n) * sizeof *up->own);
     if (!up->heads || !up->own) return CLAW_ENOMEM;
     up->own_n = 0;
     if (auth.len) up->own[up->own_n++] = (struct claw_str){claw_arena_dup(&g->arena, auth.ptr, auth.len), auth.len};
+    up->signs = auth.len && u->aws.id.len && !configured(u, auth);
+    up->asks_token = auth.len && u->account.email.len && !configured(u, auth);
+    for (size_t k = 0; up->signs && k < SIGNING; k++) up->own[up->own_n++] = claw_str_of(signing[k]);
     for (size_t k = 0; k < fixed_n; k++)
         up->own[up->own_n++] = (struct claw_str){claw_arena_dup(&g->arena, fixed[k].name.ptr, fixed[k].name.len), fixed[k].name.len};
     for (size_t k = 0; k < u->headers_n; k++) up->own[up->own_n++] = u->headers[k].name;
@@ -192,53 +206,71 @@ void claw_generation_unref(struct claw_generation *g)
     if (atomic_fetch_sub(&g->refs, 1) == 1) generation_free(g);
 }
 
+static void local_free_parts(struct claw_generation_local *g)
+{
+    size_t n = g->gen->conf->upstreams_n;
+    for (size_t i = 0; g->endpoints && i < n; i++)
+        if (g->endpoints[i]) claw_endpoint_unref(g->endpoints[i]);
+    for (size_t i = 0; g->tokens && i < n; i++)
+        if (g->tokens[i]) claw_token_unref(g->tokens[i]);
+    free(g->endpoints);
+    free(g->tokens);
+    free(g->days);
+    free(g->hedge_credit);
+    g->magic = 0;
+    free(g);
+}
+
 int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loop, struct claw_pool *pool,
                               const struct claw_policy_ops *ops, void *policy, struct claw_generation_local **out)
 {
     size_t n = gen->conf->upstreams_n;
     struct claw_generation_local *g = calloc(1, sizeof *g);
-    struct claw_endpoint **endpoints = calloc(n + 1, sizeof *endpoints);
-    double *credit = calloc(gen->conf->routes_n + 1, sizeof *credit);
-    struct claw_tally *tally = g && endpoints && credit ? claw_tally_new(&gen->tallies, loop->number) : NULL;
-    if (!tally) {
-        free(g);
-        free(endpoints);
-        free(credit);
+    if (!g) return CLAW_ENOMEM;
+    g->gen = gen;
+    g->endpoints = calloc(n + 1, sizeof *g->endpoints);
+    g->tokens = calloc(n + 1, sizeof *g->tokens);
+    g->days = calloc(n + 1, sizeof *g->days);
+    g->hedge_credit = calloc(gen->conf->routes_n + 1, sizeof *g->hedge_credit);
+    bool good = g->endpoints && g->tokens && g->days && g->hedge_credit;
+    for (size_t i = 0; i < n && good; i++) {
+        g->endpoints[i] = claw_pool_endpoint(pool, &gen->conf->upstreams[i], gen->upstreams[i].tls);
+        if (gen->upstreams[i].asks_token) g->tokens[i] = claw_token_new(&gen->conf->upstreams[i].account, loop);
+        good = g->endpoints[i] && (g->tokens[i] || !gen->upstreams[i].asks_token);
+    }
+    if (good) g->tally = claw_tally_new(&gen->tallies, loop->number);
+    if (!g->tally) {
+        local_free_parts(g);
         return CLAW_ENOMEM;
     }
-    for (size_t i = 0; i < gen->conf->routes_n; i++) credit[i] = 1;
-    for (size_t i = 0; i < n; i++) {
-        endpoints[i] = claw_pool_endpoint(pool, &gen->conf->upstreams[i], gen->upstreams[i].tls);
-        if (endpoints[i]) continue;
-        while (i-- > 0) claw_endpoint_unref(endpoints[i]);
-        free(g);
-        free(endpoints);
-        free(credit);
-        return CLAW_ENOMEM;
-    }
+    for (size_t i = 0; i < gen->conf->routes_n; i++) g->hedge_credit[i] = 1;
     g->magic = LOCAL_MAGIC;
     g->refs = 1;
     g->gen = claw_generation_ref(gen);
     g->ops = ops;
     g->policy = policy;
-    g->tally = tally;
-    g->endpoints = endpoints;
-    g->hedge_credit = credit;
     g->loop = loop;
     *out = g;
     return 0;
 }
 
+void claw_generation_local_carry(struct claw_generation_local *to, const struct claw_generation_local *from)
+{
+    for (size_t i = 0; i < to->gen->conf->upstreams_n; i++)
+        for (size_t k = 0; to->tokens[i] && k < from->gen->conf->upstreams_n; k++) {
+            if (!from->tokens[k] || !claw_token_is_of(from->tokens[k], &to->gen->conf->upstreams[i].account)) continue;
+            claw_token_unref(to->tokens[i]);
+            to->tokens[i] = claw_token_ref(from->tokens[k]);
+            break;
+        }
+}
+
 static void local_free(struct claw_deferred *d)
 {
     struct claw_generation_local *g = (struct claw_generation_local *)((char *)d - offsetof(struct claw_generation_local, deferred));
-    for (size_t i = 0; i < g->gen->conf->upstreams_n; i++) claw_endpoint_unref(g->endpoints[i]);
     struct claw_generation *gen = g->gen;
     if (g->on_free) g->on_free(g);
-    free(g->endpoints);
-    free(g->hedge_credit);
-    g->magic = 0;
-    free(g);
+    local_free_parts(g);
     claw_generation_unref(gen);
 }
 

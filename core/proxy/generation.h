@@ -14,10 +14,14 @@
 #include "proxy/dialect.h"
 #include "proxy/facts.h"
 #include "proxy/pool.h"
+#include "proxy/sigv4.h"
 #include "proxy/tally.h"
+
+#define CLAW_GENERATION_SERVICE "bedrock" /* that requests are signed for */
 
 struct claw_policy_ops; /* pipeline.h */
 struct claw_store;
+struct claw_token;
 
 struct claw_generation_upstream {
     const struct claw_conf_upstream *conf;
@@ -30,6 +34,8 @@ struct claw_generation_upstream {
     /* Where it speaks what, below base_url, {model} for the model; "": it does not, or (all of them) it speaks what its
      * clients speak and paths stay as they came. The second is where streams are asked for. */
     struct claw_str paths[CLAW_DIALECT_COUNT][2];
+    bool signs;                       /* requests are signed with conf->aws, for CLAW_GENERATION_SERVICE */
+    bool asks_token;                  /* requests carry an access token of conf->account */
     bool asks_usage;                  /* streams are asked for stream_options.include_usage */
 };
 
@@ -70,6 +76,8 @@ struct claw_generation_local {
     const struct claw_policy_ops *ops;
     void *policy;                       /* the VM; the ops' first argument */
     struct claw_endpoint **endpoints;   /* by upstream */
+    struct claw_sigv4_day *days;        /* by upstream: the key its requests are signed with */
+    struct claw_token **tokens;         /* by upstream; NULL where no token is asked for */
     double *hedge_credit;               /* by route: hedges this worker may start (hedge.h) */
     struct claw_tally *tally;           /* the generation's; counts this worker's requests */
     struct claw_loop *loop;
@@ -81,6 +89,8 @@ struct claw_generation_local {
  * is the worker's. */
 int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loop, struct claw_pool *pool,
                               const struct claw_policy_ops *ops, void *policy, struct claw_generation_local **out) CLAW_MUSTCHECK;
+/* Before `to` is used: what a worker got for `from` and `to` needs too (access tokens) goes on to it. */
+void claw_generation_local_carry(struct claw_generation_local *to, const struct claw_generation_local *from);
 static inline struct claw_generation_local *claw_generation_local_ref(struct claw_generation_local *g)
 {
     g->refs++;

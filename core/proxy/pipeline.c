@@ -6,6 +6,7 @@
 #include "proxy/decision_log.h"
 #include "proxy/hedge.h"
 #include "proxy/relay.h"
+#include "proxy/token.h"
 
 #include <stdio.h>
 
@@ -351,6 +352,9 @@ static int step_upstream(struct claw_req *r)
 {
     struct claw_candidate *c = &r->candidates[r->candidate];
     const struct claw_generation_upstream *up = &r->gen->gen->upstreams[c->upstream];
+    const char *why = "";
+    int rc = up->asks_token ? claw_token_await(r->gen->tokens[c->upstream], r, &why) : 0;
+    if (waits(r, rc)) return WAIT;
     unsigned i = r->attempts_n < CLAW_ATTEMPTS_MAX ? r->attempts_n : CLAW_ATTEMPTS_MAX - 1;
     r->attempts_n++;
     r->attempt = i;
@@ -361,6 +365,10 @@ static int step_upstream(struct claw_req *r)
     r->retried_stale = false;
     r->outstanding = true;
     claw_upstream_stats_begin(up->stats);
+    if (rc != 0) {
+        claw_pipeline_upstream_failed(r, rc, 0, why, CLAW_STR(""), -1);
+        return WAIT;
+    }
     claw_hedge_arm(r);
     r->lease.on_ready = on_lease_ready;
     r->lease.on_error = on_lease_error;

@@ -797,7 +797,7 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
     claw_relay_reset(r);
     struct claw_relay *y = relay_of(r);
     unsigned n = y ? body_slices(r, out + 1, &body) : 0;
-    if (!y || (body && n == 0) || claw_req_write_head(r, body, &head) != 0) {
+    if (!y || (body && n == 0) || claw_req_write_head(r, body, &head) != 0 || claw_req_sign_head(r, out + 1, n, &head) != 0) {
         claw_pipeline_fail(r, CLAW_EREQ_MEM, claw_str_of(claw_err_text(CLAW_EREQ_MEM)));
         return;
     }

@@ -1,8 +1,10 @@
 #include "proxy/pipeline.h"
+#include "proxy/token.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 
 #define REQ_MAGIC 0x72657120u
 #define REQ_BYTES 5632u             /* the struct and its arena's first block: what an open stream costs */
@@ -371,6 +373,13 @@ static char *put_length(char *at, size_t n)
     return put_field(at, CLAW_STR("content-length"), (struct claw_str){digits + k, sizeof digits - k});
 }
 
+static bool is_set(const struct claw_req *r, struct claw_str name)
+{
+    for (size_t i = 0; i < r->out_headers_n; i++)
+        if (claw_str_ieq(r->out_headers[i].name, name)) return true;
+    return false;
+}
+
 int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *out)
 {
     const struct claw_generation_upstream *up = claw_req_upstream(r);
@@ -379,8 +388,10 @@ int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *
     if (target_path(r, up, &path) != 0) return CLAW_EREQ_MEM;
     const char *mark = path.len ? memchr(path.ptr, '?', path.len) : NULL;
     struct claw_str own = mark ? (struct claw_str){mark + 1, (size_t)(path.ptr + path.len - mark - 1)} : CLAW_STR("");
+    struct claw_token *t = up->asks_token ? r->gen->tokens[r->candidates[r->candidate].upstream] : NULL;
+    struct claw_str token = t ? claw_token_text(t) : CLAW_STR("");
     bool sized = body_bytes > 0 || r->head->content_length >= 0 || r->head->chunked;
-    size_t most = r->head->method.len + up->conf->url.path.len + path.len + query.len + fixed.len + 80;
+    size_t most = r->head->method.len + up->conf->url.path.len + path.len + query.len + fixed.len + token.len + 112;
     for (size_t i = 0; i < r->head->n; i++) most += r->head->headers[i].name.len + r->head->headers[i].value.len + 4;
     for (size_t i = 0; i < r->out_headers_n; i++) most += r->out_headers[i].name.len + r->out_headers[i].value.len + 4;
     char *start = claw_arena_alloc(&r->arena, most), *at = start;
@@ -398,9 +409,7 @@ int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *
             const char *nl = memchr(fixed.ptr, '\n', fixed.len);
             struct claw_str line = {fixed.ptr, (size_t)(nl - fixed.ptr) + 1};
             struct claw_str name = {line.ptr, (size_t)((const char *)memchr(line.ptr, ':', line.len) - line.ptr)};
-            bool replaced = false;
-            for (size_t i = 0; i < r->out_headers_n && !replaced; i++) replaced = claw_str_ieq(r->out_headers[i].name, name);
-            if (!replaced) at = put(at, line);
+            if (!is_set(r, name)) at = put(at, line);
             fixed.ptr += line.len;
             fixed.len -= line.len;
         }
@@ -409,10 +418,22 @@ int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *
         if (passes(r, up, &r->head->headers[i])) at = put_field(at, r->head->headers[i].name, r->head->headers[i].value);
     for (size_t i = 0; i < r->out_headers_n; i++)
         if (r->out_headers[i].value.ptr) at = put_field(at, r->out_headers[i].name, r->out_headers[i].value);
+    if (token.len && !is_set(r, CLAW_STR("authorization"))) {
+        at = put(at, CLAW_STR("authorization: Bearer "));
+        at = put(put(at, token), CLAW_STR("\r\n"));
+    }
     if (sized) at = put_length(at, body_bytes);
     *at++ = '\r';
     *at++ = '\n';
     CLAW_ASSERT((size_t)(at - start) <= most);
     *out = (struct claw_str){start, (size_t)(at - start)};
     return 0;
+}
+
+int claw_req_sign_head(struct claw_req *r, const uv_buf_t *body, unsigned n, struct claw_str *head)
+{
+    const struct claw_generation_upstream *up = claw_req_upstream(r);
+    if (!up->signs) return 0;
+    struct claw_sigv4_day *day = &r->gen->days[r->candidates[r->candidate].upstream];
+    return claw_sigv4_head(*head, body, n, (int64_t)time(NULL), &up->conf->aws, CLAW_GENERATION_SERVICE, day, &r->arena, head) == 0 ? 0 : CLAW_EREQ_MEM;
 }

@@ -162,7 +162,9 @@ struct claw_str claw_req_sent_model(const struct claw_req *r);
 int claw_req_set_header(struct claw_req *r, struct claw_str name, struct claw_str value) CLAW_MUSTCHECK;
 /* The same for a field of the answer's head, until that has left. CLAW_EINVAL also for x-openclaw-*. */
 int claw_req_set_answer_header(struct claw_req *r, struct claw_str name, struct claw_str value) CLAW_MUSTCHECK;
-/* The head of this attempt for the upstream (with the empty line), into the arena. */
+/* The head of this attempt for the upstream (with the empty line), into the arena. Not signed yet. */
 int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *out) CLAW_MUSTCHECK;
+/* Sign it, where its upstream wants that, over the whole body as it goes out. */
+int claw_req_sign_head(struct claw_req *r, const uv_buf_t *body, unsigned n, struct claw_str *head) CLAW_MUSTCHECK;
 
 #endif

@@ -404,24 +404,31 @@ int claw_policy_prove(struct claw_generation *gen, struct claw_conf_problems *pr
     return claw_policy_prove_from(gen, (struct claw_str){NULL, 0}, problems);
 }
 
-/* The system's root certificates take tens of milliseconds to read, once a process: here, and not on a worker's loop when
- * the first claw.http.fetch needs them. Without roots fetch says so. */
-static void read_roots(const struct claw_policies *p)
+/* Will claw.http.fetch, or what gets access tokens, need the system's root certificates? */
+static bool needs_roots(const struct claw_generation *gen)
 {
-    for (size_t i = 0; p && i < p->n; i++) {
-        struct claw_tls_client *tls;
-        char err[256];
-        if (claw_str_find(p->items[i].text, CLAW_STR("fetch")) < 0) continue;
-        if (claw_tls_client_new(NULL, true, &tls, err, sizeof err) == CLAW_OK) claw_tls_client_unref(tls);
-        return;
-    }
+    const struct claw_policies *p = gen->policies;
+    for (size_t i = 0; i < gen->conf->upstreams_n; i++)
+        if (gen->upstreams[i].asks_token) return true;
+    for (size_t i = 0; p && i < p->n; i++)
+        if (claw_str_find(p->items[i].text, CLAW_STR("fetch")) >= 0) return true;
+    return false;
+}
+
+/* They take tens of milliseconds to read, once a process: here, and not on a worker's loop when they are first needed. Without
+ * roots fetch says so. */
+static void read_roots(const struct claw_generation *gen)
+{
+    struct claw_tls_client *tls;
+    char err[256];
+    if (needs_roots(gen) && claw_tls_client_new(NULL, true, &tls, err, sizeof err) == CLAW_OK) claw_tls_client_unref(tls);
 }
 
 int claw_policy_vm_new_from(struct claw_generation *gen, struct claw_str source, struct claw_policy_vm **out, char **why)
 {
     struct boot b = {.source = source};
     if (why) *why = NULL;
-    read_roots(gen->policies);
+    read_roots(gen);
     return boot(gen, &b, out, why) == CLAW_OK ? CLAW_OK : CLAW_EINVAL;
 }
 

@@ -9,7 +9,7 @@ local transform = require("claw.transform")
 local M = {}
 
 local SECRETS = { api_key = true, api_keys = true, key = true, key_sha256 = true, token = true, secret = true,
-    password = true, url = true }
+    password = true, url = true, aws = true, service_account = true }
 
 -- The configuration as policies see it in init: without credentials.
 local function without_secrets(node)

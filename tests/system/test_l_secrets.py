@@ -3,12 +3,18 @@ client, a client's never with an upstream."""
 import json
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from client import Raw, ask, chat, request
 from proxy import Proxy, free_port
 from upstream import Upstream, event
 
-OURS = ["sk-planted-upstream-key-0001", "sk-planted-upstream-key-0002", "planted-header-token-0003", "planted-admin-token-0004"]
+OURS = ["sk-planted-upstream-key-0001", "sk-planted-upstream-key-0002", "planted-header-token-0003", "planted-admin-token-0004",
+        "PLANTEDAWSKEYID00005", "planted/aws/secret/key/0006", "planted/aws/session/token/0007", "ya29.planted-access-token-0008"]
+USED = (0, 2, 4, 6, 7)  # those that an upstream gets to see
+ACCOUNT_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
 THEIRS = ["sk-planted-client-key-1001", "sk-planted-client-key-1002", "planted-goog-key-1003", "planted-basic-1004"]
 
 POLICY = """
@@ -24,15 +30,22 @@ return { name = "nosy", api = 1,
 @pytest.fixture(scope="module")
 def planted():
     up = Upstream()
+    up.on("/token", lambda ex: ex.reply({"access_token": OURS[7], "expires_in": 3600}))
+    up.on("quotes", lambda ex: ex.reply({"error": {"message": f"{ex.request.get('authorization')} {ex.request.get('x-amz-security-token')}"}}, 403))
+    account = {"client_email": "a@b", "private_key": ACCOUNT_KEY, "token_uri": up.url("/token")}
     p = Proxy({
         "admin": {"token": OURS[3]},
         "upstreams": {
             "a": {"type": "openai", "api_key": "${PLANTED_KEY}", "base_url": up.url(), "headers": {"x-secret": OURS[2]}},
+            "signed": {"type": "bedrock", "base_url": up.url("/openai/v1"), "region": "r",
+                       "aws": {"access_key_id": OURS[4], "secret_access_key": OURS[5], "session_token": OURS[6]}},
+            "vertex": {"type": "vertex", "base_url": up.url("/endpoints/openapi"), "service_account": "${file:account.json}"},
             "dead": {"type": "openai", "api_key": OURS[1], "base_url": f"http://127.0.0.1:{free_port()}/v1"}},
-        "routes": [{"id": "a", "match": {"path": "/v1/*"}, "strategy": {"type": "failover", "upstreams": ["a"]}},
+        "routes": [*({"id": n, "match": {"path": "/v1/*", "headers": {"x-route": n}}, "strategy": {"type": "failover", "upstreams": [n]}} for n in ("signed", "vertex")),
+                   {"id": "a", "match": {"path": "/v1/*"}, "strategy": {"type": "failover", "upstreams": ["a"]}},
                    {"id": "dead", "match": {"path": "/v1/*", "headers": {"x-route": "dead"}}, "strategy": {"type": "failover", "upstreams": ["dead"]}}],
         "logging": {"level": "debug"}, "retry": {"backoff_ms": 1},
-    }, policies={"nosy.lua": POLICY}, env={"PLANTED_KEY": OURS[0]}, start=False)
+    }, policies={"nosy.lua": POLICY}, files={"account.json": json.dumps(account)}, env={"PLANTED_KEY": OURS[0]}, start=False)
     p._ready = lambda ready=p._ready: ready()
     p.admin = lambda path, method="GET", headers=None, ask_admin=p.admin: ask_admin(path, method, headers or {"Authorization": f"Bearer {OURS[3]}"})
     p.start()
@@ -58,6 +71,9 @@ def everything(p):
     go(chat("ok", stream=True))
     go(chat("fail", fail=True))
     go(chat("dead"), headers=[("x-route", "dead")])
+    for name in ("signed", "vertex"):
+        for body in (chat("ok"), chat("fail", fail=True), chat("quotes"), chat("quotes", stream=True)):
+            go(body, headers=[("x-route", name)])
     go(b"not json")
     go(chat("x"), path="/nowhere")
     for status in (400, 401, 429, 500):
@@ -87,7 +103,7 @@ def told(planted):
 @pytest.mark.parametrize("secret", OURS)
 def test_ours_stay(planted, told, secret):
     upstream_saw = b"".join(bytes(e.request.raw) for e in planted.up.exchanges).decode("latin-1")
-    if secret in (OURS[0], OURS[2]):
+    if OURS.index(secret) in USED:
         assert secret in upstream_saw, "planted where it is used, else this proves nothing"
     # an upstream that itself repeats a key in its error says it to the client in its own words: masked there, too
     assert secret not in told
@@ -99,6 +115,12 @@ def test_theirs_stay(planted, told, secret):
     assert secret not in b"".join(bytes(e.request.raw) for e in planted.up.exchanges).decode("latin-1")
     assert secret not in planted.everything_told()
     assert secret not in told
+
+
+def test_a_service_accounts_key_stays(planted, told):
+    upstream_saw = b"".join(bytes(e.request.raw) for e in planted.up.exchanges).decode("latin-1")
+    for line in ACCOUNT_KEY.splitlines()[1:-1]:
+        assert line not in told and line not in upstream_saw and line not in planted.everything_told()
 
 
 def test_debug_says_something(planted, told):

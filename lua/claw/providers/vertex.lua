@@ -1,5 +1,6 @@
--- The key is an OAuth access token. base_url names the place:
--- https://REGION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/REGION
+-- The key is an OAuth access token; without one the proxy gets them for the upstream's `service_account`
+-- (core/proxy/token.h) and sends them in the same field. base_url names the place, and follows from project and region
+-- unless given: https://REGION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/REGION
 return {
     family = "gemini", version = "", auth = { header = "authorization", prefix = "Bearer " },
     protocols = {

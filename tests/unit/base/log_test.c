@@ -138,6 +138,33 @@ static void redacts(const char *in, const char *want)
     claw_buf_fini(&b);
 }
 
+static void test_lent_secrets(void **state)
+{
+    struct claw_log_lent first = {.secret = {NULL, 0}}, second = first, brief = first;
+    redacts("a token-1111 b", "a token-1111 b");
+    claw_log_secret_lend(&first, CLAW_STR("token-1111"));
+    claw_log_secret_lend(&second, CLAW_STR("token-22222222"));
+    claw_log_secret_lend(&brief, CLAW_STR("brief"));
+    redacts("a token-1111 b token-22222222token-1111", "a *** b ******");
+    redacts("token-1111", "***");
+    redacts("token-111 brief", "token-111 brief");
+    claw_log_secret_return(&first);
+    claw_log_secret_return(&brief);
+    redacts("token-1111 token-22222222 token-22222222", "token-1111 *** ***");
+    claw_log_secret_lend(&first, CLAW_STR("token-3333"));
+    claw_log_secret_return(&second);
+    redacts("token-22222222 token-3333", "token-22222222 ***");
+    open_to(0, false);
+    claw_log_event(CLAW_LOG_INFO, "m", "k", "Bearer token-3333", NULL);
+    raw("token-3333");
+    char *text = finish();
+    assert_null(strstr(text, "3333"));
+    assert_int_equal(count(text, "***"), 2);
+    free(text);
+    claw_log_secret_return(&first);
+    claw_log_secret_return(&first);
+}
+
 static void test_secrets(void **state)
 {
     redacts("sk-test-secret-1", "sk-test-secret-1");
@@ -573,6 +600,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_before_open),     cmocka_unit_test(test_events),
         cmocka_unit_test(test_time),            cmocka_unit_test(test_secrets),
+        cmocka_unit_test(test_lent_secrets),
         cmocka_unit_test(test_lines),           cmocka_unit_test(test_reopen),
         cmocka_unit_test(test_set_fails),       cmocka_unit_test(test_nobody_reads),
         cmocka_unit_test(test_few_lines_keep_fitting), cmocka_unit_test(test_reader_keeps_up),
