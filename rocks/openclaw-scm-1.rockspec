@@ -128,6 +128,7 @@ build = {
         ["claw.protocols.openai_responses.writer"] = "lua/claw/protocols/openai_responses/writer.lua",
         ["claw.protocols.seal"] = "lua/claw/protocols/seal.lua",
         ["claw.protocols.vectors"] = "lua/claw/protocols/vectors.lua",
+        ["claw.protocols.whole"] = "lua/claw/protocols/whole.lua",
         ["claw.providers.anthropic"] = "lua/claw/providers/anthropic.lua",
         ["claw.providers.azure"] = "lua/claw/providers/azure.lua",
         ["claw.providers.bedrock"] = "lua/claw/providers/bedrock.lua",

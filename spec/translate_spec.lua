@@ -13,6 +13,7 @@ local spoken = {
     write_answer = function(answer) return { said = answer.text } end,
     writer = function()
         return function(ev)
+            if ev.on == "start" or ev.on == "part" then return {} end
             if ev.on == "text" then return { { type = "t", data = { text = ev.text } } } end
             return ev.on == "end" and { { data = "[DONE]" } } or {}
         end
@@ -25,13 +26,15 @@ local upstream = {
     read_answer = function(body)
         if body.error then return { error = { message = body.error, status = body.status } } end
         if not body.out then return nil, "it has no out" end
-        return { text = body.out, usage = { input = 3, output = 4 } }
+        return { text = body.out, parts = { { kind = "text", text = body.out } }, usage = { input = 3, output = 4 } }
     end,
     reader = function()
         return function(ev)
             if not ev then return { { on = "error", err = { message = "cut" } } } end
             if ev.data == "boom" then error("boom") end
-            if ev.data == "err" then return { { on = "error", err = { message = "too much" } } } end
+            if ev.data == "err" then return { { on = "error", err = { message = "too much", kind = "overloaded" } } } end
+            if ev.data == "part" then return { { on = "part", index = 0, part = { kind = "text" } } } end
+            if ev.data:find("^%+") then return { { on = "text", index = 0, text = ev.data:sub(2) } } end
             if ev.data == "end" then return { { on = "usage", usage = { input = 1, output = 2 } }, { on = "end" } } end
             return { { on = "text", text = ev.data } }
         end
@@ -50,6 +53,8 @@ describe("claw.translate", function()
         protocols.get = function(name) return ({ openai_chat = spoken, cohere_chat = upstream })[name] end
     end)
     teardown(function() protocols.get = get end)
+
+    local function asks_for_a_stream() r.stream = true end
 
     local function routed(body, policies, conf)
         conf = conf or {}
@@ -129,12 +134,15 @@ describe("claw.translate", function()
         assert.same({ { wrong = "no" }, 403 }, { engine.response(r, 1) })
         r.answer = { error = "no", status = 200 }
         assert.same({ { wrong = "no" }, 502 }, { engine.response(r, 1) })
+        assert.equal("no", engine.error(r, 1, 502, "").wrong)
+        engine.request(r, 1, "m")
         assert.same({ wrong = "text", kind = "server" }, engine.error(r, 1, 500, "text"))
         assert.same("The upstream answered with status 500.", engine.error(r, 1, 500, "raise").wrong)
     end)
 
     it("makes the client's events, in front of policies", function()
         routed({}, "return { api = 1, event = function(req, ev) return { type = ev.type, data = ev.data .. '.' } end }")
+        asks_for_a_stream()
         engine.request(r, 1, "m")
         assert.same({ { type = "t", data = '{"text":"a"}.' } }, engine.event(r, 1, "", "a"))
         assert.same({ { data = "[DONE]." } }, engine.event(r, 1, "", "end"))
@@ -144,11 +152,13 @@ describe("claw.translate", function()
     it("tells an error at the head, one behind it, and a cut", function()
         local function started(first)
             routed({})
+            asks_for_a_stream()
             engine.request(r, 1, "m")
             if first then engine.event(r, 1, "", first) end
         end
         started()
-        assert.equal("too much", engine.event(r, 1, "", "err"))
+        assert.same({ "too much", 529 }, { engine.event(r, 1, "", "err") })
+        assert.same({ wrong = "too much", kind = "overloaded" }, engine.error(r, 1, 529, "event: error"))
         started("a")
         assert.same({ { type = "error", data = { wrong = "too much" } } }, engine.event(r, 1, "", "err"))
         assert.same({}, engine.event(r, 1, "", "more"))
@@ -157,6 +167,52 @@ describe("claw.translate", function()
         assert.equal("cut", engine.event(r, 1, "", nil))
         started("a")
         assert.equal("the upstream's stream could not be read", engine.event(r, 1, "", "boom"))
+    end)
+
+    it("makes events of a whole answer for who asked for a stream", function()
+        routed({}, "return { api = 1, event = function(req, ev) return { type = ev.type, data = ev.data .. '.' } end }")
+        asks_for_a_stream()
+        engine.request(r, 1, "m")
+        assert.same({ { type = "t", data = '{"text":"a"}.' }, { data = "[DONE]." } }, engine.event(r, 1, nil, '{"out":"a"}'))
+        assert.same({ 3, nil, 4 }, { r.used[1], r.used[2], r.used[3] })
+        engine.request(r, 1, "m")
+        assert.same({ "no", 403 }, { engine.event(r, 1, nil, '{"error":"no","status":403}') })
+        engine.request(r, 1, "m")
+        assert.same({ "The upstream's answer could not be read: it has no out." }, { engine.event(r, 1, nil, '{"x":1}') })
+        engine.request(r, 1, "m")
+        assert.same({ "The upstream's answer could not be read: it is no JSON." }, { engine.event(r, 1, nil, "<html>") })
+    end)
+
+    it("gathers events for who asked for no stream", function()
+        routed({}, "return { api = 1, response = function(req, body) body.said = body.said .. '!' end }")
+        engine.request(r, 1, "m")
+        local write = spoken.write_answer
+        spoken.write_answer = function(answer) return { said = answer.parts[1].text } end
+        for _, data in ipairs({ "part", "+a", "+b" }) do assert.same({}, engine.event(r, 1, "", data)) end
+        engine.event(r, 1, "", "end")
+        assert.equal('{"said":"ab!"}', tostring((engine.response(r, 1))))
+        spoken.write_answer = write
+        engine.request(r, 1, "m")
+        engine.event(r, 1, "", "part")
+        assert.same({ "too much", 529 }, { engine.event(r, 1, "", "err") })
+    end)
+
+    it("tells the upstream's protocol the sent model's longest answer", function()
+        engine, core = build.engine({ conf = { upstreams = { c = { type = "cohere", base_url = "https://c/v2" } },
+            routes = { { id = "r", strategy = { upstream = "c" } } } } })
+        local seen
+        local write = upstream.write_request
+        upstream.write_request = function(_, cx)
+            seen = { cx.provider.max_output, cx.provider.family }
+            return {}
+        end
+        r = { body = {}, model = "asked", stream = false, id = ("a"):rep(32), ctx = {} }
+        engine.route(r, "POST", "/v1/chat/completions", "asked", false)
+        engine.request(r, 1, "command-r")
+        assert.same({ 4096, "cohere" }, seen)
+        engine.request(r, 1, "nobody")
+        assert.same({ nil, "cohere" }, { seen[1], seen[2] })
+        upstream.write_request = write
     end)
 
     it("finds no pair where none is needed or possible", function()

@@ -37,10 +37,10 @@ static const struct {
     [CLAW_STEP_PARSE]     = {{"parse",     NULL,       false, TO(ADMIT) | ENDS},                          step_parse},
     [CLAW_STEP_ADMIT]     = {{"admit",     "admit",    true,  TO(ROUTE) | ENDS},                          step_admit},
     [CLAW_STEP_ROUTE]     = {{"route",     "route",    true,  TO(TRANSFORM) | ENDS},                      step_route},
-    [CLAW_STEP_TRANSFORM] = {{"transform", "request",  true,  TO(UPSTREAM) | ENDS},                       step_transform},
+    [CLAW_STEP_TRANSFORM] = {{"transform", "request",  true,  TO(UPSTREAM) | TO(TRANSFORM) | ENDS},       step_transform},
     [CLAW_STEP_UPSTREAM]  = {{"upstream",  NULL,       true,  TO(TRANSFORM) | TO(BACK) | TO(COMMIT) | TO(RETRY) | ENDS}, step_upstream},
     [CLAW_STEP_RETRY]     = {{"retry",     "retry",    true,  TO(TRANSFORM) | TO(COMMIT) | ENDS},         step_retry},
-    [CLAW_STEP_BACK]      = {{"back",      "response", true,  TO(COMMIT) | ENDS},                         step_back},
+    [CLAW_STEP_BACK]      = {{"back",      "response", true,  TO(COMMIT) | TO(RETRY) | ENDS},             step_back},
     [CLAW_STEP_COMMIT]    = {{"commit",    NULL,       false, TO(STREAM) | ENDS},                         NULL},
     [CLAW_STEP_STREAM]    = {{"stream",    "event",    false, ENDS},                                      NULL},
     [CLAW_STEP_ACCOUNT]   = {{"account",   "cost",     false, TO(LOG)},                                   step_account},
@@ -315,6 +315,34 @@ static int step_route(struct claw_req *r)
     return CLAW_STEP_TRANSFORM;
 }
 
+static void forget_error(struct claw_req *r)
+{
+    r->error = 0;
+    r->error_text = r->error_param = CLAW_STR("");
+}
+
+/* The present candidate cannot be told what the client wants: another one may, and a hedge is not needed. */
+static int step_untranslatable(struct claw_req *r)
+{
+    if (claw_hedge_running(r)) {
+        claw_hedge_lost(r, r->error, claw_err_kind(r->error));
+        forget_error(r);
+        claw_pipeline_regain(r);
+        return WAIT;
+    }
+    if (r->candidate > r->furthest) r->furthest = r->candidate;
+    if (r->furthest + 1 < r->candidates_n) {
+        r->candidate = ++r->furthest;
+        forget_error(r);
+        return CLAW_STEP_TRANSFORM;
+    }
+    if (r->attempts_n == 0) return refuse(r, 0, NULL);
+    char text[400]; /* one could be told, so the request is not to blame */
+    int n = snprintf(text, sizeof text, "The upstream failed, and no other can be sent this request: %.*s", CLAW_STR_FMT(r->error_text));
+    forget_error(r);
+    return fail(r, CLAW_ENO_UPSTREAM, (struct claw_str){text, n < (int)sizeof text ? (size_t)n : sizeof text - 1});
+}
+
 static int step_transform(struct claw_req *r)
 {
     struct claw_policy_error err;
@@ -332,6 +360,7 @@ static int step_transform(struct claw_req *r)
     if (!(r->candidates[r->candidate].mask & CLAW_MASK_REQUEST)) return CLAW_STEP_UPSTREAM;
     int rc = r->gen->ops->request(r->gen->policy, r, &err);
     if (waits(r, rc)) return WAIT;
+    if (rc == 0 && r->error == CLAW_EUNTRANSLATABLE) return step_untranslatable(r);
     return rc == 0 && !r->error ? CLAW_STEP_UPSTREAM : refuse(r, rc, &err);
 }
 
@@ -448,6 +477,7 @@ static int no_more(struct claw_req *r, struct claw_failed_try *t)
         return WAIT;
     }
     struct claw_str told = t->f.code == CLAW_ESTREAM_ERROR ? told_message(r, t->f.body) : CLAW_STR("");
+    if (t->f.code == CLAW_EBAD_RESPONSE && r->translated) told = r->upstream_error;
     if (told.len) return fail(r, t->f.code, told);
     char text[400];
     const struct claw_generation_upstream *up = claw_req_upstream(r);
@@ -491,6 +521,13 @@ static int step_back(struct claw_req *r)
     struct claw_str body = claw_relay_whole(r), out = {NULL, 0};
     int rc = r->gen->ops->response(r->gen->policy, r, body, &out, &err);
     if (waits(r, rc)) return WAIT;
+    bool none = r->translated && rc == 0 && (r->error == CLAW_EBAD_RESPONSE || r->answer_status >= 400);
+    if (none) {
+        const char *why = r->error_text.len ? r->error_text.ptr : "";
+        forget_error(r);
+        claw_relay_no_answer(r, why);
+        return WAIT;
+    }
     if (rc != 0 || r->error) return refuse(r, rc, &err);
     claw_relay_send_whole(r, out.ptr ? out : body);
     return WAIT;

@@ -52,12 +52,14 @@ struct claw_policy_ops {
     int (*request)(void *vm, struct claw_req *r, struct claw_policy_error *err);
     int (*retry)(void *vm, struct claw_req *r, const struct claw_failure *f, enum claw_retry_action *action,
                  uint64_t *after_ms, struct claw_policy_error *err);
-    /* A whole answer: *out is what the client gets (ptr NULL: unchanged). r->error: it is none. */
+    /* A whole answer: *out is what the client gets (ptr NULL: unchanged). r->error: it is none. r->answer_status from 400 on
+     * in a translated attempt: it is an error. */
     int (*response)(void *vm, struct claw_req *r, struct claw_str body, struct claw_str *out, struct claw_policy_error *err);
     /* An error answer of a translated attempt, which is final: *out is what the client gets. Never waits. */
     int (*error)(void *vm, struct claw_req *r, int status, struct claw_str body, struct claw_str *out, struct claw_policy_error *err);
     /* One event. *n events replace it (0: dropped); *n = -1: unchanged. Never waits. Of a translated attempt also the stream's
-     * end, as data.ptr NULL. CLAW_ESTREAM_ERROR, CLAW_EUPSTREAM_EOF: what came is an error, or was cut; *err has its message. */
+     * end, as data.ptr NULL; with r->turned a whole answer. CLAW_ESTREAM_ERROR, CLAW_EUPSTREAM_EOF, CLAW_EBAD_RESPONSE: what came
+     * is an error (r->answer_status then says which, 0: not told), was cut, or is no answer; *err has its message. */
     int (*event)(void *vm, struct claw_req *r, struct claw_str type, struct claw_str data,
                  const struct claw_policy_event **out, int *n, struct claw_policy_error *err);
     /* The end: cost_micros and log_fields. Never waits. */

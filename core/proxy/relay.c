@@ -32,6 +32,9 @@ struct claw_relay {
     enum mode mode;
     bool json, replied, paused, in_over;
     bool hooked;               /* an event hook sees what comes */
+    bool turned;               /* WHOLE: it goes to the client as a stream */
+    bool gathers;              /* EVENTS: they become one answer, for a client that asked for no stream */
+    size_t gathered;           /* … bytes of it so far */
     bool open;                 /* ERROR: a long one, whose upstream is paused while the retry step decides */
     enum framing framing;
     bool listed;               /* the JSON array the client gets has its first event */
@@ -80,11 +83,14 @@ void claw_relay_reset(struct claw_req *r)
 
 /* ---- to the client ------------------------------------------------------------------------------------------------- */
 
+/* The answer's, or that of the error that stands in its place. */
+static int status_of(const struct claw_req *r) { return r->answer_status ? r->answer_status : r->relay->head->status; }
+
 static int reply(struct claw_req *r, int64_t length)
 {
     struct claw_relay *y = r->relay;
     struct claw_str head;
-    int status = r->answer_status ? r->answer_status : y->head->status;
+    int status = status_of(r);
     claw_hedge_won(r);
     int rc = claw_answer_head(r, status, y->head, r->answer_type ? claw_str_of(r->answer_type) : CLAW_STR(""), &head);
     if (rc != 0) return rc;
@@ -185,7 +191,7 @@ static void failed(struct claw_req *r, int code, const char *text)
 {
     struct claw_relay *y = r->relay;
     bool held = y->mode == ERROR;
-    claw_pipeline_upstream_failed(r, code, code == CLAW_OK ? y->head->status : 0, text, held ? claw_buf_str(&y->kept) : CLAW_STR(""),
+    claw_pipeline_upstream_failed(r, code, code == CLAW_OK ? status_of(r) : 0, text, held ? claw_buf_str(&y->kept) : CLAW_STR(""),
                                   y->head ? retry_after_ms(y->head) : -1);
 }
 
@@ -201,13 +207,14 @@ static bool is_error_event(struct claw_req *r, struct claw_str type, struct claw
     return e.type == CLAW_JSON_OBJECT || e.type == CLAW_JSON_STRING;
 }
 
-/* It does: the retry step decides on what was read of it. */
+/* It does: the retry step decides on what was read of it. CLAW_OK: r->answer_status says as what it counts. */
 static int fail_head(struct claw_req *r, int code, struct claw_str type, struct claw_str data, const char *text)
 {
     struct claw_relay *y = r->relay;
     claw_buf_clear(&y->kept);
     int rc = claw_sse_write(&y->kept, type, data);
     y->mode = ERROR;
+    if (code == CLAW_OK) r->answer_type = "application/json";
     (void)rc; /* only what the retry decision looks at */
     failed(r, code, text);
     return CLAW_ECANCELED;
@@ -308,8 +315,9 @@ static int run_event_hook(struct claw_req *r, struct claw_str type, struct claw_
         claw_pipeline_policy_failed(r, &err);
         return CLAW_ECANCELED;
     }
-    if (rc == CLAW_ESTREAM_ERROR || rc == CLAW_EUPSTREAM_EOF) {
-        if (!y->replied && r->commit == CLAW_HELD) return fail_head(r, rc, CLAW_STR("error"), data.ptr ? data : CLAW_STR(""), err.message.ptr);
+    if (rc == CLAW_ESTREAM_ERROR || rc == CLAW_EUPSTREAM_EOF || rc == CLAW_EBAD_RESPONSE) {
+        int code = rc == CLAW_ESTREAM_ERROR && r->answer_status ? CLAW_OK : rc;
+        if (!y->replied && r->commit == CLAW_HELD) return fail_head(r, code, CLAW_STR("error"), data.ptr ? data : CLAW_STR(""), err.message.ptr);
         claw_pipeline_fail(r, rc, err.message);
         return CLAW_ECANCELED;
     }
@@ -336,9 +344,13 @@ static bool is_usage_only(struct claw_str raw)
 /* An event with data, framed in any way. raw.ptr NULL: it goes out written anew. */
 static int take_event(struct claw_req *r, struct claw_str type, struct claw_str data, struct claw_str raw)
 {
-    if (r->commit == CLAW_HELD && !r->relay->replied && is_error_event(r, type, data))
+    struct claw_relay *y = r->relay;
+    bool held = r->commit == CLAW_HELD && !y->replied;
+    /* Of a translated one the translation knows. */
+    if (held && !r->translated && is_error_event(r, type, data))
         return fail_head(r, CLAW_ESTREAM_ERROR, type, data, claw_err_text(CLAW_ESTREAM_ERROR));
-    if (r->commit == CLAW_HELD && !r->relay->replied) claw_hedge_won(r);
+    if (held && !r->translated) claw_hedge_won(r);
+    if (y->gathers && (y->gathered += data.len) > claw_req_conf(r)->server.max_body_bytes) return CLAW_ENOMEM;
     if (claw_usage_read(data, &r->usage) && r->hides_usage && is_usage_only(data)) return 0;
     if (r->candidates[r->candidate].mask & CLAW_MASK_EVENT) return run_event_hook(r, type, data, raw);
     if (!raw.ptr) return push_events(r, &(struct claw_policy_event){type, data}, 1);
@@ -373,12 +385,7 @@ static int on_line(void *arg, struct claw_str line) { return take_event(arg, CLA
 
 static int on_message(void *arg, const struct claw_event_stream_message *m)
 {
-    struct claw_req *r = arg;
-    struct claw_str none = {NULL, 0};
-    if (m->exception_type.len == 0) return take_event(r, m->event_type, m->payload, none);
-    bool held = r->commit == CLAW_HELD && !r->relay->replied;
-    if (held) return fail_head(r, CLAW_ESTREAM_ERROR, m->exception_type, m->payload, claw_err_text(CLAW_ESTREAM_ERROR));
-    return take_event(r, m->exception_type, m->payload, none);
+    return take_event(arg, m->exception_type.len ? m->exception_type : m->event_type, m->payload, (struct claw_str){NULL, 0});
 }
 
 static int on_over(void *arg, struct claw_str bytes, bool last)
@@ -412,6 +419,7 @@ static void begin_translated(struct claw_req *r, struct claw_str type)
     if (is_type(type, CLAW_STR("application/x-ndjson"))) y->framing = NDJSON;
     else if (is_type(type, CLAW_STR("application/vnd.amazon.eventstream"))) y->framing = EVENT_STREAM;
     else y->mode = WHOLE;
+    y->turned = y->mode == WHOLE && r->stream;
     claw_ndjson_init(&y->lines, claw_req_conf(r)->server.max_body_bytes);
     claw_event_stream_init(&y->messages, claw_req_conf(r)->server.max_body_bytes);
 }
@@ -442,7 +450,9 @@ static void on_head(struct claw_client *c, struct claw_head *h)
     else y->mode = PLAIN;
     claw_buf_init(&y->kept, y->mode == WHOLE ? claw_req_conf(r)->server.max_body_bytes : 0);
     if (y->mode == EVENTS && (r->translated || r->array)) y->sse.max = claw_req_conf(r)->server.max_body_bytes;
-    if (r->translated) r->answer_type = y->mode == EVENTS && !r->array ? "text/event-stream" : "application/json";
+    y->gathers = r->translated && y->mode == EVENTS && !r->stream;
+    bool streams = (y->mode == EVENTS && !y->gathers) || y->turned;
+    if (r->translated) r->answer_type = streams && !r->array ? "text/event-stream" : "application/json";
     else if (y->mode == EVENTS && r->array) r->answer_type = "application/json";
     if (y->mode == ERROR && claw_hedge_aside(r)) failed(r, CLAW_OK, ""); /* its body would decide nothing */
     else if (y->mode == WHOLE || y->mode == PLAIN) claw_hedge_won(r);
@@ -450,7 +460,7 @@ static void on_head(struct claw_client *c, struct claw_head *h)
 
 static void broken(struct claw_req *r, int code)
 {
-    claw_pipeline_fail(r, code == CLAW_ENOMEM && r->relay->mode == WHOLE ? CLAW_EBAD_RESPONSE : code,
+    claw_pipeline_fail(r, code == CLAW_ENOMEM && (r->relay->mode == WHOLE || r->relay->gathers) ? CLAW_EBAD_RESPONSE : code,
                        claw_str_of(code == CLAW_ENOMEM ? "the upstream's answer is too large to be held" : claw_err_text(code)));
 }
 
@@ -589,6 +599,12 @@ static void end_whole(struct claw_req *r, bool reusable)
     claw_pipeline_reached(r, CLAW_STEP_BACK);
 }
 
+void claw_relay_no_answer(struct claw_req *r, const char *why)
+{
+    r->relay->mode = ERROR;
+    failed(r, r->answer_status ? CLAW_OK : CLAW_EBAD_RESPONSE, why);
+}
+
 struct claw_str claw_relay_whole(const struct claw_req *r) { return claw_buf_str(&r->relay->kept); }
 
 void claw_relay_send_whole(struct claw_req *r, struct claw_str body)
@@ -620,9 +636,56 @@ static int end_made(struct claw_req *r)
     return 0;
 }
 
+static void end_stream(struct claw_req *r, bool reusable)
+{
+    flush(r, true);
+    answered(r, reusable);
+}
+
+static void end_gathered(struct claw_req *r, bool reusable)
+{
+    int rc = end_made(r);
+    if (rc == CLAW_ECANCELED) return;
+    if (rc != 0) {
+        broken(r, rc);
+        return;
+    }
+    claw_hedge_won(r);
+    r->relay->mode = WHOLE;
+    end_whole(r, reusable);
+}
+
+/* A whole answer, of which the client gets events. */
+static void end_turned(struct claw_req *r, bool reusable)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_buf all = y->kept;
+    claw_buf_init(&y->kept, 0);
+    if (y->json) claw_usage_read(claw_buf_str(&all), &r->usage);
+    claw_req_waited(r);
+    leave_client(r, reusable);
+    y->mode = EVENTS;
+    r->turned = true;
+    int rc = run_event_hook(r, CLAW_STR(""), claw_buf_str(&all), (struct claw_str){NULL, 0});
+    r->turned = false;
+    claw_buf_fini(&all);
+    if (rc == CLAW_ECANCELED) return;
+    if (rc == 0) rc = begin_events(r);
+    if (rc != 0) {
+        broken(r, rc);
+        return;
+    }
+    if (r->array) push(r, y->listed ? CLAW_STR("]") : CLAW_STR("[]"));
+    end_stream(r, reusable);
+}
+
 static void end_events(struct claw_req *r, bool reusable)
 {
     struct claw_relay *y = r->relay;
+    if (y->gathers) {
+        end_gathered(r, reusable);
+        return;
+    }
     struct claw_str rest = claw_sse_rest(&y->sse);
     bool made = r->translated || r->array;
     if (made) {
@@ -645,8 +708,7 @@ static void end_events(struct claw_req *r, bool reusable)
     /* A last line without its empty line is dropped by every client, but it is not ours to drop; unless a hook that
      * could not see it is there to keep things back. */
     if (!made && !y->hooked) push(r, rest);
-    flush(r, true);
-    answered(r, reusable);
+    end_stream(r, reusable);
 }
 
 static void on_done(struct claw_client *c, bool reusable)
@@ -661,7 +723,10 @@ static void on_done(struct claw_client *c, bool reusable)
         if (!told) failed(r, CLAW_OK, "");
         return;
     }
-    case WHOLE: end_whole(r, reusable); return;
+    case WHOLE:
+        if (y->turned) end_turned(r, reusable);
+        else end_whole(r, reusable);
+        return;
     case EVENTS: end_events(r, reusable); return;
     default: end_plain(r, reusable); return;
     }
@@ -819,7 +884,7 @@ static void release_translated(struct claw_req *r)
     struct claw_str out = {NULL, 0};
     if (y->open) leave_client(r, false);
     y->open = false;
-    int rc = r->gen->ops->error(r->gen->policy, r, y->head->status, claw_buf_str(&y->kept), &out, &err);
+    int rc = r->gen->ops->error(r->gen->policy, r, status_of(r), claw_buf_str(&y->kept), &out, &err);
     if (rc == CLAW_EPOLICY) claw_pipeline_policy_failed(r, &err);
     else if (rc != 0) broken(r, rc);
     else claw_relay_send_whole(r, out);

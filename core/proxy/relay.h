@@ -11,7 +11,8 @@
  * backpressure  the client's CLAW_EAGAIN pauses the upstream until on_drain
  *
  * A translated attempt (r->translated) is held whole, or its events go through the `event` op, whatever their framing; its
- * error answer goes through the `error` op.
+ * error answer goes through the `error` op. A whole answer for a client that asked for a stream goes through the `event` op
+ * too (r->turned); a stream for one that did not is gathered there, bounded by server.max_body_mb, until it is over.
  *
  * Usage is read on the way from events that mention it and from the tail of plain answers; nothing else is decoded.
  */
@@ -30,6 +31,8 @@ void claw_relay_release_held(struct claw_req *r);
 /* A whole answer that waits for its `response` hook, and what the client gets of it (valid during the call). */
 struct claw_str claw_relay_whole(const struct claw_req *r);
 void claw_relay_send_whole(struct claw_req *r, struct claw_str body);
+/* What waited for its hook is no answer, or an error (r->answer_status): the retry step decides. why: for the log. */
+void claw_relay_no_answer(struct claw_req *r, const char *why);
 /* Is the upstream of a held answer still connected (an error answer too long to be held whole)? */
 bool claw_relay_open(const struct claw_req *r);
 /* Is there more of an answer than an event stream's head? */

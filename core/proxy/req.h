@@ -62,6 +62,7 @@ struct claw_req {
     bool outstanding;       /* counted in the upstream's facts */
     bool translated;        /* this attempt: sent_as is another than dialect, and its answer is to be written anew */
     bool array;             /* a stream goes to the client as a JSON array of its events (Gemini's without alt=sse) */
+    bool turned;            /* while the event op is asked: a whole answer is to become events */
     bool hides_usage;       /* this attempt: usage was asked for in the client's stead, and is kept from it */
     struct claw_worker_ctx *ctx;
     struct claw_generation_local *gen;

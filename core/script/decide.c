@@ -633,14 +633,17 @@ static void event_in(lua_State *L, void *arg)
     claw_policy_push_fn(L, p, CLAW_ENGINE_EVENT);
     lua_pushlightuserdata(L, c->r);
     push_candidate(L, c->r);
-    lua_pushlstring(L, c->type.ptr ? c->type.ptr : "", c->type.len);
+    if (c->r->turned) lua_pushnil(L);
+    else lua_pushlstring(L, c->type.ptr ? c->type.ptr : "", c->type.len);
     if (c->in.ptr) lua_pushlstring(L, c->in.ptr, c->in.len);
     else lua_pushnil(L); /* the end */
     lua_call(L, 4, 2);
     c->events = -1;
     if (lua_isnil(L, 1)) return;
     if (lua_type(L, 1) == LUA_TSTRING) {
-        c->rc = c->in.ptr ? CLAW_ESTREAM_ERROR : CLAW_EUPSTREAM_EOF;
+        bool told = is_whole(L, 2, 400, 599);
+        if (told) c->r->answer_status = (int)lua_tointeger(L, 2);
+        c->rc = !c->in.ptr ? CLAW_EUPSTREAM_EOF : c->r->turned && !told ? CLAW_EBAD_RESPONSE : CLAW_ESTREAM_ERROR;
         c->body = keep(L, c, text_at(L, 1));
         return;
     }

@@ -15,8 +15,9 @@
 --                                                          "untranslatable" or "translation", message, field
 --   response(r, index)                                     nil | body | body, status | false, message (it is none)
 --   error(r, index, status, body)                          the body of a translated attempt's error answer
---   event(r, index, type, data)                            nil | false | { { type, data }, … } | message (it is an
---                                                          error, or a cut). data nil: the stream's end
+--   event(r, index, type, data)                            nil | false | { { type, data }, … } | message, status (it
+--                                                          is an error) | message (a cut, or no answer). data nil: the
+--                                                          stream's end; type nil: a whole answer in its place
 --   retry(r, attempt, number)                              "next" | "same" | "stop", after_ms
 --   finish(r, index, model, input, cached, output, reasoning, cache_write)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
@@ -362,8 +363,13 @@ local function with_hooks(engine, env, state)
             if #chain == 0 or not data then return nil end
             return event(env, r, chain, kind, data)
         end
-        local events, message = translate.event(core, r, at, data and { type = kind, data = data } or nil)
-        if not events then return message end
+        local events, message, status
+        if kind then
+            events, message, status = translate.event(core, r, at, data and { type = kind, data = data } or nil)
+        else
+            events, message, status = translate.whole(core, r, at, data)
+        end
+        if not events then return message, status end
         if #chain == 0 then return events end
         for _, ev in ipairs(events) do
             if type(ev.data) ~= "string" then ev.data = json.encode(ev.data) end

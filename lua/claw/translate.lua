@@ -3,9 +3,12 @@
 -- pair() is asked once per route, upstream and dialect; the rest runs per attempt, behind the policies' request hooks
 -- and in front of their response and event hooks. What goes wrong here is told as text, never raised.
 
+local catalog = require("claw.catalog")
 local context = require("claw.protocols.context")
+local errors = require("claw.protocols.errors")
 local json = require("claw.json")
 local protocols = require("claw.protocols")
+local whole = require("claw.protocols.whole")
 
 local M = {}
 
@@ -18,7 +21,8 @@ function M.pair(dialect, head, lossy)
     for _, name in ipairs(head.protocols) do
         local to = protocols.get(name)
         if to and to.write_request and to.vocabulary == from.vocabulary then
-            return { name = name, from = from, to = to, lossy = lossy, provider = head.table }
+            return { name = name, from = from, to = to, lossy = lossy, provider = head.table,
+                kind = head.kind, limits = {}, limits_count = 0 }
         end
     end
     return nil
@@ -51,13 +55,30 @@ local function write(pair, cx, body, streams)
     return made, name
 end
 
+local LIMITS = 64 -- models whose table is kept, a pair
+
+-- The provider's table with the sent model's longest answer in it, where that is known.
+local function provider_for(pair, model)
+    local found = pair.limits[model or ""]
+    if found then return found end
+    local known = model and catalog.find(pair.kind, model)
+    found = pair.provider
+    if known and known.max_output_tokens then
+        found = setmetatable({ max_output = known.max_output_tokens }, { __index = pair.provider })
+    end
+    if pair.limits_count < LIMITS then
+        pair.limits[model or ""], pair.limits_count = found, pair.limits_count + 1
+    end
+    return found
+end
+
 -- Returns the attempt, the body, its protocol and the fields that were left out (text or nil); or nil, code, message,
 -- field: "untranslatable" is the client's to mend, "translation" ours. body: a document; sent: the model that is sent.
 function M.request(core, r, pair, body, sent)
     local req = core.request(r)
     serial = (serial + 1) % 65536
     local cx = context.new({
-        lossy = pair.lossy, decode = json.decode, model = sent, asked = req.model, provider = pair.provider,
+        lossy = pair.lossy, decode = json.decode, model = sent, asked = req.model, provider = provider_for(pair, sent),
         parse = function(text) return core.parse(r, text) end, now = os.time(),
         unique = ("%s%04x"):format(core.request_id(r):sub(1, 16), serial),
     })
@@ -71,27 +92,70 @@ local function note_usage(core, r, usage)
     if usage then core.used(r, usage.input, usage.cached, usage.output, usage.reasoning, usage.cache_write) end
 end
 
-local function read_answer(core, r, at, body)
-    local answer, message = at.pair.to.read_answer(body, at.cx)
-    if not answer then return nil, { said = message or "it is no answer of its protocol" } end
-    note_usage(core, r, answer.usage)
-    if answer.error then
-        local status = answer.error.status
-        if not status or status < 400 or status > 599 then status = 502 end
-        return at.pair.from.write_error(answer.error, at.cx), status
-    end
-    return at.pair.from.write_answer(answer, at.cx)
+-- What an error in an answer's place counts as.
+local function status_of(err)
+    local status = err.status
+    if status and status >= 400 and status <= 599 then return status end
+    return errors.STATUS[err.kind] or 502
 end
 
--- The answer as a table (and its status, when it is an error in an answer of status 200); or nil, message.
+-- An error in an answer's place is remembered: the upstream's words are lost when it is told.
+local function failed(at, err)
+    err.status = status_of(err)
+    at.failed = err
+    return err.status
+end
+
+local function answer_of(core, r, at, body)
+    if at.gathered then return at.gathered:answer() end
+    if not core.is_doc(body) then return nil, "it is no JSON" end
+    local answer, message = at.pair.to.read_answer(body, at.cx)
+    if not answer then return nil, message or "it is no answer of its protocol" end
+    note_usage(core, r, answer.usage)
+    return answer
+end
+
+local function read_answer(core, r, at, body)
+    local answer, message = answer_of(core, r, at, body)
+    if not answer then return nil, { said = message } end
+    if not answer.error then return at.pair.from.write_answer(answer, at.cx) end
+    local status = failed(at, answer.error)
+    return at.pair.from.write_error(answer.error, at.cx), status
+end
+
+local function unreadable(more)
+    local said = type(more) == "table" and more.said or "the log says why"
+    return ("The upstream's answer could not be read: %s."):format(tostring(said))
+end
+
+-- The answer as a table (and its status, when it is an error in an answer of status 200); or nil, message. body: what
+-- came, unless events were gathered.
 function M.response(core, r, at, body)
-    local made, more
-    if core.is_doc(body) then
-        made, more = protected(core, r, "response", read_answer, core, r, at, body)
-        if made then return made, more end
+    local made, more = protected(core, r, "response", read_answer, core, r, at, body)
+    if made then return made, more end
+    return nil, unreadable(more)
+end
+
+local function answer_events(core, r, at, body)
+    local answer, message = answer_of(core, r, at, body)
+    if not answer then return nil, { said = message } end
+    if answer.error then return nil, { err = answer.error } end
+    local writer, out = at.pair.from.writer(at.cx), {}
+    for _, one in ipairs(whole.events(answer)) do
+        for _, made in ipairs(writer(one) or {}) do out[#out + 1] = made end
     end
-    local said = type(more) == "table" and more.said or "it is no JSON"
-    return nil, ("The upstream's answer could not be read: %s."):format(tostring(said))
+    return out
+end
+
+-- The client's events for a whole answer's text, which came in the place of a stream; or nil, message, status (nil: it
+-- is no answer).
+function M.whole(core, r, at, text)
+    at.over = true
+    local out, more = protected(core, r, "response", answer_events, core, r, at, core.parse(r, text))
+    if out then return out end
+    local err = type(more) == "table" and more.err
+    if err then return nil, err.message or "", failed(at, err) end
+    return nil, unreadable(more)
 end
 
 local function plain_error(status)
@@ -101,7 +165,7 @@ end
 -- The body of an error answer, as a table.
 function M.error(core, r, at, status, body)
     return protected(core, r, "error", function()
-        local err = at.pair.to.read_error(status, body, at.cx) or plain_error(status)
+        local err = at.failed or at.pair.to.read_error(status, body, at.cx) or plain_error(status)
         err.status = err.status or status
         return at.pair.from.write_error(err, at.cx)
     end) or at.pair.from.write_error(plain_error(status), at.cx)
@@ -110,31 +174,43 @@ end
 local function read_event(core, r, at, ev)
     local cx, pair = at.cx, at.pair
     at.reader = at.reader or pair.to.reader(cx)
-    at.writer = at.writer or pair.from.writer(cx)
+    if not core.request(r).stream then
+        at.gathered = at.gathered or whole.gather(cx)
+    else
+        at.writer = at.writer or pair.from.writer(cx)
+    end
     local out = {}
     for _, one in ipairs(at.reader(ev) or {}) do
         note_usage(core, r, one.usage)
         if one.on == "error" then
             at.over = true
-            if not ev or (not at.said and #out == 0) then return nil, { said = one.err and one.err.message } end
+            if not ev or (not at.said and #out == 0) then
+                return nil, { said = one.err and one.err.message, err = ev and one.err }
+            end
             local made = pair.from.write_error_event(one.err, cx)
             if made then out[#out + 1] = made end
             break
         end
-        for _, made in ipairs(at.writer(one) or {}) do out[#out + 1] = made end
+        if at.gathered then
+            at.gathered:add(one)
+        else
+            for _, made in ipairs(at.writer(one) or {}) do out[#out + 1] = made end
+        end
     end
     at.said = at.said or #out > 0
     return out
 end
 
 -- The client's events for one of the upstream's ({ type, data }; nil: its stream is over), or nil, message: it is an
--- error in the place of an answer, or its stream was cut.
+-- error in the place of an answer (with the status it counts as), or its stream was cut. For a client that asked for no
+-- stream there are none: the answer they make is response's.
 function M.event(core, r, at, ev)
     if at.over then return {} end
     local out, failure = protected(core, r, "event", read_event, core, r, at, ev)
     if out then return out end
     at.over = true
-    return nil, failure and failure.said or "the upstream's stream could not be read"
+    local status = failure and failure.err and failed(at, failure.err)
+    return nil, failure and failure.said or "the upstream's stream could not be read", status
 end
 
 return M

@@ -2,7 +2,8 @@ local dialect = require("claw.dialect")
 local providers = require("claw.providers")
 
 local KEYS = { family = "string", auth = true, headers = "table", protocols = "table", version = "string", forms = "table",
-    stream_usage = "boolean", api_version = "string" }
+    stream_usage = "boolean", api_version = "string", tool_id_length = "number", reasoning_field = "string",
+    cache_control = "boolean", document_url = "boolean", top_k = "boolean", call_ids = "boolean", remote_files = "boolean" }
 local CLIENTS = { openai_chat = true, openai_completions = true, openai_responses = true, openai_embeddings = true,
     anthropic_messages = true, anthropic_count_tokens = true, gemini_generate = true, gemini_embed = true,
     gemini_embed_batch = true, gemini_count_tokens = true }
@@ -88,6 +89,17 @@ describe("claw.providers", function()
         local expected = { openai = "authorization", anthropic = "x-api-key", gemini = "x-goog-api-key", azure = "api-key" }
         for name, header in pairs(expected) do assert.equal(header, providers.upstream(name).auth.header) end
         assert.is_false(providers.upstream("mock").auth)
+    end)
+
+    it("says what is peculiar to each", function()
+        for name, quirks in pairs({
+            mistral = { tool_id_length = 9, document_url = true },
+            openrouter = { cache_control = true, reasoning_field = "reasoning_details", top_k = true },
+            deepseek = { reasoning_field = "reasoning_content" }, groq = { reasoning_field = "reasoning" },
+            gemini = { call_ids = true, remote_files = true }, vertex = { call_ids = false, remote_files = true },
+        }) do
+            for key, value in pairs(quirks) do assert.equal(value, providers.upstream(name).table[key], name .. " " .. key) end
+        end
     end)
 
     it("suggests", function()

@@ -32,7 +32,8 @@ describe("claw.retry", function()
             { { status = 503 }, "next" }, { { status = 504 }, "next" }, { { status = 529 }, "next" },
             { { status = 401 }, "next" }, { { status = 403 }, "next" },
             { { status = 400 }, "stop" }, { { status = 404 }, "stop" }, { { status = 422 }, "stop" },
-            { { status = 501 }, "stop" }, { { kind = "stall" }, "stop" }, { { kind = "bad_response" }, "stop" },
+            { { status = 501 }, "stop" }, { { kind = "stall" }, "stop" },
+            { { kind = "bad_response" }, "next" }, { { kind = "bad_response", left = 0 }, "stop" },
             { { kind = "deadline" }, "stop" }, { { kind = "client_gone" }, "stop" },
             { { status = 429, retry_after_ms = 90000 }, "next" }, { { n = 2 }, "stop" },
         }

@@ -1,1 +1,1 @@
-return require("claw.providers.compatible")()
+return require("claw.providers.compatible")({ reasoning_field = "reasoning_content" })

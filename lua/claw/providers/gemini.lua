@@ -1,5 +1,6 @@
 return {
     family = "gemini", version = "/v1beta", auth = { header = "x-goog-api-key", prefix = "" },
+    call_ids = true, remote_files = true,
     protocols = {
         { "gemini_generate", "/models/{model}:generateContent",
             stream = "/models/{model}:streamGenerateContent?alt=sse" },

@@ -10,7 +10,15 @@
 --   forms         { { ends = pattern, … }, … }: the first whose pattern ends base_url's path says otherwise
 --   stream_usage  does it know stream_options.include_usage?
 --   api_version   the usual one
--- and what else a protocol's module asks for as a quirk. A type's usual base_url stands in core/base/conf_link.c: it is
+--   tool_id_length    calls' ids are letters and digits, so many (else as they came, 40 at most)
+--   reasoning_field   the field of a turn in which it takes its reasoning back (else it gets none)
+--   cache_control     does it take Anthropic's marks for its cache in an OpenAI body?
+--   document_url      does it take a document's URL in an OpenAI body?
+--   top_k             does it take top_k in an OpenAI body?
+--   call_ids          Gemini: false, it takes no calls' ids
+--   remote_files      Gemini: does it fetch a URL that is none of its own files?
+-- and what else a protocol's module asks for as a quirk; max_output, the sent model's longest answer, is not said
+-- here: claw.translate takes it from the catalog. A type's usual base_url stands in core/base/conf_link.c: it is
 -- needed before any Lua runs.
 
 local suggest = require("claw.suggest")
@@ -45,7 +53,7 @@ local function filled(template, prefix, api_version)
 end
 
 -- The static part of an upstream's head, and where it speaks what: { auth, headers, protocols = { name … }, paths =
--- { [name] = { path, stream's path } }, stream_usage, table }; nil, message for an unknown type.
+-- { [name] = { path, stream's path } }, stream_usage, table, kind }; nil, message for an unknown type.
 -- base_url: its own or its type's usual one; settings: the upstream's node.
 function M.upstream(kind, base_url, settings)
     local t = M.tables[kind]
@@ -56,7 +64,7 @@ function M.upstream(kind, base_url, settings)
     t = formed(t, path)
     local prefix = path == "" and t.version or ""
     local api_version = settings and settings.api_version or t.api_version or ""
-    local out = { auth = t.auth, headers = t.headers or {}, protocols = {}, paths = {}, table = t,
+    local out = { auth = t.auth, headers = t.headers or {}, protocols = {}, paths = {}, table = t, kind = kind,
         stream_usage = t.stream_usage == true }
     for i, row in ipairs(t.protocols or {}) do
         local plain = filled(row[2], prefix, api_version)

@@ -3,6 +3,7 @@
 -- unless given: https://REGION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/REGION
 return {
     family = "gemini", version = "", auth = { header = "authorization", prefix = "Bearer " },
+    call_ids = false, remote_files = true, -- it fetches what a URL names, and refuses a call's id
     protocols = {
         { "gemini_generate", "/publishers/google/models/{model}:generateContent",
             stream = "/publishers/google/models/{model}:streamGenerateContent?alt=sse" },

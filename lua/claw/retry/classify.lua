@@ -8,7 +8,7 @@ local M = {}
 local BY_STATUS = { [401] = "auth", [403] = "auth", [429] = "rate_limited", [529] = "overloaded" }
 
 -- Kinds without a status of their own count as this one where statuses are listed.
-M.STATUS = { rate_limited = 429, overloaded = 529, stream_error = 502 }
+M.STATUS = { rate_limited = 429, overloaded = 529, stream_error = 502, bad_response = 502 }
 
 -- Lua patterns over the lower-cased beginning of an error body.
 local CONTEXT_WINDOW = {

@@ -2,6 +2,7 @@
 --
 -- Another candidate is tried at once; when none is left, the same one after a wait, while tries are left.
 -- 400, 404 and 422 are the client's to mend: never. 401 and 403 are that upstream's key: only another candidate.
+-- Who cannot be trusted (tls) or understood (bad_response) is not asked again: only another candidate.
 -- A prompt that does not fit, or is refused, goes only to a candidate that says it can take it.
 
 local backoff = require("claw.retry.backoff")
@@ -100,7 +101,7 @@ function M.decide(rules, a, tried, next_one, known, random)
     if kind == "auth" then return left and "next" or "stop", 0, kind end
     if not listed(rules, kind, a.status) then return "stop", 0, kind end
     if left then return "next", 0, kind end
-    if kind == "tls" then return "stop", 0, kind end
+    if kind == "tls" or kind == "bad_response" then return "stop", 0, kind end
 
     local wait = a.retry_after_ms or backoff.wait_ms(rules, math.max(0, a.n - (known or 1)), random)
     local spent = rules.total_ms and a.elapsed_ms or 0

@@ -1,0 +1,236 @@
+"""W: translation when things go wrong or otherwise than asked: errors in a stream's or an answer's place, whole answers for
+streams and streams for whole answers, candidates that cannot be told; and policies, which see the client's dialect."""
+import json
+
+import pytest
+
+from client import Raw, data_of, request
+from conftest import UPSTREAM_KEY
+from proxy import Proxy
+from test_u_dialects import ANTHROPIC, CALL, CONTENTS, HI, TEXT, anthropic_events
+from upstream import CHAT, Upstream, event
+
+MARK = """
+local P = { name = "mark", api = 1 }
+function P.response(req, body)
+    if body.choices then body.choices[1].message.content = "[" .. body.choices[1].message.content .. "]" end
+end
+function P.event(req, ev)
+    if ev.data == "[DONE]" then return end
+    local chunk = claw.json.decode(ev.data)
+    local choice = chunk.choices and chunk.choices[1]
+    if choice and choice.delta and choice.delta.content then
+        choice.delta.content = choice.delta.content:upper()
+        return { type = ev.type, data = claw.json.encode(chunk) }
+    end
+end
+return P
+"""
+
+
+@pytest.fixture(scope="module")
+def two():
+    up = Upstream()
+    p = Proxy({
+        "upstreams": {
+            "anthropic": {"type": "anthropic", "api_key": UPSTREAM_KEY, "base_url": up.url("/anthropic/v1"), "models": ["claude"]},
+            "openai": {"type": "openai", "api_key": UPSTREAM_KEY, "base_url": up.url("/openai/v1"), "models": ["gpt"]},
+        },
+        "routes": [
+            {"id": "two", "match": {"path": "*", "headers": {"x-two": "1"}}, "strategy": {"type": "failover", "upstreams": ["anthropic", "openai"]}},
+            {"id": "back", "match": {"path": "*", "headers": {"x-two": "2"}}, "strategy": {"type": "failover", "upstreams": ["openai", "anthropic"]}},
+            {"id": "marked", "match": {"path": "*", "headers": {"x-policy": "mark"}}, "policies": ["mark"], "retry": {"attempts": 1},
+             "strategy": {"type": "first_available", "upstreams": ["anthropic", "openai"]}},
+            {"id": "private", "match": {"path": "*", "headers": {"x-policy": "pii"}}, "policies": ["pii_redaction"],
+             "strategy": {"type": "first_available", "upstreams": ["anthropic", "openai"]}},
+            {"id": "guarded", "match": {"path": "*", "headers": {"x-policy": "guard"}}, "policies": ["json_schema_guard"],
+             "strategy": {"type": "first_available", "upstreams": ["anthropic", "openai"]}},
+            {"id": "one", "match": {"path": "*"}, "retry": {"attempts": 1},
+             "strategy": {"type": "first_available", "upstreams": ["anthropic", "openai"]}},
+        ],
+    }, policies={"mark.lua": MARK})
+    p.up = up
+    yield p
+    p.stop()
+    up.stop()
+
+
+def post(p, body, path="/v1/chat/completions", **headers):
+    with Raw(p.port) as c:
+        c.send(request("POST", path, body=json.dumps(body).encode(), headers=[(k.replace("_", "-"), v) for k, v in headers.items()]))
+        return c.response()
+
+
+def chat(p, stream=False, model="claude", messages=HI, more=None, **headers):
+    return post(p, {"model": model, "messages": messages, **({"stream": True} if stream else {}), **(more or {})}, **headers)
+
+
+def failing(kind, text="it said"):
+    return b"event: error\n" + event({"type": "error", "error": {"type": kind, "message": text}})
+
+
+def chunks_of(answer):
+    return [c for c in data_of(answer) if isinstance(c, dict)]
+
+
+def text_of(answer):
+    return "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks_of(answer) if c.get("choices"))
+
+
+# ---- errors
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("kind,status", [("overloaded_error", 529), ("rate_limit_error", 429), ("invalid_request_error", 400),
+                                         ("authentication_error", 401), ("api_error", 500)])
+def test_an_error_in_the_answers_place_keeps_its_status(two, stream, kind, status):
+    def tell(ex):
+        if stream:
+            ex.stream([failing(kind)])
+        else:
+            ex.reply({"type": "error", "error": {"type": kind, "message": "it said"}})
+    two.up.on("claude", tell)
+    answer = chat(two, stream)
+    assert answer.status == status and answer.get("content-type") == "application/json", answer.body
+    assert answer.json()["error"]["message"] == "it said"
+    line = two.request_line(answer)
+    assert line["status"] == status and line["attempts"][0]["kind"] == f"http_{status}", line
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("kind,next_one", [("overloaded_error", True), ("rate_limit_error", True), ("invalid_request_error", False)])
+def test_an_error_in_the_answers_place_fails_over_as_its_status_does(two, stream, kind, next_one):
+    two.up.on("claude", lambda ex: ex.stream([failing(kind)]) if stream else ex.reply({"type": "error", "error": {"type": kind, "message": "x"}}))
+    two.up.on("gpt", lambda ex: ex.stream() if stream else ex.reply(CHAT))
+    answer = chat(two, stream, x_two="1")
+    assert answer.status == (200 if next_one else 400), answer.body
+    assert len(two.request_line(answer)["attempts"]) == (2 if next_one else 1)
+
+
+def test_an_answer_that_is_none_fails_over(two):
+    two.up.on("claude", lambda ex: ex.reply({"x": 1}))
+    two.up.on("gpt", lambda ex: ex.reply(CHAT))
+    answer = chat(two, x_two="1")
+    assert answer.status == 200 and answer.json()["choices"], answer.body
+    line = two.request_line(answer)
+    assert [a.get("kind") for a in line["attempts"]] == ["bad_response", None] and "error_message" not in line, line
+
+
+AUDIO = [{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}]}]
+
+
+def test_who_cannot_be_told_is_passed_over(two):
+    two.up.on("gpt", lambda ex: ex.reply(CHAT))
+    mark = two.up.mark()
+    answer = chat(two, messages=AUDIO, x_two="1")
+    assert answer.status == 200 and answer.get("x-openclaw-upstream") == "openai", answer.body
+    assert len(two.up.since(mark)) == 1 and len(two.request_line(answer)["attempts"]) == 1
+    answer = chat(two, messages=AUDIO)
+    assert answer.status == 400 and answer.json()["error"]["code"] == "untranslatable"
+
+
+def test_a_failure_is_not_told_as_the_clients_fault(two):
+    two.up.on("gpt", lambda ex: ex.reply({"error": {"message": "no"}}, status=503))
+    answer = chat(two, model="gpt", messages=AUDIO, x_two="2")
+    assert answer.status == 503 and answer.json()["error"]["code"] == "no_upstream", answer.body
+
+
+# ---- the other way than asked for
+
+@pytest.mark.parametrize("usage", [False, True])
+def test_a_whole_answer_becomes_the_stream_that_was_asked_for(two, usage):
+    two.up.on("claude", lambda ex: ex.reply(ANTHROPIC))
+    answer = chat(two, True, more={"stream_options": {"include_usage": True}} if usage else {})
+    assert answer.status == 200 and answer.get("content-type") == "text/event-stream" and answer.complete, answer.body
+    assert text_of(answer) == "Hello." and b"data: [DONE]\n\n" in answer.body
+    chunks = chunks_of(answer)
+    assert [c["choices"][0]["finish_reason"] for c in chunks if c["choices"] and c["choices"][0]["finish_reason"]] == ["stop"]
+    assert [c["usage"]["total_tokens"] for c in chunks if c.get("usage")] == ([23] if usage else [])
+    line = two.request_line(answer)
+    assert (line["input_tokens"], line["output_tokens"]) == (16, 7)
+
+
+def test_a_whole_answers_calls_become_deltas(two):
+    two.up.on("claude", lambda ex: ex.reply({**ANTHROPIC, "stop_reason": "tool_use", "content": [{**CALL[0], "input": {"city": "Zürich", "a": []}}]}))
+    answer = chat(two, True)
+    got = "".join(t["function"].get("arguments") or "" for c in chunks_of(answer)
+                  for t in (c["choices"][0]["delta"].get("tool_calls") or []))
+    assert json.loads(got) == {"city": "Zürich", "a": []}
+
+
+@pytest.mark.parametrize("sse", [True, False])
+def test_a_whole_answer_becomes_geminis_stream(two, sse):
+    two.up.on("gpt", lambda ex: ex.reply(CHAT))
+    answer = post(two, CONTENTS, "/v1beta/models/gpt:streamGenerateContent" + ("?alt=sse" if sse else ""))
+    assert answer.status == 200 and answer.complete, answer.body
+    events = data_of(answer) if sse else json.loads(answer.body)
+    assert "".join(p.get("text", "") for e in events for c in e["candidates"] for p in c.get("content", {}).get("parts", [])) == "Hello."
+
+
+@pytest.mark.parametrize("said", [{"x": 1}, b"no JSON", b""])
+def test_no_answer_in_a_streams_place_is_a_bad_response(two, said):
+    two.up.on("claude", lambda ex: ex.reply(said))
+    answer = chat(two, True)
+    assert answer.status == 502 and "error" in answer.json()
+    assert two.request_line(answer)["error"] == "bad_response"
+    two.up.on("gpt", lambda ex: ex.stream())
+    assert chat(two, True, x_two="1").status == 200
+
+
+def test_a_stream_becomes_the_whole_answer_that_was_asked_for(two):
+    two.up.on("claude", lambda ex: ex.stream(anthropic_events(TEXT)))
+    answer = chat(two)
+    assert answer.status == 200 and answer.get("content-type") == "application/json", answer.body
+    done = answer.json()
+    assert done["choices"][0]["message"]["content"] == "Hello." and done["usage"]["total_tokens"] == 23
+    assert done["choices"][0]["finish_reason"] == "stop" and done["object"] == "chat.completion"
+    two.up.on("claude", lambda ex: ex.stream(anthropic_events(CALL, stop="tool_use")))
+    done = chat(two).json()
+    assert json.loads(done["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]) == {"city": "Zürich"}
+
+
+def test_a_gathered_stream_that_breaks_fails_over(two):
+    two.up.on("gpt", lambda ex: ex.reply(CHAT))
+    for events in (anthropic_events(TEXT)[:5], anthropic_events(TEXT)[:5] + [failing("overloaded_error")]):
+        two.up.on("claude", lambda ex: ex.stream(events))
+        answer = chat(two, x_two="1")
+        assert answer.status == 200 and len(two.request_line(answer)["attempts"]) == 2, answer.body
+
+
+# ---- policies
+
+def test_policies_see_the_clients_dialect(two):
+    two.up.on("claude", lambda ex: ex.stream(anthropic_events(TEXT)) if ex.body.get("stream") else ex.reply(ANTHROPIC))
+    assert chat(two, x_policy="mark").json()["choices"][0]["message"]["content"] == "[Hello.]"
+    assert text_of(chat(two, True, x_policy="mark")) == "HELLO."
+    two.up.on("claude", lambda ex: ex.reply(ANTHROPIC) if ex.body.get("stream") else ex.stream(anthropic_events(TEXT)))
+    assert chat(two, x_policy="mark").json()["choices"][0]["message"]["content"] == "[Hello.]"
+    assert text_of(chat(two, True, x_policy="mark")) == "HELLO."
+    two.up.on("claude", lambda ex: ex.stream([failing("rate_limit_error")]))
+    assert chat(two, True, x_policy="mark").status == 429
+
+
+def test_pii_redaction_works_across_dialects(two):
+    seen = []
+
+    def tell(ex):
+        seen.append(ex.request.body.decode())
+        if ex.body.get("stream"):
+            ex.stream(anthropic_events(({"type": "text", "text": ""}, [{"type": "text_delta", "text": t} for t in ("To <em", "ail_1>", " it goes.")])))
+        else:
+            ex.reply({**ANTHROPIC, "content": [{"type": "text", "text": "To <email_1> it goes."}]})
+    two.up.on("claude", tell)
+    write = [{"role": "user", "content": "Write to ann@example.org"}]
+    assert chat(two, messages=write, x_policy="pii").json()["choices"][0]["message"]["content"] == "To ann@example.org it goes."
+    assert text_of(chat(two, True, messages=write, x_policy="pii")) == "To ann@example.org it goes."
+    assert len(seen) == 2 and not any("ann@" in s for s in seen) and all("<email_1>" in s for s in seen)
+
+
+SCHEMA = {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "strict": True, "schema": {
+    "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}}}}
+
+
+def test_json_schema_guard_reads_translated_answers(two):
+    two.up.on("claude", lambda ex: ex.reply({**ANTHROPIC, "content": [{"type": "text", "text": '{"a": 1}'}]}))
+    answer = chat(two, more=SCHEMA, x_policy="guard")
+    assert json.loads(answer.json()["choices"][0]["message"]["content"]) == {"a": 1}, answer.body
+    assert two.request_line(answer)["schema"] == "ok"
