@@ -11,6 +11,12 @@ HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "conte
 APIS = {"chat": "chat", "responses": "responses", "messages": "messages", "rawPredict": "messages", "generateContent": "gemini", "streamGenerateContent": "gemini"}
 # Claude at Vertex answers as Anthropic does; who has no type of its own is reached as OpenAI is.
 TYPES = {"rawPredict": "anthropic", "cerebras": "openai"}
+BASES = {"azure": "", "azure-v1": "/openai/v1", "gemini": "/v1beta", "gemini-compatible": "/v1beta/openai", "vertex": "/v1/projects/p/locations/l",
+         "perplexity": ""}
+# Types that speak Responses themselves: what they said as chat is told to Responses' clients by one that does not.
+BOTH = {"openai", "groq", "huggingface", "openrouter", "xai", "ollama", "vllm"}
+CHAT_ONLY = "chat-only"
+ROUTED = "x-recorded-by"      # the header that names an upstream
 
 
 def folder():
@@ -26,12 +32,19 @@ class Case:
         self.name, self.api, self.status = self.meta["case"], self.meta["api"], self.meta["status"]
         self.dialect = APIS.get(self.api)
         self.type = TYPES.get(self.api) or TYPES.get(self.meta["provider"], self.meta["provider"])
-        # Google's and Ollama's OpenAI-compatible endpoints are other base URLs of the same types
-        self.upstream = self.type + ("-compatible" if self.type in ("gemini", "ollama") and self.dialect == "chat" else "")
         self.streams = self.meta["streaming"] or self.api == "streamGenerateContent"
 
     def __repr__(self):
         return self.name
+
+    def upstream(self, dialect):
+        """The name of the upstream that answers clients of this dialect with it."""
+        if dialect == "responses" and self.dialect == "chat" and self.type in BOTH:
+            return CHAT_ONLY
+        if self.type == "azure" and self.dialect == "responses":
+            return "azure-v1"
+        # Google's and Ollama's OpenAI-compatible endpoints are other base URLs of the same types
+        return self.type + ("-compatible" if self.type in ("gemini", "ollama") and self.dialect == "chat" else "")
 
     @property
     def request(self):
@@ -81,6 +94,21 @@ class Case:
             ex.chunk(body[:n])
             body = body[n:]
         ex.end()
+
+
+def unasked(sent):
+    """A request's body without what is asked for in the client's stead: usage, by some bytes behind the brace."""
+    return bytes(sent).replace(b'{"stream_options":{"include_usage":true},', b"{", 1)
+
+
+def config(up, key):
+    """A proxy's: an upstream for each provider and a route to it, by a header."""
+    names = {c.upstream(d): c.type for c in cases() for d in (c.dialect, "responses")} | {CHAT_ONLY: "nvidia"}
+    return {
+        "upstreams": {n: {"type": t, "api_key": key, "base_url": up.url(BASES.get(n, "/v1"))} for n, t in names.items()},
+        "routes": [{"id": n, "match": {"path": "*", "headers": {ROUTED: n}}, "strategy": {"type": "failover", "upstreams": [n]}} for n in names],
+        "retry": {"attempts": 1},
+    }
 
 
 def cases():

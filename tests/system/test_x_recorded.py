@@ -27,8 +27,6 @@ from proxy import ROOT, SLOW, Proxy
 from upstream import Upstream
 
 CASES = recorded.cases()
-BASES = {"azure": "", "azure-v1": "/openai/v1", "gemini": "/v1beta", "gemini-compatible": "/v1beta/openai", "ollama-compatible": "/v1",
-         "vertex": "/v1/projects/p/locations/l", "perplexity": ""}
 BEHAVIOURS = ["plain", "streamed", "tools", "parallel tools", "streamed tools", "tool results", "system", "multi-turn", "images", "documents",
               "thinking", "schema", "stop reasons", "errors"]
 
@@ -37,9 +35,6 @@ UNSAID = {
     "gemini/error-500-stream": "messages.content.image.url",        # Google fetches no images
     "mistral/document-url": "messages.content.document",            # OpenAI's protocol takes documents by content
 }
-
-# Types that speak Responses themselves: what they said as chat is told to Responses' clients by one that does not.
-BOTH = {"openai", "groq", "huggingface", "openrouter", "xai", "ollama", "vllm"}
 
 # Types of what a client gets, by the official SDKs.
 WHOLE = {"chat": openai.types.chat.ChatCompletion, "responses": openai.types.responses.Response, "messages": anthropic.types.Message,
@@ -52,18 +47,12 @@ PAIRS = [pytest.param(c, d, id=f"{c.name}-{d}") for c in CASES for d in dialects
     or [pytest.param(None, None, marks=pytest.mark.skip(reason="no recordings: set CLAW_SHARED"), id="no-recordings")]
 
 
-def upstream_of(case, dialect=None):
-    if dialect == "responses" and case.dialect == "chat" and case.type in BOTH:
-        return "chat-only"
-    return "azure-v1" if case.type == "azure" and case.dialect == "responses" else case.upstream
-
-
 class Table:
     """Passed and all, by dialect, provider and behaviour; and how many of them by being refused as they must be."""
 
     def __init__(self):
         self.cells = collections.defaultdict(lambda: [0, 0, 0])
-        self.tokens = collections.Counter()
+        self.owed = []         # (case, dialect, request id, usage): what the log has to say
 
     def add(self, dialect, case, passed):
         for b in behaviours(case):
@@ -104,12 +93,7 @@ class Rules:
 @pytest.fixture(scope="module")
 def replay(request):
     up = Upstream()
-    names = [*sorted({upstream_of(c): c.type for c in CASES}.items()), ("chat-only", "nvidia")]
-    p = Proxy({
-        "upstreams": {n: {"type": t, "api_key": UPSTREAM_KEY, "base_url": up.url(BASES.get(n, "/v1"))} for n, t in names},
-        "routes": [{"id": n, "match": {"path": "*", "headers": {"x-recorded-by": n}}, "strategy": {"type": "failover", "upstreams": [n]}} for n, _ in names],
-        "retry": {"attempts": 1},
-    })
+    p = Proxy(recorded.config(up, UPSTREAM_KEY))
     p.up, p.rules, p.table = up, Rules(), Table()
     yield p
     p.stop()
@@ -164,7 +148,7 @@ def ask(p, case, dialect, path, body):
     p.up.default = lambda ex: case.script(ex, script if case.status == 200 and case.streams else None)
     mark = p.up.mark()
     with Raw(p.port, timeout=10 * SLOW) as c:
-        answer = c.send(request("POST", path, body=body, headers=[("x-recorded-by", upstream_of(case, dialect))])).response()
+        answer = c.send(request("POST", path, body=body, headers=[(recorded.ROUTED, case.upstream(dialect))])).response()
     return answer, p.up.since(mark)
 
 
@@ -212,11 +196,7 @@ def judge_usage(p, case, dialect, got, answer):
     wanted = case.said.usage
     if not wanted:
         return
-    line = p.request_line(answer)
-    logged = {k: line[f"{k}_tokens"] or 0 for k in wanted}
-    assert logged == wanted, f"the log says {logged}, the recording {wanted}"
-    for k in wanted:
-        p.table.tokens[upstream_of(case, dialect), k] += wanted[k]
+    p.table.owed.append((case, dialect, answer.get("x-openclaw-request-id"), wanted))
     shown = got.usage
     if dialect == "gemini" and wanted["reasoning"] > wanted["output"]:      # thoughts are counted beside the answer: there is no less than none
         wanted = {**wanted, "reasoning": wanted["output"]}
@@ -229,11 +209,7 @@ def as_recorded(p, case):
         path = f"/v1beta/models/{quote(case.model, safe='')}:{case.api}" + ("?alt=sse" if case.answer_file.suffix == ".sse" else "")
     answer, sent = ask(p, case, case.dialect, path, case.request)
     assert len(sent) == 1, answer.body
-    if b'"stream_options":{"include_usage":true}' in sent[0].request.body and b'"include_usage"' not in case.request:
-        # usage is asked for in the client's stead: by some bytes behind the brace, and nothing else
-        assert sent[0].request.body.replace(b'"stream_options":{"include_usage":true},', b"", 1) == case.request
-    else:
-        assert bytes(sent[0].request.body) == case.request
+    assert recorded.unasked(sent[0].request.body) == recorded.unasked(case.request)
     if case.said.error and case.status == 200 and answer.status >= 400:
         return                      # an error at the head of a stream is held like a status
     assert answer.status == case.status and answer.complete
@@ -282,7 +258,16 @@ def test_recorded(replay, case, dialect):
 
 
 @pytest.mark.skipif(not CASES, reason="no recordings: set CLAW_SHARED")
-def test_metrics_have_counted_all_of_it(replay):
+def test_the_log_and_the_metrics_have_counted_all_of_it(replay):
+    """Once and behind the others: the log is written some time after an answer."""
+    wrong, counted = [], collections.Counter()
+    for case, dialect, rid, wanted in replay.table.owed:
+        line = replay.request_line(rid)
+        logged = {k: line[f"{k}_tokens"] or 0 for k in wanted}
+        if logged != wanted:
+            wrong.append(f"{case.name} for {dialect}: the log says {logged}, the recording {wanted}")
+        counted.update({(case.upstream(dialect), k): n for k, n in wanted.items()})
+    assert not wrong, "\n".join(wrong)
     kinds = {"input": "input", "cached": "cached_input", "output": "output", "reasoning": "reasoning"}
-    for (upstream, kind), n in replay.table.tokens.items():
+    for (upstream, kind), n in counted.items():     # streams that ended with an error have cost some, too
         replay.wait_metric("openclaw_tokens_total", lambda v, n=n: v >= n, upstream_name=upstream, **{"class": kinds[kind]})
