@@ -222,6 +222,12 @@ static int fail_head(struct claw_req *r, int code, struct claw_str type, struct 
 
 /* ---- events ------------------------------------------------------------------------------------------------------------ */
 
+/* Comments have no place in an array, and Google's clients take them for events that are no JSON. */
+static bool takes_comments(const struct claw_req *r)
+{
+    return !r->array && !(r->translated && claw_dialect_is_gemini(r->dialect));
+}
+
 /* The head and what was held go before the first event; once. */
 static int begin_events(struct claw_req *r)
 {
@@ -229,7 +235,7 @@ static int begin_events(struct claw_req *r)
     if (y->replied) return 0;
     int rc = reply(r, -1);
     if (rc != 0) return rc;
-    if (!r->array) push(r, claw_buf_str(&y->kept)); /* comments have no place in an array */
+    if (takes_comments(r)) push(r, claw_buf_str(&y->kept));
     claw_buf_clear(&y->kept);
     return 0;
 }
@@ -370,7 +376,7 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
         return claw_buf_add_str(&y->kept, ev->raw);
     }
     if (!ev->has_data) {
-        if (!r->array) push(r, ev->raw);
+        if (takes_comments(r)) push(r, ev->raw);
         return 0;
     }
     if (held || r->array || r->candidates[r->candidate].mask & CLAW_MASK_EVENT) {

@@ -2,7 +2,7 @@
 
 /* The names the dialects have for their counts. Detail objects inside the usage object have names of their own, so that
  * where a count stands need not be known. */
-enum kind { INPUT, INPUT_APART, OUTPUT, CACHED, READ, WRITE, TOOLS, REASONING, THOUGHTS };
+enum kind { INPUT, INPUT_APART, OUTPUT, CACHED, READ, WRITE, TOOLS, REASONING, THOUGHTS, TOTAL };
 static const struct { struct claw_str key; enum kind kind; } names[] = {
 #define NAME(key, kind) {{key, sizeof(key) - 1}, kind}
     NAME("prompt_tokens", INPUT), NAME("promptTokenCount", INPUT), NAME("input_tokens", INPUT_APART), NAME("inputTokens", INPUT_APART),
@@ -10,7 +10,7 @@ static const struct { struct claw_str key; enum kind kind; } names[] = {
     NAME("cached_tokens", CACHED), NAME("cachedContentTokenCount", CACHED), NAME("prompt_cache_hit_tokens", CACHED),
     NAME("cache_read_input_tokens", READ), NAME("cacheReadInputTokens", READ),
     NAME("cache_creation_input_tokens", WRITE), NAME("cacheWriteInputTokens", WRITE), NAME("toolUsePromptTokenCount", TOOLS),
-    NAME("reasoning_tokens", REASONING), NAME("thoughtsTokenCount", THOUGHTS),
+    NAME("reasoning_tokens", REASONING), NAME("thinking_tokens", REASONING), NAME("thoughtsTokenCount", THOUGHTS), NAME("total_tokens", TOTAL),
 #undef NAME
 };
 
@@ -25,6 +25,7 @@ static void put(enum kind kind, int64_t n, struct claw_usage *u)
     case WRITE: u->told.write = n; u->written = n; break;
     case TOOLS: u->told.tools = n; break;
     case REASONING: u->reasoning = n; break;
+    case TOTAL: u->told.total = n; break;
     case THOUGHTS: u->told.thoughts = n; u->reasoning = n; u->output = u->output < 0 ? 0 : u->output; break;
     }
 }
@@ -44,7 +45,12 @@ static bool take(struct claw_str key, int64_t n, struct claw_usage *u)
 static void sum(struct claw_usage *u)
 {
     if (u->input >= 0) u->input = u->told.input + u->told.tools + (u->told.apart ? u->told.read + u->told.write : 0);
-    if (u->output >= 0) u->output = u->told.output + u->told.thoughts;
+    if (u->output < 0) return;
+    u->output = u->told.output + u->told.thoughts;
+    if (u->told.apart || u->input < 0 || u->told.total - u->output <= u->input) return;
+    int64_t hidden = u->told.total - u->output - u->input;
+    u->output += hidden;
+    if (u->reasoning < hidden) u->reasoning = hidden;
 }
 
 /* Read the counts of the object whose text begins behind its brace. Only what looks like `"key": 123` is read; strings as

@@ -11,9 +11,9 @@
  * output has the reasoning in it. */
 struct claw_usage {
     int64_t input, output, cached, reasoning, written;
-    /* What was told: Anthropic and Bedrock count cached tokens beside the input, Gemini its thoughts beside the output. 0:
-     * nothing was. */
-    struct { int64_t input, output, read, write, tools, thoughts; bool apart; } told;
+    /* What was told: Anthropic and Bedrock count cached tokens beside the input, Gemini its thoughts beside the output,
+     * xAI in the total alone. 0: nothing was. */
+    struct { int64_t input, output, read, write, tools, thoughts, total; bool apart; } told;
 };
 
 /* Find token counts in a JSON answer or event, or the tail of one: OpenAI's `usage`, Anthropic's and Bedrock's names in it,

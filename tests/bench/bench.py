@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """OpenClaw beside nginx on the same machine, at the same upstream, in the same minutes.
 
-    bench.py [--seconds 3] [--rounds 5] [--only small,large,stream,latency,memory,calls,instructions,cold]
+    bench.py [--seconds 3] [--rounds 5] [--only small,large,stream,latency,memory,calls,instructions,cold,translate]
 
 One worker against one nginx worker. OpenClaw does its whole work (route decided in Lua, key set, usage read, log line
 written, metrics counted); nginx passes bytes (`proxy_pass`, `proxy_buffering off`), and as a third target does an
@@ -12,6 +12,9 @@ Needs cc and wrk; nginx for ratios; strace and valgrind for counts. Installs not
 `cold` is about OpenClaw alone: 200 requests at once that each need a new TLS connection to an upstream, and what a small
 request beside them feels of it. Its second figure, the CPU time of the event loop's longest turns, does not depend on
 what else the machine does. It needs nginx (the upstream) and openssl.
+
+`translate` is about OpenClaw alone, too: an OpenAI client's streams from an upstream that speaks as Anthropic does, beside the same from
+one that speaks as OpenAI does.
 
 CLAW_BINARY names the binary (default build/release/openclaw-proxy). Results also go to build/bench/results.json.
 """
@@ -42,7 +45,7 @@ SMALL = json.dumps({"model": "gpt-4", "temperature": 0.7, "messages": [
 LARGE = json.dumps({"model": "gpt-4", "messages": [
     {"role": "user" if i % 2 else "assistant", "content": "The quick \"brown\" fox jumps over the lazy dog.\n" * 20} for i in range(100)]})
 
-ALL = ["small", "large", "stream", "latency", "memory", "calls", "instructions", "cold"]
+ALL = ["small", "large", "stream", "latency", "memory", "calls", "instructions", "cold", "translate"]
 COLD_REQUESTS, COLD_BURSTS, COLD_BOUND_MS = 200, 5, 5.0
 # workload -> (what is compared, the bound on our ratio to nginx); the issue's bounds
 BOUNDS = {"small": 1.1, "large": 1.1, "stream": 1.1, "calls": 1.0, "instructions": 1.0}
@@ -200,13 +203,13 @@ def nginx(mock_port, lua=None, wrapper=()):
     return Server(["nginx", "-p", str(WORK), "-c", str(path), "-e", str(WORK / f"{label}.err")], port, 1, label, [*own, *wrapper])
 
 
-def openclaw(mock_port, wrapper=(), policies=None):
-    """policies: a folder; none by default."""
+def openclaw(mock_port, wrapper=(), policies=None, kind="openai"):
+    """policies: a folder; none by default. kind: the upstream's type."""
     port, admin = free_port(), free_port()
     config = {
         "server": {"listen_address": "127.0.0.1", "listen_port": port, "workers": 1, "max_connections": 20000, "drain_seconds": 1},
         "admin": {"listen_port": admin},
-        "upstreams": {"openai-gpt4": {"type": "openai", "api_key": "sk-bench-key", "base_url": f"http://127.0.0.1:{mock_port}/v1", "models": ["gpt-4", "gpt-4o"],
+        "upstreams": {"openai-gpt4": {"type": kind, "api_key": "sk-bench-key", "base_url": f"http://127.0.0.1:{mock_port}/v1", "models": ["gpt-4", "gpt-4o"],
                                       "cost_per_million_input_tokens": 30.0, "cost_per_million_output_tokens": 60.0}},
         "routes": [{"id": "default_chat_route", "match": {"path": "/v1/chat/completions"}, "strategy": {"type": "round_robin", "upstreams": ["openai-gpt4"]}},
                    {"id": "specific_gpt4_route", "match": {"path": "/v1/chat/completions", "json_body": {"model": "gpt-4"}},
@@ -215,7 +218,7 @@ def openclaw(mock_port, wrapper=(), policies=None):
     }
     if policies:
         config["policies"] = {"dir": str(policies)}
-    path = WORK / f"openclaw{port}.yaml" if policies else WORK / "openclaw.yaml"
+    path = WORK / f"openclaw{port}.yaml" if policies or kind != "openai" else WORK / "openclaw.yaml"
     path.write_text(json.dumps(config, indent=1))
     (WORK / "openclaw.log").unlink(missing_ok=True)
     return Server([BINARY, "-config", str(path)], port, 1, "openclaw", wrapper)
@@ -294,6 +297,48 @@ def cold_report(runs):
             f"least {min(r[k]['worst'] for r in runs):.2f}")
     mid = medians([{"delay": r["delay"], "turn": r["turn"]} for r in runs])
     say(f"  medians: worst delay beside cold connections {mid['delay']:.2f} ms (bound {COLD_BOUND_MS:g}), longest turn {mid['turn']:.2f} ms of CPU")
+
+
+def translate(rounds, seconds):
+    """-> by what is done with events: {"runs": rounds of streams at a pace, "ttfb_us", "instructions": of an event}."""
+    kinds = {"passed on": "openai", "translated": "anthropic"}
+    out = {name: {} for name in kinds}
+    for what, events, delay_us in (("runs", 20, 20000), ("ttfb_us", 1, 0), ("instructions", 400, 10000)):
+        if what == "instructions" and not shutil.which("valgrind"):
+            continue
+        port = free_port()
+        mock = Mock(port, events, delay_us)
+        try:
+            start = {name: lambda kind=kind, **how: openclaw(port, kind=kind, **how) for name, kind in kinds.items()}
+            if what == "instructions":      # long streams: what a stream costs besides its events hardly counts
+                for name in kinds:
+                    out[name][what] = instructions(start[name], "stream")
+                continue
+            servers = {name: begin() for name, begin in start.items()}
+            if what == "runs":
+                for name, runs in interleaved(servers, "stream", rounds, seconds).items():
+                    out[name][what] = runs
+            else:                           # a stream of one event after another, on one connection
+                got = {name: [] for name in kinds}
+                for _ in range(rounds):
+                    for name in [*kinds, *reversed(kinds)]:
+                        got[name].append(streams(servers[name].port, seconds, 1)["ttfb_p50"])
+                for name in kinds:
+                    out[name][what] = statistics.median(got[name])
+            for server in servers.values():
+                server.stop()
+        finally:
+            mock.stop(hard=True)
+    return out
+
+
+def translate_report(got):
+    rows = {}
+    for name, r in got.items():
+        mid = medians(r["runs"])
+        rows[name] = [f"{mid['cpu_us']:.2f}", f"{r['instructions']:,.0f}" if "instructions" in r else "-", f"{mid['event_p50']:.0f}", f"{mid['event_p99']:.0f}", f"{r['ttfb_us']:.0f}"]
+    table("an OpenAI client's streamed event, from an upstream like OpenAI and from one like Anthropic", rows,
+          ["CPU, us", "instructions", "on its way p50, us", "p99", "first event p50, us"])
 
 
 def targets(mock_port):
@@ -541,6 +586,8 @@ def main():
                   ["RSS idle, KB", "KB a stream", "event p50, ms", "event p99, ms"])
         if "cold" in only:
             cold_report(results.setdefault("cold", cold(mock, args.rounds)))
+        if "translate" in only:
+            translate_report(results.setdefault("translate", translate(args.rounds, seconds)))
     finally:
         mock.stop(hard=True)
         (WORK / "results.json").write_text(json.dumps(results, indent=1))

@@ -4,7 +4,8 @@
  *
  * A request whose body holds "stream":true gets EVENTS server-sent events, the first at once and each next one
  * MICROSECONDS later; each event carries the monotonic time it was sent at in nanoseconds ("t":…), so that a client
- * on the same machine knows how long it was on its way. Any other request gets a completion of some 300 bytes.
+ * on the same machine knows how long it was on its way. Asked at /v1/messages they are Anthropic's: what begins and ends a
+ * message comes with its first and last piece of text, whose text is the time (" t=…"), to outlive a translation. Any other request gets a completion of some 300 bytes.
  * Streams wait in one queue: as all have the same pace, its head is always the next one due.
  */
 #include <errno.h>
@@ -27,6 +28,7 @@ struct conn {
     size_t have, need; /* bytes of the request so far; head and body together, 0: head not complete */
     size_t head;
     int event;         /* next one to send, -1: no stream under way */
+    int messages;      /* the stream is Anthropic's */
     unsigned serial;   /* of the use of this slot: a queue entry of an older one is void */
     char *in;
     size_t cap;
@@ -69,14 +71,34 @@ static int put(struct conn *c, const char *p, size_t n)
     return 0;
 }
 
+static int messages_event(struct conn *c, char *e, size_t size, int last)
+{
+    static const char begin[] =
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"bench\","
+        "\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":11,\"output_tokens\":1}}}\n\n"
+        "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
+    static const char end[] =
+        "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":7}}\n\n"
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    return snprintf(e, size,
+                    "%sevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" t=%lld\"}}\n\n%s",
+                    c->event == 0 ? begin : "", now_ns(), last ? end : "");
+}
+
+static int chat_event(char *e, size_t size, int last)
+{
+    return snprintf(e, size,
+                    "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"bench\",\"t\":%lld,"
+                    "\"choices\":[{\"index\":0,\"delta\":{\"content\":\" token\"},\"finish_reason\":null}]}\n\n%s",
+                    now_ns(), last ? "data: [DONE]\n\n" : "");
+}
+
 static void send_event(struct conn *c)
 {
-    char e[512], out[640];
+    char e[1536], out[1664];
     int last = c->event + 1 == events;
-    int n = snprintf(e, sizeof e,
-                     "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"bench\",\"t\":%lld,"
-                     "\"choices\":[{\"index\":0,\"delta\":{\"content\":\" token\"},\"finish_reason\":null}]}\n\n%s",
-                     now_ns(), last ? "data: [DONE]\n\n" : "");
+    int n = c->messages ? messages_event(c, e, sizeof e, last) : chat_event(e, sizeof e, last);
     int m = snprintf(out, sizeof out, "%x\r\n%s\r\n%s", (unsigned)n, e, last ? "0\r\n\r\n" : "");
     if (put(c, out, (size_t)m) != 0) return;
     if (last) {
@@ -98,6 +120,7 @@ static void answer(struct conn *c)
     if (memmem(c->in + c->head, c->need - c->head, "\"stream\":true", 13)) {
         static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         c->event = 0;
+        c->messages = strstr(c->in, " /v1/messages ") != NULL; /* the head ends with a zero */
         if (put(c, head, sizeof head - 1) == 0) send_event(c);
         return;
     }

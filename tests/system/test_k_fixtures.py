@@ -1,27 +1,25 @@
 """K: recorded provider traffic of the OpenAI protocol, replayed: byte for byte in both directions.
 
-The recordings are not part of this tree: CLAW_SHARED names the folder that holds fixtures/ (default: ../shared beside
-the repository). Without them these tests skip.
+Without the recordings (see recorded.py) these tests skip.
 """
 import json
-import os
-import pathlib
 import random
 
 import pytest
 
+import dialects
+import recorded
 from client import Raw, request
-from proxy import ROOT, Proxy
+from proxy import Proxy
 from upstream import Upstream
 
-SHARED = pathlib.Path(os.environ.get("CLAW_SHARED", ROOT.parent / "shared"))
+FOLDER = recorded.folder()
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings", "responses": "/v1/responses"}
 OWN_PROTOCOL = {"anthropic", "bedrock", "cohere", "vertex"}    # what they call chat or embeddings is another protocol
-HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding", "upgrade", "te", "trailer", "proxy-authenticate"}
 
 
 def cases():
-    for path in sorted(SHARED.glob("fixtures/*/*/meta.json")):
+    for path in sorted(FOLDER.glob("*/*/meta.json")) if FOLDER else []:
         meta = json.loads(path.read_text())
         if meta["api"] not in PATHS or meta["method"] != "POST" or meta["provider"] in OWN_PROTOCOL:
             continue
@@ -32,7 +30,7 @@ def cases():
 
 CASES = list(cases())
 if not CASES:
-    CASES = [pytest.param(None, None, marks=pytest.mark.skip(reason=f"no recordings at {SHARED}/fixtures (set CLAW_SHARED)"), id="no-recordings")]
+    CASES = [pytest.param(None, None, marks=pytest.mark.skip(reason="no recordings: set CLAW_SHARED"), id="no-recordings")]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +45,7 @@ def replay():
 
 
 def answer_script(folder, meta, cuts):
-    headers = [(n, v) for n, v in json.loads((folder / "response_headers.json").read_text()).items() if n.lower() not in HOP]
+    headers = [(n, v) for n, v in json.loads((folder / "response_headers.json").read_text()).items() if n.lower() not in recorded.HOP]
     file = next(folder.glob("response.[jst]*"))
     body = file.read_bytes()
     if not any(n.lower() == "content-type" for n, _ in headers):     # some recorders kept no headers
@@ -118,14 +116,15 @@ def test_replay(replay, folder, meta, framing):
     assert line["status"] == meta["status"] and line["stream"] == (json.loads(sent).get("stream") is True)
     usage = usage_in(body) if meta["status"] == 200 else None
     if usage:
-        assert line["input_tokens"] == usage.get("prompt_tokens", usage.get("input_tokens"))
+        wanted = dialects.usage_of(usage)
+        assert line["input_tokens"] == wanted["input"]
         if "completion_tokens" in usage or "output_tokens" in usage:
-            assert line["output_tokens"] == usage.get("completion_tokens", usage.get("output_tokens"))
+            assert line["output_tokens"] == wanted["output"]
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="no recordings")
+@pytest.mark.skipif(not FOLDER, reason="no recordings: set CLAW_SHARED")
 def test_a_recorded_stream_byte_by_byte(replay):
-    folder = SHARED / "fixtures/openai/chat-stream-usage-2"
+    folder = FOLDER / "openai/chat-stream-usage-2"
     body = (folder / "response.sse").read_bytes()
 
     def script(ex):

@@ -8,7 +8,7 @@ import pytest
 from client import Raw, ask, data_of, request
 from conftest import UPSTREAM_KEY
 from proxy import Proxy
-from upstream import CHAT, Upstream, delta, event
+from upstream import CHAT, Upstream, delta, event, stream_events
 
 TELL = """
 local P = { name = "tell", api = 1 }
@@ -324,6 +324,17 @@ def test_gemini_client_streams_from_openai(dialects, sse):
     assert "".join(p.get("text", "") for p in parts) == "tok0 tok1 tok2 tok3 tok4 "
     assert events[-1]["candidates"][0]["finishReason"] == "STOP" and events[-1]["usageMetadata"]["promptTokenCount"] == 11
     assert last(dialects).body["model"] == "gpt" and last(dialects).request.target == "/openai/v1/chat/completions"
+
+
+def test_comments_go_to_who_can_read_them(dialects):
+    """Google's clients take a comment for an event."""
+    waits = b": still at it\n\n"
+    dialects.up.on("gpt", lambda ex: ex.stream([waits, *[e + waits for e in stream_events(2)]]))
+    answer = post(dialects, "/v1beta/models/gpt:streamGenerateContent?alt=sse", CONTENTS)
+    assert answer.status == 200 and b": still" not in answer.body and answer.body.startswith(b"data: {")
+    dialects.up.on("claude-w", lambda ex: ex.stream([waits, *[e + waits for e in anthropic_events(TEXT)]]))
+    answer = post(dialects, "/v1/chat/completions", {"model": "claude-w", "messages": HI, "stream": True})
+    assert answer.body.count(waits) == 1 + len(anthropic_events(TEXT))
 
 
 def test_gemini_client_has_errors_in_its_words(dialects):

@@ -68,6 +68,7 @@ describe("openai_chat.read_request", function()
             { type = "video_url", video_url = { url = "https://x/v.mp4" } },
             { type = "document_url", document_url = "https://x/d.pdf" },
             { type = "hologram", x = 1 }, { type = "image_url" }, "bare",
+            { type = "file", file = { filename = "b.pdf", file_data = "https://x/b.pdf" } },
         } } } })
         local parts = plain(r.turns[1].parts)
         assert.same({ kind = "text", text = "t", cache = "1h" }, parts[1])
@@ -80,7 +81,8 @@ describe("openai_chat.read_request", function()
         assert.same({ kind = "document", url = "https://x/d.pdf" }, parts[8])
         assert.same({ kind = "other", raw = { type = "hologram", x = 1 }, origin = "openai", what = "hologram" }, parts[9])
         assert.equal("image_url", parts[10].what)
-        assert.equal(10, #parts)
+        assert.same({ kind = "document", title = "b.pdf", url = "https://x/b.pdf" }, parts[11])
+        assert.equal(11, #parts)
     end)
 
     it("reads calls and their results, keeping the input's bytes", function()

@@ -77,11 +77,16 @@ describe("an answer of Responses'", function()
             body.output[2].encrypted_content, body.output[4].encrypted_content,
             body.output[6].input })
         assert.same({ { type = "url_citation", url = "u", title = "", start_index = 0, end_index = 1 } }, body.output[3].content[1].annotations)
-        assert.same({ input_tokens = 5, output_tokens = 4, total_tokens = 9, input_tokens_details = { cached_tokens = 2 },
+        assert.same({ input_tokens = 5, output_tokens = 4, total_tokens = 9, input_tokens_details = { cached_tokens = 2, cache_write_tokens = 0 },
             output_tokens_details = { reasoning_tokens = 1 } }, body.usage)
         local back = read(json.encode(body))
         assert.same({ kind = "thinking", text = "hm", signature = "S", origin = "anthropic", summary = true, id = body.output[1].id }, back.parts[1])
         assert.same(meaning.parts({ answer.parts[3], answer.parts[4] }, {}), meaning.parts({ back.parts[3], back.parts[4] }, {}))
+    end)
+
+    it("says tiers that its clients know", function()
+        assert.equal("flex", write({ parts = {}, stop = "end", service_tier = "flex" }).service_tier)
+        assert.equal("default", write({ parts = {}, stop = "end", service_tier = "on_demand" }).service_tier)
     end)
 
     it("says how it ended", function()

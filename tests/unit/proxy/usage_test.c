@@ -32,8 +32,8 @@ static void dialects(void **state)
     assert_usage("{\"usage\" : {\n  \"input_tokens\" : 10 ,\n  \"output_tokens\"\t:\t20\t,\r\n \"input_tokens_details\":{\"cached_tokens\":4}}}",
                  (struct claw_usage){10, 20, 4, -1, -1, {0}});
     assert_usage("{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":10,\"cache_creation_input_tokens\":7,"
-                 "\"cache_read_input_tokens\":4,\"cache_creation\":{\"ephemeral_5m_input_tokens\":7},\"output_tokens\":1,\"service_tier\":\"standard\"}}}",
-                 (struct claw_usage){21, 1, 4, -1, 7, {0}});
+                 "\"cache_read_input_tokens\":4,\"cache_creation\":{\"ephemeral_5m_input_tokens\":7},\"output_tokens\":9,\"output_tokens_details\":{\"thinking_tokens\":5},\"service_tier\":\"standard\"}}}",
+                 (struct claw_usage){21, 9, 4, 5, 7, {0}});
     assert_usage("{\"usage\":{\"inputTokens\":10,\"outputTokens\":3,\"totalTokens\":20,\"cacheReadInputTokens\":4,\"cacheWriteInputTokens\":3}}",
                  (struct claw_usage){17, 3, 4, -1, 3, {0}});
     assert_usage("{\"usage\":{\"prompt_tokens\":10,\"cache_read_input_tokens\":4,\"completion_tokens\":1}}", (struct claw_usage){10, 1, 4, -1, -1, {0}});
@@ -43,6 +43,11 @@ static void dialects(void **state)
     assert_usage("{\"usage\":{\"billed_units\":{\"input_tokens\":7,\"output_tokens\":3},\"tokens\":{\"input_tokens\":69,\"output_tokens\":4},\"cached_tokens\":2}}",
                  (struct claw_usage){7, 3, 2, -1, -1, {0}});
     assert_usage("{\"usage\":{\"tokens\":{\"input_tokens\":69,\"output_tokens\":4}}}", (struct claw_usage){69, 4, -1, -1, -1, {0}});
+    /* xAI, and Gemini where it speaks as OpenAI does: reasoning is in the total alone */
+    assert_usage("{\"usage\":{\"completion_tokens\":6,\"prompt_tokens\":66,\"total_tokens\":100}}", (struct claw_usage){66, 34, -1, 28, -1, {0}});
+    assert_usage("{\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2,\"total_tokens\":17,\"completion_tokens_details\":{\"reasoning_tokens\":5}}}",
+                 (struct claw_usage){10, 7, -1, 5, -1, {0}});
+    assert_usage("{\"usage\":{\"prompt_tokens\":10,\"total_tokens\":12}}", (struct claw_usage){10, -1, -1, -1, -1, {0}});
     assert_usage("data: {\"usage\":{\"completion_tokens\":0}}\n\n", (struct claw_usage){-1, 0, -1, -1, -1, {0}});
 }
 

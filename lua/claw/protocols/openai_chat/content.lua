@@ -59,6 +59,10 @@ function READ.file(part)
     local file = members(part.file)
     local out = { kind = "document", title = word(file.filename), cache = mark(part) }
     if text_of(file.file_data) then
+        if file.file_data:find("^https?://") then -- as OpenRouter's clients have it
+            out.url = file.file_data
+            return out
+        end
         local media_type, data = M.data_url(file.file_data)
         out.media_type, out.data = media_type or "application/pdf", data or file.file_data
     elseif word(file.file_id) then

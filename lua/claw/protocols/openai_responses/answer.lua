@@ -88,7 +88,7 @@ end
 function M.write_usage(u)
     return { input_tokens = u.input or 0, output_tokens = u.output or 0,
         total_tokens = (u.input or 0) + (u.output or 0),
-        input_tokens_details = { cached_tokens = u.cached or 0, cache_write_tokens = u.cache_write },
+        input_tokens_details = { cached_tokens = u.cached or 0, cache_write_tokens = u.cache_write or 0 },
         output_tokens_details = { reasoning_tokens = u.reasoning or 0 } }
 end
 
@@ -111,6 +111,9 @@ local function or_null(v)
     return v
 end
 
+-- The tiers its clients know (others have words of their own: Groq's on_demand).
+local TIER = { auto = true, default = true, flex = true, priority = true, scale = true }
+
 -- A response that has nothing yet. It repeats what was asked, as clients' types want.
 function M.head(given, cx)
     local r = cx.request or {}
@@ -126,7 +129,7 @@ function M.head(given, cx)
         temperature = or_null(r.temperature), text = { format = format(r), verbosity = r.verbosity or "medium" },
         tool_choice = choice, tools = listed, top_logprobs = r.top_logprobs or 0, top_p = or_null(r.top_p),
         truncation = "disabled", usage = null, user = or_null(r.user), metadata = r.metadata or {},
-        service_tier = given.service_tier or "default" }
+        service_tier = TIER[given.service_tier] and given.service_tier or "default" }
 end
 
 local REASON = { length = "max_output_tokens", context = "max_output_tokens", filter = "content_filter" }
