@@ -37,7 +37,7 @@ static const struct {
     [CLAW_STEP_PARSE]     = {{"parse",     NULL,       false, TO(ADMIT) | ENDS},                          step_parse},
     [CLAW_STEP_ADMIT]     = {{"admit",     "admit",    true,  TO(ROUTE) | ENDS},                          step_admit},
     [CLAW_STEP_ROUTE]     = {{"route",     "route",    true,  TO(TRANSFORM) | ENDS},                      step_route},
-    [CLAW_STEP_TRANSFORM] = {{"transform", "request",  true,  TO(UPSTREAM) | TO(TRANSFORM) | ENDS},       step_transform},
+    [CLAW_STEP_TRANSFORM] = {{"transform", "request",  true,  TO(UPSTREAM) | ENDS},                       step_transform},
     [CLAW_STEP_UPSTREAM]  = {{"upstream",  NULL,       true,  TO(TRANSFORM) | TO(BACK) | TO(COMMIT) | TO(RETRY) | ENDS}, step_upstream},
     [CLAW_STEP_RETRY]     = {{"retry",     "retry",    true,  TO(TRANSFORM) | TO(COMMIT) | ENDS},         step_retry},
     [CLAW_STEP_BACK]      = {{"back",      "response", true,  TO(COMMIT) | TO(RETRY) | ENDS},             step_back},
@@ -334,7 +334,7 @@ static int step_untranslatable(struct claw_req *r)
     if (r->furthest + 1 < r->candidates_n) {
         r->candidate = ++r->furthest;
         forget_error(r);
-        return CLAW_STEP_TRANSFORM;
+        return step_transform(r); /* as deep as there are candidates */
     }
     if (r->attempts_n == 0) return refuse(r, 0, NULL);
     char text[400]; /* one could be told, so the request is not to blame */

@@ -658,6 +658,7 @@ static void end_gathered(struct claw_req *r, bool reusable)
     }
     claw_hedge_won(r);
     r->relay->mode = WHOLE;
+    claw_buf_clear(&r->relay->kept); /* comments */
     end_whole(r, reusable);
 }
 

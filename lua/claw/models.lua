@@ -1,5 +1,7 @@
--- models: which upstream takes which model, under which name it is sent, and what GET /v1/models says. Pure.
+-- models: which upstream takes which model, under which name it is sent, and what GET /v1/models says.
+-- Pure.
 
+local catalog = require("claw.catalog")
 local glob = require("claw.glob")
 local json = require("claw.json")
 
@@ -91,44 +93,61 @@ function M.details(m, sent, asked)
     return nil
 end
 
--- All names a client may ask for, in the order of the file: { { id, owner }, … }.
+-- All names a client may ask for, in the order of the file: { { id, owner, context, output }, … }; context and output
+-- are what its first upstream says, or the catalog, of the prompt and the answer in tokens; nil: not known.
 function M.known(upstreams)
     local out, seen = {}, {}
-    local function add(id, owner)
-        if not seen[id] then
-            seen[id] = true
-            out[#out + 1] = { id = id, owner = owner }
-        end
+    local function add(id, u)
+        if seen[id] then return end
+        seen[id] = true
+        local sent = mapped(u.models, id)
+        local details, facts = M.details(u.models, sent or id, id) or {}, catalog.find(u.type, sent or id) or {}
+        out[#out + 1] = { id = id, owner = u.type, context = details.context_window or facts.context_window,
+            output = facts.max_output_tokens }
     end
     for _, u in ipairs(upstreams) do
-        for _, id in ipairs(u.models.order) do add(id, u.type) end
+        for _, id in ipairs(u.models.order) do add(id, u) end
         local asked = {}
         for id in pairs(u.models.map) do asked[#asked + 1] = id end
         table.sort(asked)
-        for _, id in ipairs(asked) do add(id, u.type) end
+        for _, id in ipairs(asked) do add(id, u) end
     end
     return out
 end
 
--- One body that OpenAI's and Anthropic's clients both read.
-local function entry(known)
-    return { id = known.id, object = "model", created = 0, owned_by = known.owner, type = "model",
-        display_name = known.id, created_at = "1970-01-01T00:00:00Z" }
+-- Models as each client's dialect has them.
+local ENTRY = {}
+
+function ENTRY.openai(k)
+    return { id = k.id, object = "model", created = 0, owned_by = k.owner, context_window = k.context,
+        max_output_tokens = k.output }
 end
 
-function M.listing(known)
+function ENTRY.anthropic(k)
+    return { type = "model", id = k.id, display_name = k.id, created_at = "1970-01-01T00:00:00Z",
+        max_input_tokens = k.context, max_tokens = k.output }
+end
+
+function ENTRY.gemini(k)
+    return { name = "models/" .. k.id, version = "", displayName = k.id, inputTokenLimit = k.context,
+        outputTokenLimit = k.output,
+        supportedGenerationMethods = { "generateContent", "streamGenerateContent", "countTokens" } }
+end
+
+-- The body of a list of models. dialect: "openai", "anthropic" or "gemini".
+function M.listing(known, dialect)
     local data = json.array()
-    for i, k in ipairs(known) do data[i] = entry(k) end
-    return json.encode({
-        object = "list", data = data, has_more = false,
-        first_id = known[1] and known[1].id or json.null, last_id = known[1] and known[#known].id or json.null,
-    })
+    for i, k in ipairs(known) do data[i] = ENTRY[dialect](k) end
+    if dialect == "gemini" then return json.encode({ models = data }) end
+    if dialect == "openai" then return json.encode({ object = "list", data = data }) end
+    return json.encode({ data = data, has_more = false,
+        first_id = known[1] and known[1].id or json.null, last_id = known[1] and known[#known].id or json.null })
 end
 
--- The body of GET /v1/models/{id}, or nil.
-function M.single(known, id)
+-- The body that tells of one model, or nil.
+function M.single(known, id, dialect)
     for _, k in ipairs(known) do
-        if k.id == id then return json.encode(entry(k)) end
+        if k.id == id then return json.encode(ENTRY[dialect](k)) end
     end
     return nil
 end

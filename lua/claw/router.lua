@@ -33,22 +33,45 @@ local function sorted(routes)
     return out
 end
 
--- GET /v1/models and /v1/models/{id} are answered here, unless a route asks for that very path.
+-- GET /v1/models, /v1beta/models (Gemini's) and either with /{id} are answered here, unless a route asks for that very
+-- path. An answer's `anthropic` is for who says by anthropic-version that it speaks so.
 local function models_answer(known, method, path)
-    if method ~= "GET" or #known == 0 or path:sub(1, 10) ~= "/v1/models" then return nil end
-    if path == "/v1/models" then return { status = 200, body = models.listing(known) } end
-    local id = path:match("^/v1/models/(.+)$")
+    if method ~= "GET" or #known == 0 then return nil end
+    local version, rest = path:match("^/(v1[beta]*)/models(.*)$")
+    if version ~= "v1" and version ~= "v1beta" then return nil end
+    local kind = version == "v1" and "openai" or "gemini"
+    local function answer(made, ...)
+        local body = made(known, ...)
+        return body and { status = 200, body = body }
+    end
+    if rest == "" then
+        local said = answer(models.listing, kind)
+        if kind == "openai" then said.anthropic = models.listing(known, "anthropic") end
+        return said
+    end
+    local id = rest:match("^/(.+)$")
     if not id then return nil end
     id = id:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
-    local body = models.single(known, id)
-    if body then return { status = 200, body = body } end
-    return { code = "model_not_found",
+    local said = answer(models.single, id, kind)
+    if said and kind == "openai" then said.anthropic = models.single(known, id, "anthropic") end
+    return said or { code = "model_not_found",
         message = ('The model "%s" is not known; known: %s'):format(id:sub(1, 100), models.names(known)) }
+end
+
+-- How a count of tokens is told in the dialects that ask for it.
+local COUNTS = { anthropic_count_tokens = '{"input_tokens":%d}', gemini_count_tokens = '{"totalTokens":%d}' }
+
+-- Nobody can be asked: who is to serve the request does not count in this dialect. The estimate is what there is.
+local function counted(self, spoken, r, first)
+    local head = self.heads[first.index]
+    if not head or #head.protocols == 0 or head.paths[spoken] then return nil end
+    return COUNTS[spoken]:format(self.core.estimate(r))
 end
 
 local function make_bucket(routes, known, method, path)
     local bucket = { routes = {}, memo = {}, count = 0, static = true }
     bucket.dialect = method == "POST" and dialect.of(path) or false
+    bucket.counts = COUNTS[bucket.dialect] ~= nil
     local exact = false
     for _, route in ipairs(routes) do
         local m = route.match
@@ -267,6 +290,9 @@ local function slow(self, route, eligible, r, method, path, model, stream)
         return nil, "no_upstream", #reasons > 0 and none or none .. ": nobody was chosen"
     end
     if route.only_first then list = { list[1] } end
+    local spoken = method == "POST" and path:sub(-5) == "okens" and dialect.of(path)
+    local count = COUNTS[spoken] and counted(self, spoken, r, list[1])
+    if count then return false, 200, count end
     list = finished(list, plan_now(route, eligible.view, r, method, path, model))
     self.state[r] = list
     return route.index, list, list.plan.mask
@@ -322,7 +348,8 @@ end
 -- list of a request, with its plan, until the request is finished.
 function M.new(env)
     local self = {
-        core = env.core, routes = sorted(env.routes), known = env.known, prices = env.prices, facts = env.facts,
+        core = env.core, heads = env.heads or {}, routes = sorted(env.routes), known = env.known,
+        prices = env.prices, facts = env.facts,
         bind = env.bind, request_of = env.request_of, state = {}, quiet = {}, buckets = {}, bucket_count = 0,
     }
     local state, facts, bind, random = self.state, env.facts, env.bind, env.core.random
@@ -334,7 +361,8 @@ function M.new(env)
         local answer = bucket.answer
         if answer then
             if answer.code then return nil, answer.code, answer.message end
-            return false, answer.status, answer.body
+            local anthropic = answer.anthropic and self.core.header(r, "anthropic-version")
+            return false, answer.status, anthropic and answer.anthropic or answer.body
         end
         local route = model and bucket.memo[model]
         if route == nil then route = route_for(bucket, r, model) end
@@ -354,6 +382,8 @@ function M.new(env)
         local list = route.choose(eligible.candidates, facts, random)
         local first = list[1]
         if not first then return nil, "no_upstream", "No upstream available: every weight is 0" end
+        local count = bucket.counts and counted(self, bucket.dialect, r, first)
+        if count then return false, 200, count end
         if route.only_first then list = first.alone end
         local quiet = list.quiet or numbered(self, view.plan, list)
         if quiet > 0 then return route.index, list, 0, quiet end

@@ -350,8 +350,3 @@ def test_responses_client_at_anthropic(dialects, openai_sdk):
     with openai_sdk.responses.stream(model="claude-r", input="Hi") as stream:
         text = "".join(e.delta for e in stream if e.type == "response.output_text.delta")
         assert text == "Hello." == stream.get_final_response().output_text
-
-
-def test_count_tokens_and_embeddings_go_only_where_they_are_known(dialects):
-    answer = post(dialects, "/v1/messages/count_tokens", {"model": "gpt", "messages": HI})
-    assert last(dialects).request.target == "/openai/v1/messages/count_tokens" and answer.status == 200

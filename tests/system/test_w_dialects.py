@@ -45,6 +45,8 @@ def two():
              "strategy": {"type": "first_available", "upstreams": ["anthropic", "openai"]}},
             {"id": "guarded", "match": {"path": "*", "headers": {"x-policy": "guard"}}, "policies": ["json_schema_guard"],
              "strategy": {"type": "first_available", "upstreams": ["anthropic", "openai"]}},
+            {"id": "slow", "match": {"path": "*", "headers": {"x-slow": "1"}},
+             "strategy": {"type": "first_available", "min_context": 10, "upstreams": ["anthropic", "openai"]}},
             {"id": "one", "match": {"path": "*"}, "retry": {"attempts": 1},
              "strategy": {"type": "first_available", "upstreams": ["anthropic", "openai"]}},
         ],
@@ -234,3 +236,34 @@ def test_json_schema_guard_reads_translated_answers(two):
     answer = chat(two, more=SCHEMA, x_policy="guard")
     assert json.loads(answer.json()["choices"][0]["message"]["content"]) == {"a": 1}, answer.body
     assert two.request_line(answer)["schema"] == "ok"
+
+
+# ---- what is answered here: counts and models
+
+@pytest.mark.parametrize("more", [{}, {"x_slow": "1"}], ids=["simple", "filtered"])
+@pytest.mark.parametrize("path,model,field", [("/v1/messages/count_tokens", "gpt", "input_tokens"), ("/v1beta/models/claude:countTokens", None, "totalTokens")])
+def test_tokens_are_estimated_where_nobody_counts(two, path, model, field, more):
+    mark = two.up.mark()
+    answer = post(two, {"model": model, "messages": [{"role": "user", "content": "one two three four"}]} if model else CONTENTS, path, **more)
+    assert answer.status == 200 and 1 <= answer.json()[field] < 30 and list(answer.json()) == [field], answer.body
+    assert two.up.since(mark) == []
+
+
+def test_tokens_are_counted_by_who_does(two):
+    two.up.on("claude", lambda ex: ex.reply({"input_tokens": 77}))
+    assert post(two, {"model": "claude", "messages": HI}, "/v1/messages/count_tokens").json() == {"input_tokens": 77}
+
+
+def get(p, path, **headers):
+    with Raw(p.port) as c:
+        c.send(request("GET", path, headers=[(k.replace("_", "-"), v) for k, v in headers.items()]))
+        return c.response()
+
+
+def test_models_are_listed_in_the_clients_dialect(two):
+    assert [m["id"] for m in get(two, "/v1/models").json()["data"]] == ["claude", "gpt"]
+    listed = get(two, "/v1/models", anthropic_version="2023-06-01").json()
+    assert [m["type"] for m in listed["data"]] == ["model", "model"] and listed["first_id"] == "claude" and "object" not in listed
+    assert get(two, "/v1/models/gpt", anthropic_version="2023-06-01").json()["display_name"] == "gpt"
+    assert [m["name"] for m in get(two, "/v1beta/models").json()["models"]] == ["models/claude", "models/gpt"]
+    assert get(two, "/v1beta/models/gpt").json()["name"] == "models/gpt" and get(two, "/v1beta/models/none").status == 404

@@ -617,12 +617,19 @@ static void translate(void)
     fake.translated = true;
 }
 
+static struct peer *exchange_stream(struct peer *c)
+{
+    peer_dial(c, &loop, claw_server_port(&server));
+    post(c, "{\"model\":\"m\",\"messages\":[],\"stream\":true}");
+    return asked(0);
+}
+
 static void lines_become_events(void **state)
 {
     static const char *const texts[] = {"{\"a\":1}\n{\"b\"", ":2}\r\n\n", "{\"c\":3}"};
     struct peer c;
     translate();
-    struct peer *u = exchange(&c);
+    struct peer *u = exchange_stream(&c);
     peer_say(u, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n" CHUNKED);
     for (size_t i = 0; i < 3; i++) {
         chunk(u, texts[i]);
@@ -674,7 +681,7 @@ static void messages_become_events(void **state)
     struct peer c;
     char bytes[256];
     translate();
-    struct peer *u = exchange(&c);
+    struct peer *u = exchange_stream(&c);
     size_t n = put_aws(bytes, ":event-type", "e", "{\"x\":1}");
     n += put_aws(bytes + n, ":exception-type", "bad", "{}"); /* behind the commit point it is an event like others */
     say_aws(u, bytes, n);
@@ -694,6 +701,8 @@ static void an_exception_at_the_head_fails_over(void **state)
     struct peer c;
     char bytes[256];
     translate();
+    fake.error_type = "throttlingException";
+    fake.error_status = 429;
     fake.candidates = 2;
     struct peer *u = exchange(&c);
     say_aws(u, bytes, put_aws(bytes, ":exception-type", "throttlingException", "{\"message\":\"slow\"}"));
@@ -702,7 +711,7 @@ static void an_exception_at_the_head_fails_over(void **state)
     finish_request(1);
     settle();
     assert_true(peer_has(&c, "{\"made\":1}"));
-    assert_true(claw_str_eqz(claw_buf_str(&fake.failures), "stream_error"));
+    assert_true(claw_str_eqz(claw_buf_str(&fake.failures), "http_429"));
     peer_fini(&c, &loop);
 }
 
@@ -711,7 +720,7 @@ static void damaged_messages_fail(void **state)
     struct peer c;
     char bytes[256];
     translate();
-    struct peer *u = exchange(&c);
+    struct peer *u = exchange_stream(&c);
     size_t n = put_aws(bytes, ":event-type", "e", "{}");
     bytes[n - 1] ^= 1;
     say_aws(u, bytes, n);
@@ -727,12 +736,65 @@ static void a_cut_is_told_by_the_translation(void **state)
     struct peer c;
     translate();
     fake.end_rc = CLAW_EUPSTREAM_EOF;
-    struct peer *u = exchange(&c);
+    struct peer *u = exchange_stream(&c);
     start_stream(&c, u, "data: {\"a\":1}\n\n");
     peer_say(u, "0\r\n\r\n");
     finish_request(1);
     assert_int_equal(fake.error, CLAW_EUPSTREAM_EOF);
     assert_cut(&c, "data: {\"a\":1}\n\n" ERROR_EVENT("p.lua:1: a \\\"bad\\\" day", "upstream_error", "eof"));
+}
+
+static void an_error_at_the_head_is_told_as_its_status(void **state)
+{
+    struct peer c;
+    translate();
+    fake.error_type = "error";
+    fake.error_status = 429;
+    fake.response = CLAW_STR("{\"made\":1}");
+    struct peer *u = exchange_stream(&c);
+    peer_say(u, STREAM_HEAD);
+    chunk(u, "event: error\ndata: {}\n\n");
+    finish_request(1);
+    settle();
+    assert_true(peer_has(&c, "HTTP/1.1 429 ") && peer_has(&c, "content-type: application/json\r\n") && peer_has(&c, "\r\n\r\n{\"made\":1}"));
+    assert_true(claw_str_eqz(claw_buf_str(&fake.failures), "http_429"));
+    peer_fini(&c, &loop);
+}
+
+static void a_whole_answer_becomes_events(void **state)
+{
+    struct peer c;
+    translate();
+    struct peer *u = exchange_stream(&c);
+    answer(u, "200 OK", JSON, "{\"a\":1}");
+    finish_request(1);
+    settle();
+    bool ended;
+    char *body = body_of(&c, &ended);
+    assert_string_equal(body, "data: {\"a\":1}\n\n");
+    assert_true(ended && peer_has(&c, "content-type: text/event-stream\r\n"));
+    assert_seen("WHOLE :{\"a\":1}|");
+    free(body);
+    peer_fini(&c, &loop);
+}
+
+static void events_become_a_whole_answer(void **state)
+{
+    struct peer c;
+    translate();
+    fake.events_n = 0;
+    fake.response = CLAW_STR("{\"made\":1}");
+    struct peer *u = exchange(&c);
+    peer_say(u, STREAM_HEAD);
+    chunk(u, ": c\n\ndata: {\"a\":1}\n\n");
+    chunk(u, "data: {\"b\":2}\n\n");
+    peer_say(u, "0\r\n\r\n");
+    finish_request(1);
+    settle();
+    assert_true(peer_has(&c, "content-type: application/json\r\n") && peer_has(&c, "\r\n\r\n{\"made\":1}"));
+    assert_int_equal(fake.calls[EVENT], 3);
+    assert_seen(""); /* the events have it all */
+    peer_fini(&c, &loop);
 }
 
 static void translated_errors_are_whole(void **state)
@@ -817,7 +879,8 @@ int main(int argc, char **argv)
         ALL(usage_of_whole_answers), ALL(event_hooks), ALL(a_hook_fails_in_a_stream), ALL(large_events_pass), ALL(response_hooks),
         ALL(an_answer_too_large_for_its_hook), ALL(encoded_answers_pass_untouched), ALL(slow_clients_get_everything),
         ALL(clients_that_never_read), ALL(clients_that_leave_unread),
-        ALL(lines_become_events), ALL(messages_become_events), ALL(an_exception_at_the_head_fails_over), ALL(damaged_messages_fail),
+        ALL(lines_become_events), ALL(messages_become_events), ALL(an_exception_at_the_head_fails_over), ALL(damaged_messages_fail), ALL(an_error_at_the_head_is_told_as_its_status),
+        ALL(a_whole_answer_becomes_events), ALL(events_become_a_whole_answer),
         ALL(a_cut_is_told_by_the_translation), ALL(translated_errors_are_whole), ALL(an_array_for_who_asks_for_no_events), ALL(events_for_who_asks_for_them), ALL(an_array_that_is_cut),
     };
     return cmocka_run_group_tests_name("proxy/relay", tests, group_open, group_close);

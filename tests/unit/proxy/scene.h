@@ -50,6 +50,8 @@ static struct {
     int64_t cost;
     bool translated;       /* request: the attempt is */
     int end_rc;            /* event: what it says to the stream's end */
+    const char *error_type; /* event: events of this type are errors, of the status; NULL: none is */
+    int error_status;
 
     struct claw_req *waiting;
     unsigned calls[OPS], cancels, released;
@@ -161,7 +163,12 @@ static int fake_event(void *vm, struct claw_req *r, struct claw_str type, struct
         *n = -1;
         return fake.end_rc;
     }
-    assert_int_equal(claw_buf_add_fmt(&fake.seen, "%.*s:%.*s|", CLAW_STR_FMT(type), CLAW_STR_FMT(data)), 0);
+    assert_int_equal(claw_buf_add_fmt(&fake.seen, "%s%.*s:%.*s|", r->turned ? "WHOLE " : "", CLAW_STR_FMT(type), CLAW_STR_FMT(data)), 0);
+    if (fake.error_type && claw_str_eqz(type, fake.error_type)) {
+        r->answer_status = fake.error_status;
+        err->message = CLAW_STR("it is an error");
+        return CLAW_ESTREAM_ERROR;
+    }
     *out = fake.events;
     *n = fake.events_n;
     return rc;
