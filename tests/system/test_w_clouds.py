@@ -63,6 +63,7 @@ def cloud():
         "routes": [
             {"id": "fails", "match": {"model": "fails"}, "strategy": {"type": "failover", "upstreams": ["signed", "second"]}},
             *({"id": n, "match": {"model": n}, "strategy": {"upstream": n}} for n in ("bearer", "environment")),
+            {"id": "converse", "match": {"model": "anthropic.claude-3-haiku-20240307-v1:0"}, "strategy": {"upstream": "native"}},
             {"id": "native", "match": {"path": "/model/*"}, "strategy": {"type": "failover", "upstreams": ["native"]}},
             {"id": "chat", "match": {"path": "*"}, "strategy": {"upstream": "signed"}}],
         "retry": {"backoff_ms": 1},
@@ -109,6 +110,18 @@ def test_paths(cloud, path):
     assert seen.target == path
     _, names = verify(seen, AWS["secret_access_key"], "eu-west-3")
     assert "x-amz-custom" in names and seen.get("x-amz-security-token") == AWS["session_token"]
+
+
+def test_a_translated_request(cloud):
+    target = "/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse"
+    cloud.up.on(target, lambda ex: ex.reply({"output": {"message": {"role": "assistant", "content": [{"text": "Hello."}]}}, "stopReason": "end_turn",
+                                             "usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}}))
+    mark = cloud.up.mark()
+    answer = ask(cloud, chat("anthropic.claude-3-haiku-20240307-v1:0"))
+    assert answer.status == 200 and answer.json()["choices"][0]["message"]["content"] == "Hello."
+    seen = cloud.up.since(mark)[0].request
+    assert seen.target == target
+    verify(seen, AWS["secret_access_key"], "eu-west-3")
 
 
 def test_each_attempt_is_signed_for_its_upstream(cloud):
