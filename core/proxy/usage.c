@@ -45,6 +45,7 @@ static bool take(struct claw_str key, int64_t n, struct claw_usage *u)
 static void sum(struct claw_usage *u)
 {
     if (u->input >= 0) u->input = u->told.input + u->told.tools + (u->told.apart ? u->told.read + u->told.write : 0);
+    if (u->input >= 0 && u->cached > u->input) u->cached = u->input; /* Cohere reads more of its own than it bills */
     if (u->output < 0) return;
     u->output = u->told.output + u->told.thoughts;
     if (u->told.apart || u->input < 0 || u->told.total - u->output <= u->input) return;

@@ -303,7 +303,7 @@ def translate(rounds, seconds):
     """-> by what is done with events: {"runs": rounds of streams at a pace, "ttfb_us", "instructions": of an event}."""
     kinds = {"passed on": "openai", "translated": "anthropic"}
     out = {name: {} for name in kinds}
-    for what, events, delay_us in (("runs", 20, 20000), ("ttfb_us", 1, 0), ("instructions", 400, 10000)):
+    for what, events, delay_us in (("runs", 20, 20000), ("ttfb_us", 1, 0), ("instructions", 400, 2000)):
         if what == "instructions" and not shutil.which("valgrind"):
             continue
         port = free_port()
@@ -312,7 +312,7 @@ def translate(rounds, seconds):
             start = {name: lambda kind=kind, **how: openclaw(port, kind=kind, **how) for name, kind in kinds.items()}
             if what == "instructions":      # long streams: what a stream costs besides its events hardly counts
                 for name in kinds:
-                    out[name][what] = instructions(start[name], "stream")
+                    out[name][what] = instructions(start[name], "stream", (4, 14))
                 continue
             servers = {name: begin() for name, begin in start.items()}
             if what == "runs":
@@ -478,10 +478,10 @@ def calls(server, workload, seconds):
     return total / n, ", ".join(each)
 
 
-def instructions(start, workload):
+def instructions(start, workload, lengths=(2, 6)):
     """User-space instructions a request or event under callgrind: two loads of different length, subtracted."""
     points = []
-    for seconds in (2, 6):
+    for seconds in lengths:
         for old in glob.glob(str(WORK / "cg.*")):
             os.unlink(old)
         server = start(wrapper=["valgrind", "--tool=callgrind", f"--callgrind-out-file={WORK}/cg.%p"])

@@ -4,7 +4,7 @@ asked(dialect, body)            a request's body -> Asked
 request(dialect, asked, model)  Asked -> (path, body)
 said(dialect, answer)           an answer's body (bytes: JSON, or a stream) -> Said
 
-dialect: chat, responses, messages, gemini.
+dialect: chat, responses, messages, gemini; of upstreams also cohere, ollama, bedrock.
 """
 import dataclasses
 import json
@@ -340,8 +340,56 @@ def request_gemini(a, model):
     return f"/v1beta/models/{quote(model, safe='')}:" + ("streamGenerateContent?alt=sse" if a.streams else "generateContent"), b
 
 
+# ---- what only upstreams speak
+
+def asked_cohere(b):
+    a = asked_chat({**b, "messages": [{**m, "content": m.get("content") or ""} for m in b["messages"]], "response_format": None, "stop": b.get("stop_sequences"),
+                    "tool_choice": (b.get("tool_choice") or "auto").lower()})
+    a.schema = (b.get("response_format") or {}).get("json_schema") or (b.get("response_format") or {}).get("schema")
+    return a
+
+
+def asked_ollama(b):
+    messages = []
+    for m in b["messages"]:
+        content = [{"type": "text", "text": m.get("content") or ""}]
+        content += [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + i}} for i in m.get("images") or []]
+        calls = [{"id": c.get("id"), "function": {**c["function"], "arguments": json.dumps(c["function"]["arguments"])}} for c in m.get("tool_calls") or []]
+        messages.append({**m, "content": content, "tool_calls": calls, "name": m.get("tool_name"), "tool_call_id": m.get("tool_call_id")})
+    options = b.get("options") or {}
+    a = asked_chat({**b, "messages": messages, "stop": options.get("stop"), "max_tokens": options.get("num_predict"), "tool_choice": None})
+    a.schema, a.streams = b.get("format") or None, b.get("stream", True)
+    return a
+
+
+def asked_bedrock(b, streams):
+    config = b.get("inferenceConfig") or {}
+    a = Asked(streams=streams, system=words(b.get("system") or []), max_tokens=config.get("maxTokens"), stop=config.get("stopSequences") or [])
+    for m in b["messages"]:
+        parts = []
+        for p in m["content"]:
+            if "text" in p:
+                parts.append(("text", p["text"]))
+            elif "toolUse" in p:
+                parts.append(("call", p["toolUse"]["toolUseId"], p["toolUse"]["name"], p["toolUse"]["input"]))
+            elif "toolResult" in p:
+                parts.append(("result", p["toolResult"]["toolUseId"], None, words(p["toolResult"]["content"])))
+            elif "cachePoint" not in p:
+                a.left_out.append(next(iter(p)))
+        a.add(m["role"], parts)
+    tools = b.get("toolConfig") or {}
+    for t in tools.get("tools") or []:
+        if "toolSpec" in t:
+            a.tools.append((t["toolSpec"]["name"], t["toolSpec"].get("description"), t["toolSpec"]["inputSchema"]["json"]))
+    choice = tools.get("toolChoice") or {}
+    a.choice = "required" if "any" in choice else choice["tool"]["name"] if "tool" in choice else "auto"
+    a.schema = ((b.get("outputConfig") or {}).get("textFormat") or {}).get("structure", {}).get("jsonSchema", {}).get("schema")
+    a.schema = json.loads(a.schema) if isinstance(a.schema, str) else a.schema
+    return a.named()
+
+
 def asked(dialect, body, streams=False):
-    return {"chat": asked_chat, "messages": asked_messages, "gemini": lambda b: asked_gemini(b, streams)}[dialect](body)
+    return {"cohere": asked_cohere, "ollama": asked_ollama, "bedrock": lambda b: asked_bedrock(b, streams), "chat": asked_chat, "messages": asked_messages, "gemini": lambda b: asked_gemini(b, streams)}[dialect](body)
 
 
 def request(dialect, a, model):
@@ -363,6 +411,7 @@ class Said:
 
 STOPS = {
     "stop": "end", "end_turn": "end", "stop_sequence": "end", "STOP": "end", "completed": "end", "pause_turn": "end", "eos": "end",
+    "COMPLETE": "end", "STOP_SEQUENCE": "end", "TOOL_CALL": "call", "guardrail_intervened": "filter",
     "length": "length", "max_tokens": "length", "MAX_TOKENS": "length", "max_output_tokens": "length", "model_context_window_exceeded": "length",
     "tool_calls": "call", "function_call": "call", "tool_use": "call",
     "content_filter": "filter", "refusal": "filter", "SAFETY": "filter", "PROHIBITED_CONTENT": "filter", "BLOCKLIST": "filter", "MODEL_ARMOR": "filter",
@@ -522,7 +571,86 @@ def said_responses(pieces):
     return told
 
 
+def said_cohere(pieces):
+    s, calls = Said(), {}
+    for b in pieces:
+        kind, m = b.get("type"), (b.get("delta") or b).get("message") or {}
+        content = m.get("content") or []
+        for p in content if isinstance(content, list) else [content]:
+            s.text += p.get("text") or ""
+            s.thinking += p.get("thinking") or ""
+        s.text += m.get("tool_plan") or ""
+        made = m.get("tool_calls") or []
+        for i, t in enumerate(made if isinstance(made, list) else [made]):
+            call = calls.setdefault(b.get("index", i), ["", ""])
+            call[0] += t["function"].get("name") or ""
+            call[1] += t["function"].get("arguments") or ""
+        end = b.get("delta") or b
+        if kind in (None, "message-end") and end.get("usage"):
+            u = end["usage"]
+            counted = u.get("billed_units") or u["tokens"]
+            s.stop = STOPS.get(end["finish_reason"], end["finish_reason"])
+            s.usage = {"input": counted["input_tokens"], "cached": min(u.get("cached_tokens", 0), counted["input_tokens"]), "output": counted["output_tokens"], "reasoning": 0}
+    s.calls = [[n, decoded(i)] for _, (n, i) in sorted(calls.items())]
+    return s
+
+
+def said_ollama(pieces):
+    s = Said()
+    for b in pieces:
+        m = b.get("message") or {}
+        s.text += m.get("content") or ""
+        s.thinking += m.get("thinking") or ""
+        s.calls += [[c["function"]["name"], c["function"]["arguments"]] for c in m.get("tool_calls") or []]
+        if b.get("done"):
+            s.stop = STOPS.get(b.get("done_reason"))
+            s.usage = {"input": b.get("prompt_eval_count", 0), "cached": 0, "output": b.get("eval_count", 0), "reasoning": 0}
+    if s.stop == "end" and s.calls:
+        s.stop = "call"
+    return s
+
+
+def said_bedrock(pieces):
+    s, calls = Said(), {}
+    for b in pieces:
+        for p in ((b.get("output") or {}).get("message") or {}).get("content") or []:
+            s.text += p.get("text") or ""
+            s.thinking += ((p.get("reasoningContent") or {}).get("reasoningText") or {}).get("text") or ""
+            if "toolUse" in p:
+                s.calls.append([p["toolUse"]["name"], p["toolUse"]["input"]])
+        at = b.get("contentBlockIndex")
+        if "toolUse" in (b.get("start") or {}):
+            calls[at] = [b["start"]["toolUse"]["name"], ""]
+        d = b.get("delta") or {}
+        s.text += d.get("text") or ""
+        s.thinking += (d.get("reasoningContent") or {}).get("text") or ""
+        if "toolUse" in d:
+            calls[at][1] += d["toolUse"]["input"]
+        s.stop = STOPS.get(b.get("stopReason"), b.get("stopReason")) or s.stop
+        u = b.get("usage")
+        if u:
+            read, written = u.get("cacheReadInputTokens") or 0, u.get("cacheWriteInputTokens") or 0
+            s.usage = {"input": u["inputTokens"] + read + written, "cached": read, "output": u["outputTokens"], "reasoning": 0}
+    s.calls += [[n, decoded(i)] for _, (n, i) in sorted(calls.items())]
+    return s
+
+
+def payloads(body):
+    """Of AWS's event stream: lengths of the whole and of the headers, a checksum; headers, payload, a checksum."""
+    while body:
+        whole, heads = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big")
+        yield json.loads(body[12 + heads:whole - 4])
+        body = body[whole:]
+
+
 def said(dialect, body):
+    if dialect == "bedrock":
+        return said_bedrock([json.loads(body)] if body.lstrip()[:1] == b"{" else list(payloads(body)))
+    if dialect == "ollama":
+        return said_ollama([json.loads(body)] if body.count(b"}\n{") == 0 else [json.loads(line) for line in body.splitlines() if line.strip()])
+    if dialect == "cohere":
+        whole = body.lstrip()[:1] == b"{"
+        return said_cohere([json.loads(body)] if whole else [json.loads(data) for _, data in events(body) if data != "[DONE]"])
     if body.lstrip()[:1] in (b"{", b"["):
         pieces = json.loads(body)
         pieces = pieces if isinstance(pieces, list) else [pieces]

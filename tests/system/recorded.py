@@ -8,11 +8,13 @@ from proxy import ROOT
 
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding", "upgrade", "te", "trailer", "proxy-authenticate"}
 # An api's dialect, and the path its clients call.
-APIS = {"chat": "chat", "responses": "responses", "messages": "messages", "rawPredict": "messages", "generateContent": "gemini", "streamGenerateContent": "gemini"}
+APIS = {"chat": "chat", "responses": "responses", "messages": "messages", "rawPredict": "messages", "generateContent": "gemini", "streamGenerateContent": "gemini",
+        "chat-v2": "cohere", "api-chat": "ollama", "converse": "bedrock", "converse-stream": "bedrock"}
+KINDS = {".sse": "text/event-stream", ".json": "application/json", ".ndjson": "application/x-ndjson", ".bin": "application/vnd.amazon.eventstream"}
 # Claude at Vertex answers as Anthropic does; who has no type of its own is reached as OpenAI is.
 TYPES = {"rawPredict": "anthropic", "cerebras": "openai"}
 BASES = {"azure": "", "azure-v1": "/openai/v1", "gemini": "/v1beta", "gemini-compatible": "/v1beta/openai", "vertex": "/v1/projects/p/locations/l",
-         "perplexity": ""}
+         "perplexity": "", "cohere": "/v2", "ollama": "", "bedrock": ""}
 # Types that speak Responses themselves: what they said as chat is told to Responses' clients by one that does not.
 BOTH = {"openai", "groq", "huggingface", "openrouter", "xai", "ollama", "vllm"}
 CHAT_ONLY = "chat-only"
@@ -56,7 +58,7 @@ class Case:
 
     @property
     def answer_file(self):
-        return next(self.path.glob("response.[jstn]*"))
+        return next(self.path.glob("response.[jstnb]*"))
 
     @property
     def body(self):
@@ -73,10 +75,9 @@ class Case:
     def headers(self, streams=False):
         out = [(n, v) for n, v in json.loads((self.path / "response_headers.json").read_text()).items() if n.lower() not in HOP]
         if streams:
-            out = [(n, v) for n, v in out if n.lower() != "content-type"]
+            out = [(n, v) for n, v in out if n.lower() != "content-type"] + [("content-type", "text/event-stream")]
         if not any(n.lower() == "content-type" for n, _ in out):     # some recorders kept no headers
-            kind = {".sse": "text/event-stream", ".json": "application/json"}.get(self.answer_file.suffix, "text/plain")
-            out.append(("content-type", "text/event-stream" if streams else kind))
+            out.append(("content-type", KINDS.get(self.answer_file.suffix, "text/plain")))
         return out
 
     def script(self, ex, cuts=None):
@@ -84,7 +85,7 @@ class Case:
         streams = self.status == 200 and self.streams
         body = self.events_body if ex.request.target.endswith("alt=sse") else self.body
         array = body.lstrip()[:1] == b"["
-        headers = self.headers(streams and not array)
+        headers = self.headers(streams and not array and self.dialect not in ("ollama", "bedrock"))
         if not cuts:
             ex.head(self.status, [*headers, ("content-length", str(len(body)))])
             return ex.send(body)
@@ -115,4 +116,4 @@ def cases():
     """All of a chat protocol's."""
     at = folder()
     found = [Case(p.parent) for p in sorted(at.glob("*/*/meta.json"))] if at else []
-    return [c for c in found if c.dialect and c.meta["method"] == "POST" and c.meta["provider"] not in ("cohere", "bedrock")]
+    return [c for c in found if c.dialect and c.meta["method"] == "POST"]

@@ -24,6 +24,9 @@ describe("an answer of Cohere's", function()
             stop("MAX_TOKENS"), stop("TOOL_CALL"), stop("ERROR"), stop("ERROR_TOXIC"), stop("NEW") })
         assert.same({ input = 3, output = 4 },
             read('{"message":{},"usage":{"billed_units":{"input_tokens":3,"output_tokens":4}}}').usage)
+        assert.same({ input = 267, output = 52 }, read('{"message":{},"usage":{"billed_units":{"input_tokens":267,"output_tokens":52},'
+            .. '"tokens":{"input_tokens":34,"output_tokens":56,"image_tokens":259}}}').usage)
+        assert.equal(293, read('{"message":{},"usage":{"tokens":{"input_tokens":34,"output_tokens":56,"image_tokens":259}}}').usage.input)
     end)
 
     it("cites its documents", function()

@@ -43,6 +43,8 @@ static void dialects(void **state)
     assert_usage("{\"usage\":{\"billed_units\":{\"input_tokens\":7,\"output_tokens\":3},\"tokens\":{\"input_tokens\":69,\"output_tokens\":4},\"cached_tokens\":2}}",
                  (struct claw_usage){7, 3, 2, -1, -1, {0}});
     assert_usage("{\"usage\":{\"tokens\":{\"input_tokens\":69,\"output_tokens\":4}}}", (struct claw_usage){69, 4, -1, -1, -1, {0}});
+    assert_usage("{\"usage\":{\"billed_units\":{\"input_tokens\":38,\"output_tokens\":10},\"tokens\":{\"input_tokens\":1681,\"output_tokens\":22},\"cached_tokens\":1648}}",
+                 (struct claw_usage){38, 10, 38, -1, -1, {0}});
     /* xAI, and Gemini where it speaks as OpenAI does: reasoning is in the total alone */
     assert_usage("{\"usage\":{\"completion_tokens\":6,\"prompt_tokens\":66,\"total_tokens\":100}}", (struct claw_usage){66, 34, -1, 28, -1, {0}});
     assert_usage("{\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2,\"total_tokens\":17,\"completion_tokens_details\":{\"reasoning_tokens\":5}}}",

@@ -17,14 +17,16 @@ function M.stop(reason, calls)
     return stop == "end" and calls and "call" or stop
 end
 
--- billed_units are what is charged; tokens, which have Cohere's own preamble in them, stand in where they are not told.
+-- billed_units are what is charged, pictures in them; tokens, which have Cohere's own preamble in them and pictures
+-- beside them, stand in where they are not told.
 function M.usage(u)
     u = members(u)
     local tokens, billed = members(u.tokens), members(u.billed_units)
     local input = count(billed.input_tokens) or count(tokens.input_tokens)
     local output = count(billed.output_tokens) or count(tokens.output_tokens)
     if not input and not output then return nil end
-    local cached, pictures = count(u.cached_tokens), count(billed.image_tokens or tokens.image_tokens) or 0
+    local cached = count(u.cached_tokens)
+    local pictures = not count(billed.input_tokens) and count(tokens.image_tokens) or 0
     return { input = (input or 0) + pictures, output = output or 0, cached = cached and math.min(cached, input or 0),
         reasoning = count(tokens.reasoning_tokens) }
 end
