@@ -155,7 +155,7 @@ SCRIPTS = {
     "metrics_bomb": (STOPPED, "for i = 1, 1e9 do claw.metrics.count('bomb', 1, i) claw.metrics.gauge('g' .. i % 1000, i) end"),
     "log_secret": (FINE, f"claw.log('error', 'x {KEY} y', {{ ['{KEY}'] = '{KEY}', deep = {{ {{ '{KEY}' }} }}, env = claw.env('HOSTILE_SECRET') }})"),
     "log_control": (FINE, "claw.log('info', BYTES, { [BYTES] = BYTES, ['\\n'] = '\\r\\n{\"level\":\"error\"}', msg = 'x', level = 'error', time = 'x', [''] = 1, [1] = 2, [body] = 3 })"),
-    "log_huge": (FINE, "claw.log('info', ('x'):rep(1e6), { [('k'):rep(1e6)] = ('v'):rep(1e6) }) local t = {} for i = 1, 1000 do t['k' .. i] = i end claw.log('info', 'x', t)"),
+    "log_huge": (ENDS, "claw.log('info', ('x'):rep(1e6), { [('k'):rep(1e6)] = ('v'):rep(1e6) }) local t = {} for i = 1, 1000 do t['k' .. i] = i end claw.log('info', 'x', t)"),
     "log_cycle": (FINE, "for _, v in ipairs({ CYCLE, WIDE, tostring, body, req, coroutine.create(tostring) }) do pcall(claw.log, 'info', 'x', { v = v, l = { v } }) end claw.log('info', CYCLE) claw.log('info', body) claw.log('info', nil)"),
     "log_many": (ENDS, "claw.log('info', 'x', many())"),
     "log_flood": (STOPPED, "while true do claw.log('debug', ('x'):rep(1000)) end"),
