@@ -1,5 +1,5 @@
-/* lane: work that costs several times what a request does (taking or opening a connection, a step of a handshake, a
- * close), or that hundreds may want in the same turn (a hook that goes on behind its wait, a request that begins): a bounded
+/* lane: work that costs several times what a request does (taking or opening a connection, what comes of a step of a
+ * handshake, a close), or that hundreds may want in the same turn (a hook that goes on behind its wait, a request that begins): a bounded
  * number of pieces a turn, so that hundreds at once hold up nobody else's request for long.
  *
  * Whoever has such work stands in a lane of its own kind: an endpoint's connects, a listener's accepts, a VM's wakes. While a turn has

@@ -188,9 +188,11 @@ static int fail(struct claw_req *r, int code, struct claw_str text)
     return CLAW_STEP_ACCOUNT;
 }
 
+/* What fails in the library itself is laid to no generation: an upstream's answer must not bring a rollback about. */
 static int fail_policy(struct claw_req *r, const struct claw_policy_error *e)
 {
-    if (!r->finished && r->commit != CLAW_DONE) claw_tally_fail(r->gen->tally, e->policy, e->hook, e->message);
+    bool a_policy = !claw_str_eqz(e->policy, "claw");
+    if (a_policy && !r->finished && r->commit != CLAW_DONE) claw_tally_fail(r->gen->tally, e->policy, e->hook, e->message);
     r->upstream_error = e->message;
     return fail(r, CLAW_EPOLICY, CLAW_STR("A policy failed while handling the request; its error is in the log."));
 }

@@ -23,7 +23,7 @@ BINARY = os.environ.get("CLAW_BINARY", str(ROOT / "build/release/openclaw-proxy"
 WRAPPER = shlex.split(os.environ.get("CLAW_WRAPPER", ""))
 SLOW = float(os.environ.get("CLAW_SLOW", "1"))
 # Under a sanitizer or valgrind the memory measured would be theirs.
-INSTRUMENTED = bool(WRAPPER) or any(word in BINARY for word in ("asan", "tsan", "valgrind"))
+INSTRUMENTED = bool(WRAPPER) or "OPENCLAW_SLOWIO" in os.environ or any(word in BINARY for word in ("asan", "tsan", "valgrind"))
 ALARMS = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|UndefinedBehavior|runtime error:|Assertion|assertion|"
                     r"==\d+== (Invalid|Conditional|Use of|Syscall param|.*definitely lost: [1-9])|panic")
 

@@ -278,7 +278,7 @@ def test_nobody_else_notices(proxy, name):
         error = answer.json()["error"]
         rid = answer.get("x-openclaw-request-id")
         line = proxy.wait_log(lambda e: e.get("request_id") == rid or e.get("id") == rid)
-        assert kind != FINE, line
+        assert kind != FINE, line["error"]
         if kind == ENDS and answer.status == 413:
             continue
         assert answer.status == 500 and error["code"] == "policy_error"

@@ -228,6 +228,24 @@ static void a_model_too_long_for_a_field(void **state)
 
 /* ---- policies that fail ------------------------------------------------------------------------------------------------------- */
 
+static void only_policies_are_blamed(void **state)
+{
+    for (int library = 0; library < 2; library++) {
+        struct peer c;
+        unsigned n = fake.released;
+        int64_t before = claw_tally_add(generation->tallies, 0).failed;
+        fake.rc[ADMIT] = CLAW_EPOLICY;
+        fake.admits = true;
+        fake.library = library;
+        ask(&c);
+        UNTIL(&loop, whole(&c));
+        assert_has(&c, "HTTP/1.1 500 ");
+        finish_request(n + 1);
+        peer_fini(&c, &loop);
+        assert_int_equal(claw_tally_add(generation->tallies, 0).failed - before, library ? 0 : 1);
+    }
+}
+
 static void a_failing_policy_fails_its_request(void **state)
 {
     static const enum op ops[] = {ADMIT, ROUTE, REQUEST, RETRY, RESPONSE, EVENT};
@@ -1032,7 +1050,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_table_is_legal),
         BOTH(an_answer_comes_through), BOTH(admit_denies), BOTH(admit_answers), BOTH(route_answers), BOTH(route_refuses), BOTH(bodies_are_checked_first),
         BOTH(hooks_make_the_request), BOTH(the_model_is_replaced_in_its_place), BOTH(a_model_too_long_for_a_field),
-        BOTH(a_failing_policy_fails_its_request), BOTH(a_failing_finish_changes_nothing),
+        BOTH(a_failing_policy_fails_its_request), BOTH(only_policies_are_blamed), BOTH(a_failing_finish_changes_nothing),
         BOTH(hooks_may_wait), BOTH(clients_leave_while_hooks_wait), BOTH(the_deadline_comes_while_hooks_wait),
         cmocka_unit_test_setup_teardown(refused, open_second, scene_close),
         BOTH(reset_at_the_head), BOTH(closed_in_the_head), BOTH(half_a_small_answer), BOTH(a_head_and_no_body), BOTH(a_stream_without_events),

@@ -66,6 +66,7 @@ static struct {
     uint64_t bytes_in, bytes_out;
     struct claw_usage usage;
     bool had_client;
+    bool library; /* what fails is the library, no policy */
 } fake;
 
 static void on_wait_cancel(struct claw_req *r)
@@ -85,7 +86,7 @@ static int begin_op(enum op op, struct claw_req *r, struct claw_policy_error *er
         r->wait_cancel = on_wait_cancel;
         return CLAW_EAGAIN;
     }
-    *err = (struct claw_policy_error){CLAW_STR("p"), CLAW_STR("h"), CLAW_STR("p.lua:1: a \"bad\" day")};
+    *err = (struct claw_policy_error){fake.library ? CLAW_STR("claw") : CLAW_STR("p"), CLAW_STR("h"), CLAW_STR("p.lua:1: a \"bad\" day")};
     return fake.rc[op];
 }
 
