@@ -10,12 +10,11 @@
 #include "base/json_part.h"
 
 #define MEMBERS_FIRST 16
-#define LONG_BLOCKS 1     /* of 32 bytes: a string that has more is long, ... */
-#define LONG_LEFT 512     /* ... if so much text is left: a short text does not repay beginning with AVX2 */
+#define LONG_LEFT 512     /* a text that has less left does not repay beginning with AVX2 */
 #define RUN_CHARACTERS 16 /* past ASCII, taken at once */
 
 struct scan {
-    const char *end;
+    const char *begin, *end;
     const char *bad, *why; /* the fault */
     unsigned depth;
     uint64_t kinds[CLAW_JSON_DEPTH / 64]; /* bit d: is the container at depth d + 1 an object? */
@@ -99,16 +98,24 @@ static inline const char *skip_special(struct scan *s, const char *p)
     return p;
 }
 
-/* p is after the opening quote; gives the place after the closing one. */
-static const char *skip_string(struct scan *s, const char *p)
+/* A string that is not over within the 32 bytes from p, or has something in them that is not plain. */
+static __attribute__((noinline)) const char *skip_special_string(struct scan *s, const char *p)
 {
     const char *end = s->end;
 #if CLAW_JSON_X86
-    unsigned blocks = 0;
+    bool fresh = true; /* AVX2 goes on to the end, or to what only the byte-wise scan judges: once */
     while (end - p >= 32) {
         const char *block = p;
         uint32_t mask = stops(p);
-        p += 32;
+        p = mask ? block + __builtin_ctz(mask) : block + 32;
+        if (mask && *p == '"') return p + 1;
+        if (fresh && end - p >= LONG_LEFT && p - s->begin >= 3 && __builtin_cpu_supports("avx2") &&
+            __builtin_cpu_supports("bmi")) {
+            fresh = false;
+            p = claw_json_skip_long(p, end);
+            if (p < end && *p == '"') return p + 1;
+            continue;
+        }
         while (mask) {
             p = block + __builtin_ctz(mask);
             if (*p == '"') return p + 1;
@@ -116,11 +123,6 @@ static const char *skip_string(struct scan *s, const char *p)
             if (p - block >= 32) break;
             mask &= UINT32_MAX << (p - block);
             if (!mask) p = block + 32;
-        }
-        if (++blocks == LONG_BLOCKS && end - p >= LONG_LEFT && __builtin_cpu_supports("avx2") &&
-            __builtin_cpu_supports("bmi")) {
-            p = claw_json_skip_long(p, end);
-            if (p < end && *p == '"') return p + 1;
         }
     }
 #endif
@@ -130,6 +132,19 @@ static const char *skip_string(struct scan *s, const char *p)
         if (*p == '"') return p + 1;
         if (!(p = skip_special(s, p))) return NULL;
     }
+}
+
+/* p is after the opening quote; gives the place after the closing one. */
+static inline const char *skip_string(struct scan *s, const char *p)
+{
+#if CLAW_JSON_X86
+    if (s->end - p >= 32) {
+        uint32_t mask = stops(p);
+        const char *stop = p + __builtin_ctz(mask | 1u << 31);
+        if (mask && *stop == '"') return stop + 1;
+    }
+#endif
+    return skip_special_string(s, p);
 }
 
 /* ---- the other scalars ------------------------------------------------------------------------------------ */
@@ -319,7 +334,7 @@ int claw_json_check(struct claw_str text, bool keys_once, struct claw_arena *a, 
                     struct claw_json_err *err)
 {
     const char *p = text.len ? text.ptr : "", *end = p + text.len;
-    struct scan s = {.end = end, .arena = a, .top = top, .keys_once = keys_once};
+    struct scan s = {.begin = p, .end = end, .arena = a, .top = top, .keys_once = keys_once};
     *top = (struct claw_json_top){0};
     text.ptr = p;
     const char *root = claw_json_skip_space(p, end), *after = NULL;

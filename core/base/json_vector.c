@@ -15,6 +15,7 @@
 
 #define AVX2 __attribute__((target("avx2,bmi")))
 #define STEP 64
+#define CALM 4 /* steps without an escape, after which more such are expected */
 
 #define ROW(c) {c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c, c}
 #define TWICE(...) {__VA_ARGS__, __VA_ARGS__}
@@ -38,8 +39,8 @@ enum {
 /* Constants as they lie in registers, found through a pointer that the compiler cannot see through: otherwise it
  * builds them anew, from general registers, in every step. */
 static const struct fixed {
-    uint8_t space[32], control[32], quote[32], back[32], letter_r[32], letter_u[32];
-    uint8_t short_escapes[32]; /* by the low half; without the quote and r */
+    uint8_t space[32], control[32], quote[32], back[32], letter_b[32], letter_u[32];
+    uint8_t short_escapes[32], usual_escapes[32]; /* by the low half; without the quote and b; usual: nor the backslash */
     uint8_t low_half[32], top[32], minus_3[32], minus_4[32];
     uint8_t first_high[32], first_low[32], second_high[32];
 } fixed __attribute__((aligned(32))) = {
@@ -47,13 +48,14 @@ static const struct fixed {
     .control = ROW(0x1f),
     .quote = ROW('"'),
     .back = ROW('\\'),
-    .letter_r = ROW('r'),
+    .letter_b = ROW('b'),
     .letter_u = ROW('u'),
     .low_half = ROW(0x0f),
     .top = ROW(0x80),
     .minus_3 = ROW(0xe0 - 0x80),
     .minus_4 = ROW(0xf0 - 0x80),
-    .short_escapes = TWICE(255, 255, 'b', 255, 't', 255, 'f', 255, 255, 255, 255, 255, '\\', 255, 'n', '/'),
+    .short_escapes = TWICE(255, 255, 'r', 255, 't', 255, 'f', 255, 255, 255, 255, 255, '\\', 255, 'n', '/'),
+    .usual_escapes = TWICE(255, 255, 'r', 255, 't', 255, 'f', 255, 255, 255, 255, 255, 255, 255, 'n', '/'),
     .first_high = TWICE(STRAY, STRAY, STRAY, STRAY, STRAY, STRAY, STRAY, STRAY, TWO, TWO, TWO, TWO,
                         SHORT | OVER_2, SHORT, SHORT | OVER_3 | SURROGATE, SHORT | LARGE | EDGE_4),
     .first_low = TWICE(ANY_LOW | OVER_2 | OVER_3 | EDGE_4, ANY_LOW | OVER_2, ANY_LOW, ANY_LOW, ANY_LOW | LARGE,
@@ -162,7 +164,7 @@ AVX2 static __attribute__((noinline)) struct rare rare_escapes(const struct fixe
     __m256i x = load(p), y = load(p + 32);
     uint64_t us = rest & equal(x, y, row(f->letter_u));
     uint64_t digits = us << 1 | us << 2 | us << 3 | us << 4 | u >> 3 | u >> 2 | u >> 1 | u;
-    uint64_t bad = (rest & ~us & ~equal(x, y, row(f->letter_r))) | (digits & ~bits(hex(x), hex(y)));
+    uint64_t bad = (rest & ~us & ~equal(x, y, row(f->letter_b))) | (digits & ~bits(hex(x), hex(y)));
     return (struct rare){bad, us >> 60};
 }
 
@@ -181,35 +183,63 @@ static const char *uncut(const char *p, uint64_t first, uint64_t u)
     return p;
 }
 
+/* On from p while a step holds nothing but plain ASCII text and escapes of one letter, and not the end of the string.
+ * Then a byte is escaped just when a backslash stands before it, which needs no arithmetic. */
+AVX2 static const char *skip_usual(const struct fixed *f, const char *p, const char *last)
+{
+    for (unsigned calm = 0; p <= last; p += STEP) {
+        __m256i x = load(p), y = load(p + 32);
+        __m256i ex = _mm256_cmpeq_epi8(load(p - 1), row(f->back)), ey = _mm256_cmpeq_epi8(load(p + 31), row(f->back));
+        __m256i qx = _mm256_cmpeq_epi8(x, row(f->quote)), qy = _mm256_cmpeq_epi8(y, row(f->quote));
+        __m256i fx = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(row(f->usual_escapes), x), x);
+        __m256i fy = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(row(f->usual_escapes), y), y);
+        /* A quote must be escaped, and what is escaped must be a quote or of the table. */
+        __m256i odd = _mm256_or_si256(_mm256_andnot_si256(ex, qx), _mm256_andnot_si256(_mm256_or_si256(qx, fx), ex));
+        odd = _mm256_or_si256(odd, _mm256_andnot_si256(ey, qy));
+        odd = _mm256_or_si256(odd, _mm256_andnot_si256(_mm256_or_si256(qy, fy), ey));
+        odd = _mm256_or_si256(odd, _mm256_cmpgt_epi8(row(f->space), _mm256_min_epi8(x, y)));
+        if (_mm256_movemask_epi8(odd)) break;
+        __m256i escapes = _mm256_or_si256(ex, ey);
+        calm = _mm256_testz_si256(escapes, escapes) ? calm + 1 : 0;
+        if (calm == CALM) {
+            calm = 0;
+            p = skip_plain(f, p, last) - STEP;
+        }
+    }
+    return p;
+}
+
 AVX2 const char *claw_json_skip_long(const char *p, const char *end)
 {
     uint64_t first = 0, u = 0, past = 0; /* of the step before; past: its last byte is past ASCII */
     const struct fixed *f = &fixed;
+    bool usual = true;
     if (end - p < STEP) return p;
     const char *last = end - STEP;
     __asm__("" : "+r"(f));
     while (p <= last) {
+        /* A backslash right before that escapes nothing is one that was escaped. */
+        if (usual && (p[-1] == '\\') == (first != 0)) {
+            p = skip_usual(f, p, last);
+            first = p[-1] == '\\';
+            if (p > last) break;
+        }
         __m256i x = load(p), y = load(p + 32);
         uint64_t back = equal(x, y, row(f->back)), quote = equal(x, y, row(f->quote)), bad = 0;
-        uint64_t first_before = first, u_before = u;
-        bool low = any_low(f, x, y);
-        if (back | first | u) {
-            uint64_t esc = escaped(back, &first);
-            uint64_t rest = esc & ~(quote | bits(short_escape(f, x), short_escape(f, y)));
-            quote &= ~esc;
-            if (rest | u) {
-                struct rare r = rare_escapes(f, p, rest, u);
-                bad = r.bad;
-                u = r.u;
-            }
-        } else if (!(low | past | quote)) {
-            p = skip_plain(f, p + STEP, last);
-            continue;
+        uint64_t esc = escaped(back, &first), first_before = esc & 1, u_before = u;
+        uint64_t rest = esc & ~(quote | bits(short_escape(f, x), short_escape(f, y)));
+        quote &= ~esc;
+        usual = !(rest | u | past | (esc & back));
+        if (rest | u) {
+            struct rare r = rare_escapes(f, p, rest, u);
+            bad = r.bad;
+            u = r.u;
         }
-        if (low | past) {
+        if (past || any_low(f, x, y)) {
             __m256i fx = text_faults(f, p, x), fy = text_faults(f, p + 32, y), either = _mm256_or_si256(fx, fy);
             past = (uint32_t)_mm256_movemask_epi8(y) >> 31;
             if (!_mm256_testz_si256(either, either)) bad |= ~equal(fx, fy, _mm256_setzero_si256());
+            usual = false;
         }
         if (quote | bad) {
             uint64_t inside = quote ^ (quote - 1); /* with the closing quote; all, when there is none */
