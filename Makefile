@@ -11,7 +11,7 @@ CC := gcc
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 # ---- what the system must have (names of Debian's and Ubuntu's packages) ----------------------------------------------------
-DEPS_RUN := gcc libc6-dev make pkg-config luajit libluajit-5.1-dev libuv1-dev libyaml-dev libmbedtls-dev libhiredis-dev libpcre2-dev lua-cjson ca-certificates curl
+DEPS_RUN := gcc libc6-dev make pkg-config luajit libluajit-5.1-dev libuv1-dev libyaml-dev libmbedtls-dev libhiredis-dev libpcre2-dev libsqlite3-dev lua-cjson ca-certificates curl
 # The tests start a redis-server of their own on a free port; the service that its package may start is not used.
 DEPS_TEST := libcmocka-dev lua-busted lua-check python3 python3-venv binutils openssl redis-server
 DEPS_BENCH := nginx-light wrk strace valgrind python3
@@ -36,7 +36,7 @@ MODE_debug := -O0 -DCLAW_ARENA_EMU
 MODE_cover := -O0 --coverage
 VERSION := $(shell cat VERSION)
 LUA_CPATH := $(wildcard /usr/lib/*/lua/5.1)
-PKGS := libuv luajit yaml-0.1 hiredis libpcre2-8
+PKGS := libuv luajit yaml-0.1 hiredis libpcre2-8 sqlite3
 LLHTTP := build/llhttp
 CFLAGS = -std=gnu11 -D_GNU_SOURCE -g $(WARN) $(MODE_$(MODE)) -DLLHTTP_STRICT_MODE=1 -Icore -I$(LLHTTP)/include $(shell pkg-config --cflags $(PKGS)) \
   -DCLAW_VERSION='"$(VERSION)"' -DCLAW_LUA_CPATH='"$(firstword $(LUA_CPATH))/?.so"'

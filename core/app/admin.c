@@ -1,7 +1,4 @@
-#include "app/admin.h"
-
-#include "http/server.h"
-#include "proxy/answer.h"
+#include "app/admin_part.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,16 +10,9 @@ struct claw_admin {
     struct claw_control *control;
 };
 
-/* A question: its head, until it is whole. */
-struct question {
-    struct claw_arena arena;
-    struct claw_head *head;
-    struct claw_buf head_out, out;
-};
-
 static void question_free(void *request)
 {
-    struct question *q = request;
+    struct claw_admin_question *q = request;
     claw_buf_fini(&q->head_out);
     claw_buf_fini(&q->out);
     claw_arena_reset(&q->arena);
@@ -31,7 +21,7 @@ static void question_free(void *request)
 
 static struct claw_arena *on_begin(struct claw_conn *c)
 {
-    struct question *q = calloc(1, sizeof *q);
+    struct claw_admin_question *q = calloc(1, sizeof *q);
     if (!q) return NULL;
     claw_arena_init(&q->arena, NULL, 0, 256u << 10);
     claw_buf_init(&q->head_out, 0);
@@ -42,15 +32,15 @@ static struct claw_arena *on_begin(struct claw_conn *c)
 
 static void on_head(struct claw_conn *c, struct claw_head *h)
 {
-    struct question *q = c->request;
+    struct claw_admin_question *q = c->request;
     q->head = h;
 }
 
 static void on_body(struct claw_conn *c, const char *data, size_t n) { (void)c, (void)data, (void)n; }
 
-static void answer(struct claw_conn *c, int status, const char *type)
+void claw_admin_answer(struct claw_conn *c, int status, const char *type)
 {
-    struct question *q = c->request;
+    struct claw_admin_question *q = c->request;
     int rc = claw_buf_add_fmt(&q->head_out, "HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncache-control: no-store\r\n", status, claw_h1_reason(status), type);
     if (rc != 0) {
         claw_conn_abort(c);
@@ -63,13 +53,13 @@ static void answer(struct claw_conn *c, int status, const char *type)
     question_free(q);
 }
 
-static void answer_error(struct claw_conn *c, int status, const char *text, const char *code)
+void claw_admin_answer_error(struct claw_conn *c, int status, const char *text, const char *code)
 {
-    struct question *q = c->request;
+    struct claw_admin_question *q = c->request;
     claw_buf_clear(&q->out);
     int rc = claw_envelope_write(&q->out, &(struct claw_envelope){.status = status, .message = claw_str_of(text), .type = "invalid_request_error", .code = code});
     (void)rc;
-    answer(c, status, "application/json");
+    claw_admin_answer(c, status, "application/json");
 }
 
 /* In constant time: how long a wrong token takes to refuse says nothing of the right one. */
@@ -100,50 +90,58 @@ static int write_generations(struct claw_control *c, struct claw_buf *b)
 static void on_reload(struct claw_conn *c, struct claw_control *control)
 {
     static const char *const words[] = {"published", "unchanged", "refused"};
-    struct question *q = c->request;
+    struct claw_admin_question *q = c->request;
     enum claw_load done = claw_control_reload(control, "admin");
     int rc = claw_buf_add_fmt(&q->out, "{\"result\":\"%s\",\"report\":", words[done]);
     if (rc == 0) rc = claw_buf_add_json(&q->out, done == CLAW_LOAD_REFUSED ? claw_buf_str(&control->last_error) : CLAW_STR(""));
     if (rc == 0) rc = claw_buf_add_z(&q->out, "}\n");
-    answer(c, done == CLAW_LOAD_REFUSED ? 422 : 200, "application/json");
+    claw_admin_answer(c, done == CLAW_LOAD_REFUSED ? 422 : 200, "application/json");
 }
 
 static void on_done(struct claw_conn *c)
 {
     struct claw_admin *a = c->server->arg;
     struct claw_control *control = a->control;
-    struct question *q = c->request;
+    struct claw_admin_question *q = c->request;
     struct claw_str path = q->head->path, token = control->current->conf->admin.token;
     bool get = claw_str_eqz(q->head->method, "GET") || claw_str_eqz(q->head->method, "HEAD");
     int rc = 0;
     if (get && claw_str_eqz(path, "/healthz")) {
         rc = claw_buf_add_z(&q->out, "ok\n");
-        answer(c, 200, "text/plain");
+        claw_admin_answer(c, 200, "text/plain");
     } else if (get && claw_str_eqz(path, "/readyz")) {
         rc = claw_buf_add_z(&q->out, control->draining ? "draining\n" : "ready\n");
-        answer(c, control->draining ? 503 : 200, "text/plain");
+        claw_admin_answer(c, control->draining ? 503 : 200, "text/plain");
     } else if (token.len && !token_fits(q->head, token)) {
-        answer_error(c, 401, "The admin port wants Authorization: Bearer <admin.token>.", "invalid_token");
+        claw_admin_answer_error(c, 401, "The admin port wants Authorization: Bearer <admin.token>.", "invalid_token");
     } else if (get && claw_str_eqz(path, "/metrics")) {
         claw_control_measure(control);
         rc = claw_metrics_write(&q->out);
-        answer(c, rc == 0 ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8");
+        claw_admin_answer(c, rc == 0 ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8");
     } else if (get && claw_str_eqz(path, "/generations")) {
         rc = write_generations(control, &q->out);
-        answer(c, rc == 0 ? 200 : 503, "application/json");
+        claw_admin_answer(c, rc == 0 ? 200 : 503, "application/json");
+    } else if (get && claw_str_eqz(path, "/spend")) {
+        claw_admin_spend(c, control);
     } else if (claw_str_eqz(q->head->method, "POST") && claw_str_eqz(path, "/reload")) {
         on_reload(c, control);
     } else {
-        answer_error(c, 404, "No such page; see /healthz /readyz /metrics /generations.", "not_found");
+        claw_admin_answer_error(c, 404, "No such page; see /healthz /readyz /metrics /generations /spend.", "not_found");
     }
 }
 
 static void on_refused(struct claw_conn *c, int code, const char *text)
 {
-    answer_error(c, claw_err_status(code), text, claw_err_kind(code));
+    claw_admin_answer_error(c, claw_err_status(code), text, claw_err_kind(code));
 }
 
-static void on_gone(struct claw_conn *c, int code) { question_free(c->request); }
+static void on_gone(struct claw_conn *c, int code)
+{
+    struct claw_admin_question *q = c->request;
+    if (q->on_gone) q->on_gone(q->waits);
+    question_free(q);
+}
+
 static void on_drain(struct claw_conn *c) { (void)c; }
 
 static const struct claw_server_events events = {on_begin, on_head, on_body, on_done, on_refused, on_gone, on_drain};

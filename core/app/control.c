@@ -3,6 +3,7 @@
 #include "app/admin.h"
 #include "app/mock.h"
 #include "app/watch.h"
+#include "proxy/ledger.h"
 #include "proxy/store.h"
 
 #include <errno.h>
@@ -132,6 +133,8 @@ static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
     if (old->server.workers != new->server.workers) claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "server.workers", NULL);
     if (strcmp(old->admin.listen_address, new->admin.listen_address) || old->admin.listen_port != new->admin.listen_port)
         claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "admin.listen_address, admin.listen_port", NULL);
+    if (old->ledger_path && (!new->ledger_path || strcmp(old->ledger_path, new->ledger_path)))
+        claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "state.path", NULL);
 }
 
 const char *claw_control_inert(const struct claw_conf *conf, unsigned i)
@@ -180,6 +183,20 @@ static int make_vms(struct claw_generation *g, unsigned n, struct claw_policy_vm
 
 static uint64_t now_ms(void) { return claw_loop_clock_us() / 1000; }
 
+/* Once there is a ledger it stays the one it is. */
+static int lend(struct claw_control *c, struct claw_generation *gen)
+{
+    char why[256];
+    const struct claw_conf *conf = gen->conf;
+    if (!c->ledger && conf->ledger_path && claw_ledger_open(conf->ledger_path, conf->ledger_keep_days, &c->ledger, why, sizeof why) != 0) {
+        int rc = claw_buf_add_fmt(&c->last_error, "%s: state.path: cannot open the ledger %s: %s\n", c->path, conf->ledger_path, why);
+        return rc == 0 ? CLAW_EINVAL : rc;
+    }
+    gen->ledger = c->ledger;
+    gen->store = c->store;
+    return 0;
+}
+
 static enum claw_load count_load(struct claw_control *c, enum claw_load done)
 {
     struct claw_str result = done == CLAW_LOAD_PUBLISHED ? CLAW_STR("published") : CLAW_STR("unchanged");
@@ -215,10 +232,13 @@ static enum claw_load load(struct claw_control *c, const char *reason, bool aske
     if (c->draining) return CLAW_LOAD_UNCHANGED;
     claw_buf_clear(&c->last_error);
     if (claw_control_build(c->path, c->mock_port, &gen, &c->last_error) != 0) return refuse(c, reason);
-    gen->store = c->store;
     if (is_known(c, gen, asked)) {
         claw_generation_unref(gen);
         return count_load(c, CLAW_LOAD_UNCHANGED);
+    }
+    if (lend(c, gen) != 0) {
+        claw_generation_unref(gen);
+        return refuse(c, reason);
     }
     struct claw_policy_vm **vms = calloc(c->workers_n, sizeof *vms);
     if (!vms || make_vms(gen, c->workers_n, vms, &c->last_error) != 0) {
@@ -362,6 +382,7 @@ static void end(struct claw_control *c)
     if (c->admin) claw_admin_close(c->admin);
     claw_mock_close(c->mock, on_mock_closed, NULL);
     claw_watch_free(c->watch);
+    claw_ledger_close(c->ledger); /* answers that are under way come by the loop's last turn */
     claw_loop_stop(&c->loop);
 }
 
@@ -433,6 +454,11 @@ void claw_control_measure(struct claw_control *c)
     claw_metrics_set(c->metrics, CLAW_METRIC_STORE_BYTES, held.bytes, 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_STORE_ENTRIES, held.entries, 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_STORE_EVICTIONS, held.evictions, 0, NULL);
+    struct claw_ledger_stats kept = c->ledger ? claw_ledger_measure(c->ledger) : (struct claw_ledger_stats){0};
+    claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_WRITTEN, kept.written, 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_WAITING, kept.waiting, 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_LOST, kept.lost, 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_ERRORS, kept.errors, 0, NULL);
 }
 
 static void on_housekeeping(struct claw_timer *t)
@@ -548,7 +574,10 @@ static int start(struct claw_control *c)
     const struct claw_conf *conf = c->current->conf;
     c->current->id = c->next_id++;
     if (!(c->store = claw_store_new((size_t)conf->policies.store_mb << 20))) return 3;
-    c->current->store = c->store;
+    if (lend(c, c->current) != 0) {
+        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&c->last_error)));
+        return 1;
+    }
     if (claw_lineage_publish(&c->lineage, c->current, "start", (int64_t)time(NULL), now_ms()) != 0) return 3;
     if (claw_log_open(&conf->logging) != 0) {
         fprintf(stderr, "cannot open the log %s: %s\n", conf->logging.path ? conf->logging.path : "", strerror(errno));

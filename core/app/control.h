@@ -12,6 +12,7 @@
 #include "app/worker.h"
 
 struct claw_admin;
+struct claw_ledger;
 struct claw_mock;
 struct claw_watch;
 
@@ -26,6 +27,7 @@ struct claw_control {
     _Atomic int64_t connections;
     struct claw_metrics_shard *metrics;
     struct claw_store *store;
+    struct claw_ledger *ledger;       /* NULL: none wanted yet */
     uint16_t mock_port;
     struct claw_mock *mock;
     struct claw_admin *admin;

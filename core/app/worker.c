@@ -2,6 +2,7 @@
 
 #include "net/redis.h"
 #include "proxy/fetch.h"
+#include "proxy/ledger.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -57,6 +58,7 @@ static int adopt(struct claw_worker *w, struct claw_generation *gen, struct claw
     local->on_free = on_local_free;
     claw_policy_vm_attach(vm, &w->ctx, local);
     w->ctx.current = local;
+    w->ctx.page = gen->ledger ? claw_ledger_page_of(gen->ledger, w->loop.number) : NULL;
     if (old) claw_generation_local_carry(local, old);
     if (old) claw_generation_local_unref(old);
     return 0;

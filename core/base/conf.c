@@ -221,6 +221,17 @@ static void build_redis(struct builder *b, const struct claw_conf_node *url)
     if (r->password.ptr) claw_log_secret(r->password);
 }
 
+static void build_ledger(struct builder *b, const struct claw_conf_node *state)
+{
+    struct claw_conf *c = b->c;
+    const struct claw_conf_node *clients = claw_conf_get(c->root, "clients");
+    bool budget = false;
+    for (size_t i = 0; clients && i < clients->n; i++) budget |= value_of(clients->entries[i].value, "budget") != NULL;
+    c->ledger_path = path_of(b, state, "path");
+    if (!c->ledger_path && budget) c->ledger_path = join(b, c->dir, CLAW_STR("openclaw.db"));
+    c->ledger_keep_days = whole_of(state, "state.keep_days");
+}
+
 static void build_sections(struct builder *b)
 {
     struct claw_conf *c = b->c;
@@ -242,6 +253,7 @@ static void build_sections(struct builder *b)
     c->policies.drain_max_ms = ms_of(p, "policies.drain_max_seconds");
     build_variables(b, value_of(p, "env"));
     build_redis(b, value_of(claw_conf_get(c->root, "state"), "url"));
+    build_ledger(b, claw_conf_get(c->root, "state"));
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     for (int i = 0; i < 4; i++)
         if (claw_str_eqz(text_of(l, "logging.level"), levels[i])) c->logging.level = (enum claw_log_level)i;

@@ -185,6 +185,8 @@ struct claw_conf {
         struct claw_conf_variable *env;
         size_t env_n;
     } policies;
+    const char *ledger_path;          /* state.path, absolute; NULL: none */
+    unsigned ledger_keep_days;        /* 400 */
     struct claw_conf_redis redis;     /* state.url; host "": not given. User and password decoded */
     struct claw_log_conf logging;     /* path absolute */
     unsigned retry_attempts;          /* retry.attempts; 0: not given */

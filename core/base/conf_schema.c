@@ -449,8 +449,12 @@ static const struct claw_conf_rule state_rules[] = {
     {"url", STR, SECRET, CLAW_CONF_REDIS,
      .doc = "redis://user:password@host:port/db of the Redis that claw.redis asks: port 6379 and database 0 unless given, user and "
             "password percent-encoded and not required. No TLS (rediss://)."},
+    {"path", STR, CLAW_CONF_NOT_EMPTY, .fallback = "(openclaw.db when a client has a budget, else none)",
+     .doc = "SQLite file of the ledger: what each client spent on which model by the hour, and the spend that budgets are held "
+            "against; a restart finds it again. Beside this file unless absolute; made when it is not there."},
+    WHOLE("keep_days", "days", "400", 1, 36500, "Hours older than this are forgotten by the ledger."),
     {0}};
-GROUP(state, "State shared by several instances.");
+GROUP(state, "What is remembered beyond a request.");
 
 static const struct claw_conf_rule metrics_rules[] = {
     {"enabled", BOOL, .fallback = "true", .doc = "Serve /metrics on the admin port."},

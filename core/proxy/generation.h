@@ -20,6 +20,7 @@
 #define CLAW_GENERATION_SERVICE "bedrock" /* that requests are signed for */
 
 struct claw_policy_ops; /* pipeline.h */
+struct claw_ledger;
 struct claw_store;
 struct claw_token;
 
@@ -53,6 +54,7 @@ struct claw_generation {
     void (*policies_free)(void *policies);
     struct claw_tally *_Atomic tallies; /* one for each local there ever was */
     struct claw_store *store;         /* lent: the process' one, which outlives it; NULL: none (-check, -explain) */
+    struct claw_ledger *ledger;       /* lent likewise; NULL: nothing is recorded */
 };
 
 /* A new generation around `conf` (which it owns from here on, on failure too): TLS contexts are made. One reference.

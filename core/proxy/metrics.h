@@ -52,6 +52,10 @@
     X(STORE_BYTES, GAUGE, "openclaw_store_bytes", "", "Memory claw.store holds, of at most policies.store_mb.")            \
     X(STORE_ENTRIES, GAUGE, "openclaw_store_entries", "", "Entries in claw.store.")                                       \
     X(STORE_EVICTIONS, COUNTER, "openclaw_store_evictions_total", "", "Entries claw.store let go of before their end, for want of room.") \
+    X(LEDGER_WRITTEN, COUNTER, "openclaw_ledger_requests_written_total", "", "Requests whose sums the ledger has written.")  \
+    X(LEDGER_WAITING, GAUGE, "openclaw_ledger_sums_waiting", "", "Sums the ledger has not written yet.")                  \
+    X(LEDGER_LOST, COUNTER, "openclaw_ledger_requests_lost_total", "", "Requests the ledger had no room for.")              \
+    X(LEDGER_ERRORS, COUNTER, "openclaw_ledger_errors_total", "", "Times the ledger could not be written; what was to be is kept and tried again.") \
     X(LOG_DROPPED, GAUGE, "openclaw_log_lines_dropped", "", "Log lines dropped because the log could not keep up.")       \
     X(LOOP_LAG_SECONDS, SECONDS, "openclaw_loop_lag_seconds", "", "How late the event loop ran a timer due each 250 ms.")  \
     X(OVERFLOW, COUNTER, "openclaw_metrics_overflow_total", "", "Updates that found no free series.")

@@ -83,6 +83,7 @@ struct claw_worker_ctx {
     struct claw_fetcher *fetcher; /* NULL: policies cannot fetch */
     struct claw_redis *redis;   /* a list; made on first use, by URL: they outlive generations */
     struct claw_metrics_shard *metrics;
+    struct claw_ledger_page *page; /* NULL: nothing is recorded */
     struct claw_generation_local *current;
     struct claw_lane begins;    /* requests that are read, past those a turn has room for */
     struct claw_req *requests;  /* in flight */
