@@ -5,6 +5,7 @@
 #include "app/watch.h"
 #include "proxy/ledger.h"
 #include "proxy/store.h"
+#include "proxy/webhook.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -112,6 +113,7 @@ static enum claw_load refuse(struct claw_control *c, const char *reason)
     c->last_error_at = (int64_t)time(NULL);
     struct claw_str result = CLAW_STR("refused");
     claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
+    CLAW_WEBHOOK_TELL(CLAW_WEBHOOK_RELOAD, {"result", CLAW_STR("refused")}, {"reason", claw_str_of(reason)}, {"problems", report});
     while (report.len) {
         const char *nl = memchr(report.ptr, '\n', report.len);
         size_t n = nl ? (size_t)(nl - report.ptr) : report.len;
@@ -139,7 +141,7 @@ static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
 
 const char *claw_control_inert(const struct claw_conf *conf, unsigned i)
 {
-    static const char *const sections[] = {"clients", "security", "rate_limits", "caching", "webhooks", "state.backend", "tracing", "server.trusted_proxies"};
+    static const char *const sections[] = {"clients", "security", "rate_limits", "caching", "state.backend", "tracing", "server.trusted_proxies"};
     for (unsigned k = 0; k < sizeof sections / sizeof *sections; k++) {
         const struct claw_conf_node *n = claw_conf_at(conf, sections[k]);
         bool memory = n && n->type == CLAW_CONF_STRING && claw_str_eqz(n->text, "memory"); /* as it is */
@@ -155,6 +157,8 @@ static void say_published(const struct claw_generation *g, const char *reason, u
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)g->hash);
     snprintf(ms, sizeof ms, "%llu", (unsigned long long)took_us / 1000);
     claw_log_event(CLAW_LOG_INFO, "generation published", "generation#", id, "hash", hash, "reason", reason, "took_ms#", ms, NULL);
+    CLAW_WEBHOOK_TELL(CLAW_WEBHOOK_RELOAD, {"result", CLAW_STR("published")}, {"reason", claw_str_of(reason)}, {"generation#", claw_str_of(id)},
+                      {"hash", claw_str_of(hash)});
     const char *section;
     for (unsigned i = 0; (section = claw_control_inert(g->conf, i)); i++)
         claw_log_event(CLAW_LOG_WARN, "a section is not acted on in this version", "key", section, NULL);
@@ -214,6 +218,7 @@ static void publish(struct claw_control *c, struct claw_policy_vm **vms)
     say_sealed(old, gen->conf);
     if (claw_log_set(&gen->conf->logging) != 0) claw_log_event(CLAW_LOG_ERROR, "the log stays where it was: cannot open logging.path", NULL);
     claw_store_set_cap(c->store, (size_t)gen->conf->policies.store_mb << 20, now_ms());
+    claw_webhooks_set(c->webhooks, gen->conf);
     c->current = gen;
     claw_metrics_set(c->metrics, CLAW_METRIC_GENERATION, (int64_t)gen->id, 0, NULL);
     if (c->lineage.probation) claw_timer_start(&c->loop, &c->probation, PROBATION_MS);
@@ -277,6 +282,8 @@ static void say_rolled_back(const struct claw_lineage_return *r)
     snprintf(requests, sizeof requests, "%lld", (long long)r->sum.begun);
     claw_log_event(CLAW_LOG_ERROR, "generation rolled back: its policies fail too many requests", "from#", from, "generation#", to, "policy_errors#", errors,
                    "requests#", requests, "policy", r->worst.policy, "hook", r->worst.hook, "error", r->worst.message, NULL);
+    CLAW_WEBHOOK_TELL(CLAW_WEBHOOK_RELOAD, {"result", CLAW_STR("rolled_back")}, {"from#", claw_str_of(from)}, {"generation#", claw_str_of(to)},
+                      {"policy", claw_str_of(r->worst.policy)}, {"hook", claw_str_of(r->worst.hook)});
     claw_log_flush();
 }
 
@@ -382,6 +389,9 @@ static void end(struct claw_control *c)
     if (c->admin) claw_admin_close(c->admin);
     claw_mock_close(c->mock, on_mock_closed, NULL);
     claw_watch_free(c->watch);
+    claw_webhooks_free(c->webhooks);
+    claw_fetcher_free(c->fetcher);
+    claw_pool_free(c->pool);
     claw_ledger_close(c->ledger); /* answers that are under way come by the loop's last turn */
     claw_loop_stop(&c->loop);
 }
@@ -455,6 +465,7 @@ void claw_control_measure(struct claw_control *c)
     claw_metrics_set(c->metrics, CLAW_METRIC_STORE_ENTRIES, held.entries, 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_STORE_EVICTIONS, held.evictions, 0, NULL);
     struct claw_ledger_stats kept = c->ledger ? claw_ledger_measure(c->ledger) : (struct claw_ledger_stats){0};
+    claw_metrics_set(c->metrics, CLAW_METRIC_WEBHOOKS_WAITING, (int64_t)claw_webhooks_waiting(c->webhooks), 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_WRITTEN, kept.written, 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_WAITING, kept.waiting, 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_LOST, kept.lost, 0, NULL);
@@ -559,6 +570,8 @@ static int prepare(struct claw_control *c, const char *path)
     claw_timer_init(&c->drain, on_drain_due, c);
     claw_timer_init(&c->housekeeping, on_housekeeping, c);
     claw_timer_init(&c->probation, on_probation, c);
+    if (claw_pool_new(&c->loop, c->metrics, &c->pool) != 0 || claw_fetcher_new(&c->loop, c->pool, c->metrics, &c->fetcher) != 0) return 3;
+    if (claw_webhooks_new(&c->loop, c->fetcher, c->metrics, &c->webhooks) != 0) return 3;
     if (claw_mock_open(&c->loop, &c->mock, &c->mock_port, &why) != 0) return cannot_bind("mock upstream", "127.0.0.1", 0, why);
     if (claw_watch_new(&c->loop, on_change, c, &c->watch) != 0) return 3;
     return 0;
@@ -596,6 +609,7 @@ static int start(struct claw_control *c)
     snprintf(workers, sizeof workers, "%u", c->workers_n);
     claw_log_event(CLAW_LOG_INFO, "listening", "address", conf->server.listen_address, "port#", port, "workers#", workers, "version", CLAW_VERSION, NULL);
     claw_watch_set(c->watch, conf);
+    claw_webhooks_set(c->webhooks, conf);
     claw_metrics_set(c->metrics, CLAW_METRIC_GENERATION, (int64_t)c->current->id, 0, NULL);
     struct claw_str result = CLAW_STR("published");
     claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);

@@ -15,6 +15,7 @@ struct claw_admin;
 struct claw_ledger;
 struct claw_mock;
 struct claw_watch;
+struct claw_webhooks;
 
 struct claw_control {
     struct claw_loop loop;
@@ -28,6 +29,9 @@ struct claw_control {
     struct claw_metrics_shard *metrics;
     struct claw_store *store;
     struct claw_ledger *ledger;       /* NULL: none wanted yet */
+    struct claw_pool *pool;           /* for webhooks, as fetcher */
+    struct claw_fetcher *fetcher;
+    struct claw_webhooks *webhooks;
     uint16_t mock_port;
     struct claw_mock *mock;
     struct claw_admin *admin;

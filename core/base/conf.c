@@ -287,12 +287,11 @@ static void build_keys(struct builder *b, struct claw_conf_upstream *u)
     }
 }
 
-static void build_headers(struct builder *b, struct claw_conf_upstream *u)
+static struct claw_conf_header *headers_of(struct builder *b, const struct claw_conf_node *map, size_t *n)
 {
-    const struct claw_conf_node *map = value_of(u->node, "headers");
-    u->headers = take(b, map ? map->n : 0, sizeof *u->headers);
-    for (size_t i = 0; u->headers && i < map->n; i++)
-        u->headers[u->headers_n++] = (struct claw_conf_header){map->entries[i].key, map->entries[i].value->text};
+    struct claw_conf_header *all = take(b, map ? map->n : 0, sizeof *all);
+    for (size_t i = 0; all && i < map->n; i++) all[(*n)++] = (struct claw_conf_header){map->entries[i].key, map->entries[i].value->text};
+    return all;
 }
 
 /* False: bedrock's and vertex' were read before, and changed meanwhile. */
@@ -323,7 +322,7 @@ static void build_upstream(struct builder *b, struct claw_conf_upstream *u, stru
     const char *why;
     if (url.len) CLAW_ASSERT(claw_conf_url_parse(url, &u->url, &why));
     build_keys(b, u);
-    build_headers(b, u);
+    u->headers = headers_of(b, value_of(n, "headers"), &u->headers_n);
     u->timeout_ms = ms_or(n, "upstreams.*.timeout_seconds", b->c->server.timeout_ms);
     u->connect_timeout_ms = ms_of(n, "upstreams.*.connect_timeout_seconds");
     u->first_byte_timeout_ms = ms_or(n, "upstreams.*.first_byte_timeout_seconds", u->timeout_ms);
@@ -398,6 +397,37 @@ static void build_routes(struct builder *b)
     }
 }
 
+static unsigned events_of(const struct claw_conf_node *list)
+{
+    static const char *const words[] = {"failover", "rate_limit", "upstream_error", "key_retired", "breaker", "budget", "reload", "policy_error"};
+    unsigned bits = 0, all = 0;
+    for (unsigned k = 0; k < sizeof words / sizeof *words; k++) {
+        all |= 1u << k;
+        for (size_t i = 0; list && i < list->n; i++)
+            if (claw_str_eqz(list->entries[i].value->text, words[k])) bits |= 1u << k;
+    }
+    return list ? bits : all;
+}
+
+static void build_webhooks(struct builder *b)
+{
+    const struct claw_conf_node *all = value_of(b->c->root, "webhooks");
+    b->c->webhooks = take(b, all ? all->n : 0, sizeof *b->c->webhooks);
+    for (size_t i = 0; b->c->webhooks && i < all->n; i++) {
+        const struct claw_conf_node *n = all->entries[i].value;
+        struct claw_conf_webhook *w = &b->c->webhooks[b->c->webhooks_n++];
+        const char *why;
+        w->url = claw_conf_get(n, "url")->text;
+        CLAW_ASSERT(claw_conf_url_parse(w->url, &w->to, &why));
+        w->events = events_of(value_of(n, "events"));
+        w->secret = text_or(n, "secret", CLAW_STR(""));
+        w->headers = headers_of(b, value_of(n, "headers"), &w->headers_n);
+        w->timeout_ms = ms_of(n, "webhooks.timeout_seconds");
+        w->attempts = whole_of(n, "webhooks.attempts");
+        w->max_queue = whole_of(n, "webhooks.max_queue");
+    }
+}
+
 /* ---- secrets ---------------------------------------------------------------------------------------------- */
 
 /* The whole scalar, and the credential within it: what stands after "Bearer ", a URL's password. */
@@ -457,6 +487,7 @@ static int fill(struct builder *b, struct claw_str yaml, const char *(*get_env)(
     build_server(b);
     build_sections(b);
     build_upstreams(b);
+    build_webhooks(b);
     build_routes(b);
     b->c->hash = claw_conf_tree_hash(b->c->root);
     for (size_t i = 0; i < b->c->upstreams_n; i++) b->c->hash = mixed(b->c->hash, b->c->upstreams[i].account.key); /* a file's */

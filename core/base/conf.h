@@ -129,6 +129,19 @@ struct claw_conf_redis {
     unsigned db;
 };
 
+/* Events are told to it by POST. */
+struct claw_conf_webhook {
+    struct claw_str url;
+    struct claw_conf_url to;  /* the same, read */
+    unsigned events;          /* a bit for each of the schema's words, in their order */
+    struct claw_str secret;   /* "": deliveries are not signed */
+    struct claw_conf_header *headers;
+    size_t headers_n;
+    unsigned timeout_ms;      /* 10 s */
+    unsigned attempts;        /* 5 */
+    unsigned max_queue;       /* 1000 */
+};
+
 /* An environment variable that policies may read. */
 struct claw_conf_variable {
     struct claw_str name;
@@ -188,6 +201,8 @@ struct claw_conf {
     const char *ledger_path;          /* state.path, absolute; NULL: none */
     unsigned ledger_keep_days;        /* 400 */
     struct claw_conf_redis redis;     /* state.url; host "": not given. User and password decoded */
+    struct claw_conf_webhook *webhooks;
+    size_t webhooks_n;
     struct claw_log_conf logging;     /* path absolute */
     unsigned retry_attempts;          /* retry.attempts; 0: not given */
     unsigned retry_total_timeout_ms;  /* 0: none */

@@ -2,6 +2,7 @@
 
 #include "proxy/ledger.h"
 #include "proxy/pipeline.h"
+#include "proxy/webhook.h"
 
 #include <time.h>
 
@@ -48,6 +49,9 @@ void claw_account_attempt(struct claw_req *r, int code, const char *kind)
     claw_metrics_add(r->ctx->metrics, CLAW_METRIC_UPSTREAM_REQUESTS, 1, 2, labels);
     claw_metrics_observe(r->ctx->metrics, CLAW_METRIC_UPSTREAM_SECONDS, a->end_us - a->start_us, 1, labels);
     if (a->ttfb_us) claw_metrics_observe(r->ctx->metrics, CLAW_METRIC_TTFB_SECONDS, a->ttfb_us - a->start_us, 1, labels);
+    if (kind && code != CLAW_ECLIENT_GONE)
+        CLAW_WEBHOOK_TELL(CLAW_WEBHOOK_UPSTREAM_ERROR, {"request_id", claw_str_of(r->id)}, {"route", claw_req_route_id(r)}, {"upstream", up->conf->name},
+                          {"model", claw_req_sent_model(r)}, {"kind", claw_str_of(kind)}, {"status#", status_text(digits, a->status)});
 }
 
 static void count_tokens(struct claw_req *r, struct claw_str upstream, struct claw_str model)

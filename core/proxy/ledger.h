@@ -51,6 +51,7 @@ struct claw_ledger_stats {
     int64_t lost;    /* requests that found no room */
     int64_t errors;  /* transactions that failed */
 };
+/* How it stands now. Any thread. */
 struct claw_ledger_stats claw_ledger_measure(struct claw_ledger *l);
 
 /* A question: sums between two times, by what is asked for. Embedded in its owner, which lives until `done`. */

@@ -52,6 +52,8 @@
     X(STORE_BYTES, GAUGE, "openclaw_store_bytes", "", "Memory claw.store holds, of at most policies.store_mb.")            \
     X(STORE_ENTRIES, GAUGE, "openclaw_store_entries", "", "Entries in claw.store.")                                       \
     X(STORE_EVICTIONS, COUNTER, "openclaw_store_evictions_total", "", "Entries claw.store let go of before their end, for want of room.") \
+    X(WEBHOOKS, COUNTER, "openclaw_webhooks_total", "event,outcome", "Events by what became of them at a webhook: delivered, failed, dropped.") \
+    X(WEBHOOKS_WAITING, GAUGE, "openclaw_webhooks_waiting", "", "Events that wait to be delivered.")                          \
     X(LEDGER_WRITTEN, COUNTER, "openclaw_ledger_requests_written_total", "", "Requests whose sums the ledger has written.")  \
     X(LEDGER_WAITING, GAUGE, "openclaw_ledger_sums_waiting", "", "Sums the ledger has not written yet.")                  \
     X(LEDGER_LOST, COUNTER, "openclaw_ledger_requests_lost_total", "", "Requests the ledger had no room for.")              \

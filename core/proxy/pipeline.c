@@ -7,6 +7,7 @@
 #include "proxy/hedge.h"
 #include "proxy/relay.h"
 #include "proxy/token.h"
+#include "proxy/webhook.h"
 
 #include <stdio.h>
 
@@ -192,6 +193,9 @@ static int fail(struct claw_req *r, int code, struct claw_str text)
 static int fail_policy(struct claw_req *r, const struct claw_policy_error *e)
 {
     bool a_policy = !claw_str_eqz(e->policy, "claw");
+    if (!r->finished)
+        CLAW_WEBHOOK_TELL(CLAW_WEBHOOK_POLICY_ERROR, {"request_id", claw_str_of(r->id)}, {"route", claw_req_route_id(r)}, {"policy", e->policy},
+                          {"hook", e->hook}, {"error", e->message});
     if (a_policy && !r->finished && r->commit != CLAW_DONE) claw_tally_fail(r->gen->tally, e->policy, e->hook, e->message);
     r->upstream_error = e->message;
     return fail(r, CLAW_EPOLICY, CLAW_STR("A policy failed while handling the request; its error is in the log."));
@@ -506,6 +510,9 @@ static int step_retry(struct claw_req *r)
     if (action == CLAW_RETRY_STOP) return no_more(r, t);
     struct claw_str labels[2] = {claw_req_upstream(r)->conf->name, claw_str_of(t->f.kind)};
     claw_metrics_add(r->ctx->metrics, CLAW_METRIC_RETRIES, 1, 2, labels);
+    if (action == CLAW_RETRY_NEXT)
+        CLAW_WEBHOOK_TELL(CLAW_WEBHOOK_FAILOVER, {"request_id", claw_str_of(r->id)}, {"route", claw_req_route_id(r)}, {"from", labels[0]},
+                          {"to", r->gen->gen->upstreams[r->candidates[r->furthest + 1].upstream].conf->name}, {"kind", labels[1]});
     claw_req_cancel_upstream(r);
     claw_relay_reset(r);
     if (action == CLAW_RETRY_NEXT) r->candidate = ++r->furthest;
