@@ -5,6 +5,7 @@
  *   GET /metrics      Prometheus text
  *   GET /generations  every generation alive (requests in flight, policy errors), the last refused load with its file:line,
  *                     the last one that was taken back
+ *   GET /clients      who may ask, for what, and what is spent of budgets; no keys
  *   GET /spend        the ledger's sums: ?by=client,model&per=hour&from=…&to=…&client=…&format=csv (admin_spend.c)
  *   POST /reload      load now: 200 published or unchanged, 422 refused with the report
  *

@@ -141,7 +141,7 @@ static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
 
 const char *claw_control_inert(const struct claw_conf *conf, unsigned i)
 {
-    static const char *const sections[] = {"clients", "security", "rate_limits", "caching", "state.backend", "tracing", "server.trusted_proxies"};
+    static const char *const sections[] = {"rate_limits", "caching", "state.backend", "tracing"};
     for (unsigned k = 0; k < sizeof sections / sizeof *sections; k++) {
         const struct claw_conf_node *n = claw_conf_at(conf, sections[k]);
         bool memory = n && n->type == CLAW_CONF_STRING && claw_str_eqz(n->text, "memory"); /* as it is */

@@ -113,6 +113,14 @@ static const char *join(struct builder *b, const char *dir, struct claw_str path
     return p;
 }
 
+/* A list's scalars; NULL when it is not given, or empty. */
+static struct claw_str *texts_of(struct builder *b, const struct claw_conf_node *list, size_t *n)
+{
+    struct claw_str *all = take(b, list ? list->n : 0, sizeof *all);
+    for (size_t i = 0; all && i < list->n; i++) all[(*n)++] = list->entries[i].value->text;
+    return all;
+}
+
 /* A file named by a key: absolute, NULL when not given. */
 static const char *path_of(struct builder *b, const struct claw_conf_node *map, const char *key)
 {
@@ -153,7 +161,10 @@ static void build_server(struct builder *b)
     c->server.drain_ms = ms_of(s, "server.drain_seconds");
     c->server.max_connections = whole_of(s, "server.max_connections");
     c->server.expose_headers = truth_of(s, "server.expose_headers");
-    c->server.trusted_proxies = value_of(s, "server.trusted_proxies");
+    c->server.trusted_proxies = texts_of(b, value_of(s, "trusted_proxies"), &c->server.trusted_proxies_n);
+    const struct claw_conf_node *who = claw_conf_get(c->root, "security");
+    c->security.whitelist = texts_of(b, value_of(who, "ip_whitelist"), &c->security.whitelist_n);
+    c->security.blacklist = texts_of(b, value_of(who, "ip_blacklist"), &c->security.blacklist_n);
     const struct claw_conf_node *a = claw_conf_get(c->root, "admin");
     c->admin.listen_address = address_of(a, "admin.listen_address");
     c->admin.listen_port = (uint16_t)whole_of(a, "admin.listen_port");
@@ -397,6 +408,30 @@ static void build_routes(struct builder *b)
     }
 }
 
+static void read_hash(struct claw_str hex, unsigned char to[32])
+{
+    for (size_t i = 0; i < 32; i++) to[i] = (unsigned char)(digit_of(hex.ptr[2 * i]) << 4 | digit_of(hex.ptr[2 * i + 1]));
+}
+
+static void build_clients(struct builder *b)
+{
+    const struct claw_conf_node *all = value_of(b->c->root, "clients");
+    b->c->clients = take(b, all ? all->n : 0, sizeof *b->c->clients);
+    for (size_t i = 0; b->c->clients && i < all->n; i++) {
+        const struct claw_conf_node *n = all->entries[i].value, *budget = value_of(n, "budget");
+        struct claw_conf_client *c = &b->c->clients[b->c->clients_n++];
+        c->node = n;
+        c->name = claw_conf_get(n, "name")->text;
+        c->key = text_or(n, "key", (struct claw_str){NULL, 0});
+        if (!c->key.ptr) read_hash(claw_conf_get(n, "key_sha256")->text, c->key_hash);
+        c->tier = text_or(n, "tier", CLAW_STR(""));
+        c->models = texts_of(b, value_of(n, "models"), &c->models_n);
+        c->routes = texts_of(b, value_of(n, "routes"), &c->routes_n);
+        c->budget.micros = budget ? llround(value_of(budget, "usd")->number * 1e6) : -1;
+        c->budget.per = text_of(budget, "clients.budget.per");
+    }
+}
+
 static unsigned events_of(const struct claw_conf_node *list)
 {
     static const char *const words[] = {"failover", "rate_limit", "upstream_error", "key_retired", "breaker", "budget", "reload", "policy_error"};
@@ -487,6 +522,7 @@ static int fill(struct builder *b, struct claw_str yaml, const char *(*get_env)(
     build_server(b);
     build_sections(b);
     build_upstreams(b);
+    build_clients(b);
     build_webhooks(b);
     build_routes(b);
     b->c->hash = claw_conf_tree_hash(b->c->root);

@@ -129,6 +129,23 @@ struct claw_conf_redis {
     unsigned db;
 };
 
+/* Who may ask. */
+struct claw_conf_client {
+    struct claw_str name;
+    struct claw_str key;      /* in plain text, ptr NULL: key_hash is given instead */
+    unsigned char key_hash[32]; /* SHA-256, when key.ptr is NULL */
+    struct claw_str tier;     /* "": none */
+    struct claw_str *models;  /* names and globs; NULL: all */
+    size_t models_n;
+    struct claw_str *routes;  /* ids; NULL: all */
+    size_t routes_n;
+    struct {
+        int64_t micros;       /* -1: none */
+        struct claw_str per;  /* day week month total */
+    } budget;
+    const struct claw_conf_node *node; /* the rest is Lua's */
+};
+
 /* Events are told to it by POST. */
 struct claw_conf_webhook {
     struct claw_str url;
@@ -169,8 +186,15 @@ struct claw_conf {
         unsigned drain_ms;            /* 30 s */
         unsigned max_connections;     /* 10000, over all workers */
         bool expose_headers;          /* true */
-        const struct claw_conf_node *trusted_proxies; /* list of CIDR strings or NULL */
+        struct claw_str *trusted_proxies; /* CIDRs */
+        size_t trusted_proxies_n;
     } server;
+    struct {
+        struct claw_str *whitelist, *blacklist; /* CIDRs; NULL: not given */
+        size_t whitelist_n, blacklist_n;
+    } security;
+    struct claw_conf_client *clients;
+    size_t clients_n;
     struct {
         const char *listen_address;   /* "127.0.0.1" */
         uint16_t listen_port;         /* 9090; 0: no admin port */

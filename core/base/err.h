@@ -55,6 +55,11 @@
     X(EDRAINING,            -56, "draining",           503, "overloaded_error",      false, "the server is shutting down")                     \
     X(EOUTLIVED,            -57, "outlived",           504, "timeout_error",         false, "the request outlived its generation (policies.drain_max_seconds)") \
     X(EUNTRANSLATABLE,      -58, "untranslatable",     400, "invalid_request_error", false, "the upstream cannot be asked for this in its protocol") \
+    X(EUNAUTHORIZED,        -60, "invalid_api_key",    401, "authentication_error",  false, "no known API key came with the request")         \
+    X(EIP_DENIED,           -61, "ip_not_allowed",     403, "permission_error",      false, "requests from this address are not taken")       \
+    X(EMODEL_DENIED,        -62, "model_not_allowed",  403, "permission_error",      false, "the client may not use this model")              \
+    X(EROUTE_DENIED,        -63, "route_not_allowed",  403, "permission_error",      false, "the client may not use this route")              \
+    X(EBUDGET,              -64, "insufficient_quota", 429, "insufficient_quota",    false, "the client's budget is spent")                   \
     X(ETRANSLATION,         -59, "translation",        500, "api_error",             false, "translating between two protocols failed")
 
 enum claw_err_code {

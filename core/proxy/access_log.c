@@ -82,6 +82,7 @@ static size_t most(const struct claw_req *r, struct claw_str upstream)
     size_t n = 2 * MODEL_BYTES + claw_req_route_id(r).len + upstream.len + r->answered_by.len;
     n += cut(r->error_text, TEXT_BYTES).len + cut(r->upstream_error, TEXT_BYTES).len;
     if (r->head) n += r->head->path.len;
+    if (r->caller) n += r->caller->name.len;
     for (unsigned i = 0; i < r->attempts_n && i < CLAW_ATTEMPTS_MAX; i++)
         n += ATTEMPT_BYTES / 6 + r->gen->gen->upstreams[r->attempts[i].upstream].conf->name.len;
     return n * 6 + r->log_fields.len + FIXED_BYTES;
@@ -148,7 +149,8 @@ void claw_access_log_write(const struct claw_req *r)
         char *start = b->data + b->len, *at = start;
         at = RAW(at, "\",\"level\":\"info\",\"msg\":\"request\",\"id\":\"");
         at = raw(at, (struct claw_str){r->id, 32});
-        at = text(RAW(at, "\",\"client\":"), claw_str_of(r->peer));
+        at = text(RAW(at, "\",\"client\":"), r->caller ? r->caller->name : claw_str_of(r->peer));
+        if (r->caller) at = text(RAW(at, ",\"ip\":"), claw_str_of(r->peer));
         if (r->head) {
             at = text(RAW(at, ",\"method\":"), r->head->method);
             at = text(RAW(at, ",\"path\":"), r->head->path);

@@ -70,7 +70,7 @@ static int64_t known(int64_t n) { return n > 0 ? n : 0; }
 static void record(struct claw_req *r, struct claw_str upstream, struct claw_str model)
 {
     const struct claw_ledger_entry e = {
-        .route = claw_req_route_id(r), .upstream = upstream, .model = model, .failed = r->error || r->status >= 400,
+        .client = r->caller ? r->caller->name : CLAW_STR(""), .route = claw_req_route_id(r), .upstream = upstream, .model = model, .failed = r->error || r->status >= 400,
         .input = known(r->usage.input), .cached = known(r->usage.cached), .written = known(r->usage.written),
         .output = known(r->usage.output), .reasoning = known(r->usage.reasoning), .cost_micros = known(r->cost_micros)};
     claw_ledger_add(r->ctx->page, &e, (int64_t)time(NULL));
@@ -91,6 +91,10 @@ void claw_account_count(struct claw_req *r)
     claw_metrics_add(m, CLAW_METRIC_IN_FLIGHT, -1, 0, NULL);
     if (r->error == CLAW_ECLIENT_GONE || r->error == CLAW_ESEND_STALL) claw_metrics_add(m, CLAW_METRIC_CLIENT_GONE, 1, 1, request);
     if (r->answered_by.len) claw_metrics_add(m, CLAW_METRIC_POLICY_ANSWERS, 1, 1, &r->answered_by);
+    if (r->caller) {
+        struct claw_str asked[2] = {r->caller->name, request[1]};
+        claw_metrics_add(m, CLAW_METRIC_CLIENT_REQUESTS, 1, 2, asked);
+    }
     if (r->ctx->page) record(r, upstream, upstream.len ? model : CLAW_STR(""));
     if (upstream.len == 0) return;
     struct claw_str sold[2] = {upstream, model};

@@ -122,6 +122,7 @@ void claw_decision_log_write(const struct claw_req *r)
     if (rc == CLAW_OK) rc = add_member(b, "path", r->head->path);
     if (rc == CLAW_OK) rc = add_query(b, r->head->query);
     if (rc == CLAW_OK) rc = add_member(b, "ip", claw_str_of(r->peer));
+    if (rc == CLAW_OK && r->caller) rc = add_member(b, "client", r->caller->name);
     if (rc == CLAW_OK) rc = add_headers(b, r->head);
     if (rc == CLAW_OK) rc = add_body(b, r);
     if (rc == CLAW_OK) rc = add_outcome(b, r);

@@ -2,6 +2,7 @@
 
 #include "http/h1.h"
 #include "net/jwt.h"
+#include "proxy/clients.h"
 #include "proxy/token.h"
 
 #include <stdatomic.h>
@@ -104,6 +105,7 @@ int claw_generation_new(struct claw_conf *conf, struct claw_generation **out, st
         rc = check_fields(g, i, problems);
         if (rc == 0 && conf->upstreams[i].url.tls) rc = make_tls(g, i, problems);
     }
+    if (rc == 0) rc = claw_clients_new(conf, &g->arena, &g->clients, problems);
     if (rc == 0 && conf->server.tls.cert) {
         char err[256];
         rc = claw_tls_server_new(conf->server.tls.cert, conf->server.tls.key, conf->server.tls.client_ca, &g->tls, err, sizeof err);

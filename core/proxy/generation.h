@@ -20,6 +20,7 @@
 #define CLAW_GENERATION_SERVICE "bedrock" /* that requests are signed for */
 
 struct claw_policy_ops; /* pipeline.h */
+struct claw_clients;
 struct claw_ledger;
 struct claw_store;
 struct claw_token;
@@ -49,6 +50,7 @@ struct claw_generation {
     struct claw_conf *conf;
     struct claw_tls_server *tls;      /* the listener's; NULL: plain */
     struct claw_generation_upstream *upstreams;
+    struct claw_clients *clients;     /* NULL: whoever reaches the port may ask */
     struct claw_arena arena;
     void *policies;                   /* script's sources */
     void (*policies_free)(void *policies);

@@ -39,6 +39,9 @@
     X(REDIS_CALLS, COUNTER, "openclaw_policy_redis_calls_total", "outcome", "Commands of policies to Redis: ok, error, down, timeout, busy, canceled.") \
     X(POLICY_SHADOW, COUNTER, "openclaw_policy_shadow_total", "policy,hook,differs",                                      \
       "Decisions of policies in shadow; differs is true, false, or error for one that failed.")                          \
+    X(REFUSED, COUNTER, "openclaw_refused_total", "reason",                                                                 \
+      "Requests refused before they were routed: no_key, unknown_key, address, model, route, budget.")                  \
+    X(CLIENT_REQUESTS, COUNTER, "openclaw_client_requests_total", "client,status", "Requests of each of the configured clients.") \
     X(CLIENT_GONE, COUNTER, "openclaw_client_gone_total", "route_id", "Requests whose client left before the end.")      \
     X(IN_FLIGHT, GAUGE, "openclaw_requests_in_flight", "", "Requests being served.")                                     \
     X(CONNECTIONS, GAUGE, "openclaw_client_connections", "", "Open client connections.")                                 \

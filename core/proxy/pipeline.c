@@ -3,6 +3,7 @@
 #include "proxy/access_log.h"
 #include "proxy/account.h"
 #include "proxy/answer.h"
+#include "proxy/clients.h"
 #include "proxy/decision_log.h"
 #include "proxy/hedge.h"
 #include "proxy/relay.h"
@@ -300,6 +301,10 @@ static int step_admit(struct claw_req *r)
 {
     struct claw_policy_error err;
     struct claw_policy_answer answer = {.body = {NULL, 0}};
+    if (r->caller && !r->waiting) {
+        int denied = claw_clients_admit(r->gen->gen->clients, r);
+        if (denied) return refuse(r, denied, NULL);
+    }
     if (!r->gen->ops->admits(r->gen->policy)) return CLAW_STEP_ROUTE;
     int rc = r->gen->ops->admit(r->gen->policy, r, &answer, &err);
     if (waits(r, rc)) return WAIT;
@@ -315,6 +320,7 @@ static int step_route(struct claw_req *r)
     if (waits(r, rc)) return WAIT;
     if (rc != 0 || r->error) return refuse(r, rc, &err);
     if (answer.body.ptr) return answer_here(r, &answer);
+    if (r->caller && !claw_clients_may_route(r)) return fail(r, CLAW_EROUTE_DENIED, claw_str_of(claw_err_text(CLAW_EROUTE_DENIED)));
     if (!r->hedging.budget && r->route >= 0) r->hedging = claw_req_conf(r)->routes[r->route].hedge;
     claw_hedge_earn(r);
     if (r->candidates_n == 0) return fail(r, CLAW_ENO_UPSTREAM, CLAW_STR("No upstream available"));
@@ -622,6 +628,11 @@ static void on_head(struct claw_conn *c, struct claw_head *h)
     r->head = h;
     if (claw_req_read_path(r) != 0) {
         claw_pipeline_fail(r, CLAW_EREQ_MEM, claw_str_of(claw_err_text(CLAW_EREQ_MEM)));
+        return;
+    }
+    int rc = r->gen->gen->clients ? claw_clients_greet(r->gen->gen->clients, r) : 0;
+    if (rc != 0) {
+        claw_pipeline_fail(r, rc, r->error_text.len ? r->error_text : claw_str_of(claw_err_text(rc)));
         return;
     }
     if (h->content_length > 0 && claw_buf_reserve(&r->body, (size_t)h->content_length) != 0) {

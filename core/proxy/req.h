@@ -81,6 +81,7 @@ struct claw_req {
     struct claw_buf body;
     struct claw_json_top json;
     struct claw_str model;  /* asked; "" : none */
+    const struct claw_conf_client *caller; /* who asks, by its key; NULL: clients are not configured */
 
     /* what was decided */
     int route;              /* index in conf, -1: none */

@@ -2,6 +2,7 @@
 
 #include "base/conf_schema.h"
 #include "base/tokens.h"
+#include "proxy/clients.h"
 #include "proxy/series.h"
 #include "script/pattern.h"
 
@@ -119,6 +120,23 @@ static int core_json(lua_State *L)
 static int core_client_ip(lua_State *L)
 {
     lua_pushstring(L, check_req(L)->peer);
+    return 1;
+}
+
+/* Who asks: "name" or "tier". nil: nobody that is known. */
+static int core_client(lua_State *L)
+{
+    const struct claw_conf_client *c = check_req(L)->caller;
+    struct claw_str key = check_str(L, 2), s = CLAW_STR("");
+    if (c) s = claw_str_eqz(key, "tier") ? c->tier : c->name;
+    if (s.len) lua_pushlstring(L, s.ptr, s.len);
+    else lua_pushnil(L);
+    return 1;
+}
+
+static int core_may_model(lua_State *L)
+{
+    lua_pushboolean(L, claw_clients_may_model(check_req(L), check_str(L, 2)));
     return 1;
 }
 
@@ -457,6 +475,7 @@ void claw_api_push_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"header", core_header}, {"query", core_query}, {"json", core_json}, {"client_ip", core_client_ip},
+        {"client", core_client}, {"may_model", core_may_model},
         {"estimate", core_estimate}, {"facts", core_facts}, {"random", core_random}, {"now_ms", core_now_ms},
         {"now_us", core_now_us}, {"outgoing", core_outgoing},
         {"hash", core_hash}, {"request", core_request}, {"body", core_body}, {"response_body", core_response_body},

@@ -373,13 +373,14 @@ static void push_usage(lua_State *L, const struct claw_usage *u)
 enum field {
     F_ID = 1, F_METHOD, F_PATH, F_QUERY, F_MODEL, F_STREAM, F_ROUTE, F_STATUS, F_CLIENT, F_BODY, F_UPSTREAM, F_ATTEMPTS,
     F_USAGE, F_COST, F_CTX, F_ELAPSED, F_IP, F_HEADERS, F_HEADER, F_NAME, F_URL, F_DIALECT, F_ANSWER,
+    F_TIER, F_METADATA,
 };
 static const struct { const char *name; enum field field; } fields[] = {
     {"id", F_ID}, {"method", F_METHOD}, {"path", F_PATH}, {"query", F_QUERY}, {"model", F_MODEL}, {"stream", F_STREAM},
     {"route", F_ROUTE}, {"status", F_STATUS}, {"client", F_CLIENT}, {"body", F_BODY}, {"upstream", F_UPSTREAM},
     {"attempts", F_ATTEMPTS}, {"usage", F_USAGE}, {"cost_micros", F_COST}, {"ctx", F_CTX}, {"elapsed_ms", F_ELAPSED},
     {"ip", F_IP}, {"headers", F_HEADERS}, {"header", F_HEADER}, {"name", F_NAME}, {"url", F_URL}, {"dialect", F_DIALECT},
-    {"answer", F_ANSWER},
+    {"answer", F_ANSWER}, {"tier", F_TIER}, {"metadata", F_METADATA},
 };
 
 static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
@@ -422,6 +423,9 @@ static void push_client_field(lua_State *L, struct claw_req *r, enum field f)
 {
     switch (f) {
     case F_IP: lua_pushstring(L, r->peer); return;
+    case F_NAME: push_str_or_nil(L, r->caller ? r->caller->name : CLAW_STR("")); return;
+    case F_TIER: push_str_or_nil(L, r->caller ? r->caller->tier : CLAW_STR("")); return;
+    case F_METADATA: claw_value_push_conf(L, r->caller ? claw_conf_get(r->caller->node, "metadata") : NULL); return;
     case F_HEADERS: push_slot(L, r->handle, CLAW_API_CLIENT_HEADERS); return;
     case F_HEADER: push_slot(L, r->handle, CLAW_API_HEADER_FN); return;
     default: lua_pushnil(L); return;

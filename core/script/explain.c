@@ -1,6 +1,8 @@
 /* explain: -explain. A request made from a file, decided by the engine, sent nowhere. */
 #include "script/policy_part.h"
 
+#include "proxy/clients.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
 
@@ -121,6 +123,7 @@ static int fill(struct claw_req *r, struct claw_str request)
     }
     r->head->method = text_of(r, method, body.type == CLAW_JSON_NONE ? CLAW_STR("GET") : CLAW_STR("POST"));
     fill_target(r->head, text_of(r, path, CLAW_STR("/v1/chat/completions")));
+    r->caller = claw_clients_named(claw_req_conf(r), text_of(r, claw_json_top_get(&top, CLAW_STR("client")), CLAW_STR("")));
     rc = fill_headers(r, claw_json_top_get(&top, CLAW_STR("headers")));
     return rc == CLAW_OK ? fill_body(r, body.raw.ptr ? body.raw : CLAW_STR("")) : rc;
 }

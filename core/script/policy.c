@@ -15,35 +15,6 @@
 
 static void push_str(lua_State *L, struct claw_str s) { lua_pushlstring(L, s.ptr ? s.ptr : "", s.len); }
 
-static void push_conf(lua_State *L, const struct claw_conf_node *n)
-{
-    if (!n) {
-        lua_pushnil(L);
-        return;
-    }
-    if (n->secret && n->type != CLAW_CONF_LIST && n->type != CLAW_CONF_MAP) { /* policies see that it is there, not what */
-        lua_pushliteral(L, "***");
-        return;
-    }
-    switch (n->type) {
-    case CLAW_CONF_NULL: lua_pushnil(L); return;
-    case CLAW_CONF_BOOL: lua_pushboolean(L, n->truth); return;
-    case CLAW_CONF_NUMBER: lua_pushnumber(L, n->number); return;
-    case CLAW_CONF_STRING: push_str(L, n->text); return;
-    case CLAW_CONF_LIST:
-    case CLAW_CONF_MAP: break;
-    }
-    luaL_checkstack(L, 6, "configuration nested too deep");
-    bool list = n->type == CLAW_CONF_LIST;
-    lua_createtable(L, list ? (int)n->n : 0, list ? 0 : (int)n->n);
-    for (size_t i = 0; i < n->n; i++) {
-        if (!list) push_str(L, n->entries[i].key);
-        push_conf(L, n->entries[i].value);
-        if (list) lua_rawseti(L, -2, (int)i + 1);
-        else lua_rawset(L, -3);
-    }
-}
-
 static void set_price(lua_State *L, const char *key, int64_t v)
 {
     if (v < 0) return;
@@ -63,7 +34,7 @@ static void push_upstreams(lua_State *L, const struct claw_conf *conf)
         lua_setfield(L, -2, "type");
         push_str(L, u->url.text);
         lua_setfield(L, -2, "url");
-        push_conf(L, u->node);
+        claw_value_push_conf(L, u->node);
         lua_setfield(L, -2, "node");
         lua_pushboolean(L, u->api_keys_n > 0);
         lua_setfield(L, -2, "has_key");
@@ -85,7 +56,7 @@ static void push_routes(lua_State *L, const struct claw_conf *conf)
         lua_createtable(L, 0, 2);
         push_str(L, conf->routes[i].id);
         lua_setfield(L, -2, "id");
-        push_conf(L, conf->routes[i].node);
+        claw_value_push_conf(L, conf->routes[i].node);
         lua_setfield(L, -2, "node");
         lua_rawseti(L, -2, (int)i + 1);
     }
@@ -134,7 +105,7 @@ static void push_spec(lua_State *L, struct claw_policy_vm *p, bool prove)
 {
     const struct claw_conf *conf = p->gen->conf;
     lua_createtable(L, 0, 7);
-    push_conf(L, conf->root);
+    claw_value_push_conf(L, conf->root);
     lua_setfield(L, -2, "conf");
     push_upstreams(L, conf);
     lua_setfield(L, -2, "upstreams");

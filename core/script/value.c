@@ -416,3 +416,32 @@ void claw_value_push_path(lua_State *L, const struct claw_json_top *top, struct 
     lua_pop(L, 1);
     lua_pushnil(L);
 }
+
+void claw_value_push_conf(lua_State *L, const struct claw_conf_node *n)
+{
+    if (!n) {
+        lua_pushnil(L);
+        return;
+    }
+    if (n->secret && n->type != CLAW_CONF_LIST && n->type != CLAW_CONF_MAP) { /* policies see that it is there, not what */
+        lua_pushliteral(L, "***");
+        return;
+    }
+    switch (n->type) {
+    case CLAW_CONF_NULL: lua_pushnil(L); return;
+    case CLAW_CONF_BOOL: lua_pushboolean(L, n->truth); return;
+    case CLAW_CONF_NUMBER: lua_pushnumber(L, n->number); return;
+    case CLAW_CONF_STRING: lua_pushlstring(L, n->text.ptr ? n->text.ptr : "", n->text.len); return;
+    case CLAW_CONF_LIST:
+    case CLAW_CONF_MAP: break;
+    }
+    luaL_checkstack(L, 6, "configuration nested too deep");
+    bool list = n->type == CLAW_CONF_LIST;
+    lua_createtable(L, list ? (int)n->n : 0, list ? 0 : (int)n->n);
+    for (size_t i = 0; i < n->n; i++) {
+        if (!list) lua_pushlstring(L, n->entries[i].key.ptr, n->entries[i].key.len);
+        claw_value_push_conf(L, n->entries[i].value);
+        if (list) lua_rawseti(L, -2, (int)i + 1);
+        else lua_rawset(L, -3);
+    }
+}

@@ -12,6 +12,7 @@
 #ifndef CLAW_SCRIPT_VALUE_H
 #define CLAW_SCRIPT_VALUE_H
 
+#include "base/conf.h"
 #include "base/json.h"
 #include "script/vm.h"
 
@@ -70,5 +71,8 @@ struct claw_value_step {
     long index;
 };
 bool claw_value_next_step(struct claw_str *path, struct claw_value_step *step, bool *bad);
+
+/* A part of openclaw.yaml as Lua has it: maps and lists are tables, null and NULL are nil, secrets "***". */
+void claw_value_push_conf(lua_State *L, const struct claw_conf_node *n);
 
 #endif

@@ -36,7 +36,7 @@ end
 -- GET /v1/models, /v1beta/models (Gemini's) and either with /{id} are answered here, unless a route asks for that very
 -- path. An answer's `anthropic` is for who says by anthropic-version that it speaks so.
 local function models_answer(known, method, path)
-    if method ~= "GET" or #known == 0 then return nil end
+    if method ~= "GET" then return nil end
     local version, rest = path:match("^/(v1[beta]*)/models(.*)$")
     if version ~= "v1" and version ~= "v1beta" then return nil end
     local kind = version == "v1" and "openai" or "gemini"
@@ -56,6 +56,16 @@ local function models_answer(known, method, path)
     if said and kind == "openai" then said.anthropic = models.single(known, id, "anthropic") end
     return said or { code = "model_not_found",
         message = ('The model "%s" is not known; known: %s'):format(id:sub(1, 100), models.names(known)) }
+end
+
+-- What a client is told that may not use every model; nil: it may, or nobody knows who it is.
+local function models_for(self, r, method, path)
+    local core, out = self.core, {}
+    if not (core.client and core.client(r, "name")) then return nil end
+    for _, k in ipairs(self.known) do
+        if core.may_model(r, k.id) then out[#out + 1] = k end
+    end
+    return #out < #self.known and models_answer(out, method, path) or nil
 end
 
 -- How a count of tokens is told in the dialects that ask for it.
@@ -85,7 +95,7 @@ local function make_bucket(routes, known, method, path)
             end
         end
     end
-    if not exact then bucket.answer = models_answer(known, method, path) end
+    if not exact and #known > 0 then bucket.answer = models_answer(known, method, path) end
     if #bucket.routes == 0 then
         bucket.message = ("No route matches %s %s"):format(method, path:sub(1, 200))
     else
@@ -360,6 +370,7 @@ function M.new(env)
         local bucket = of_method and of_method[path] or bucket_for(self, method, path)
         local answer = bucket.answer
         if answer then
+            answer = models_for(self, r, method, path) or answer
             if answer.code then return nil, answer.code, answer.message end
             local anthropic = answer.anthropic and self.core.header(r, "anthropic-version")
             return false, answer.status, anthropic and answer.anthropic or answer.body

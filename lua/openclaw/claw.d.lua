@@ -54,6 +54,7 @@
 ---@field ip string
 ---@field name string? of clients[], where there are any
 ---@field tier string? of clients[], where there are any
+---@field metadata table? of clients[], as it stands there; a table of its own each time
 ---@field headers table<string, string> by name, in any case; what came twice is joined by ", "
 ---@field header fun(name: string): string?
 

@@ -10,7 +10,7 @@ local M = {}
 M.FIELDS = {
     req = { "id", "method", "path", "query", "dialect", "model", "stream", "route", "status", "client", "body",
         "upstream", "attempts", "usage", "cost_micros", "ctx", "elapsed_ms", "answer" },
-    ["req.client"] = { "ip", "name", "tier", "headers", "header" },
+    ["req.client"] = { "ip", "name", "tier", "metadata", "headers", "header" },
     ["req.upstream"] = { "name", "url", "model", "path", "headers" },
     ["req.answer"] = { "headers" },
 }
@@ -169,9 +169,9 @@ end
 
 local number = 0
 
--- given: the path of a recorded request, or a table { method, path, headers, query, body (table or text), client =
--- { ip, name, tier }, route, upstream = { name, url, model }, status, usage, cost_micros, attempts, id, tokens,
--- model, stream }; all may be left out. Returns the policy's req.
+-- given: the path of a recorded request, or a table { method, path, headers, query, body (table or text),
+-- client = { ip, name, tier, metadata }, route, upstream = { name, url, model }, status, usage, cost_micros,
+-- attempts, id, tokens, model, stream }; all may be left out. Returns the policy's req.
 function M.new(given)
     if type(given) == "string" then given = recorded(given) end
     given = given or {}
@@ -192,7 +192,8 @@ function M.new(given)
     if given.stream ~= nil then r.stream = given.stream end
     local client = given.client or {}
     r.client = view(r, "req.client")
-    r.client_view = { ip = client.ip or "127.0.0.1", name = client.name, tier = client.tier }
+    r.client_view = { ip = client.ip or "127.0.0.1", name = client.name, tier = client.tier,
+        metadata = client.metadata }
     r.client_view.headers = view(r, "req.client.headers")
     r.client_view.header = function(a, b) return r.client_view.headers[type(a) == "userdata" and b or a] end
     r.upstream, r.upstream_view = given.upstream, view(r, "req.upstream")
