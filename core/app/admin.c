@@ -1,6 +1,7 @@
 #include "app/admin_part.h"
 
 #include "proxy/clients.h"
+#include "proxy/limit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,12 +127,15 @@ static void on_done(struct claw_conn *c)
     } else if (get && claw_str_eqz(path, "/clients")) {
         rc = claw_clients_write(control->current->conf, &q->out);
         claw_admin_answer(c, rc == 0 ? 200 : 503, "application/json");
+    } else if (get && claw_str_eqz(path, "/limits")) {
+        rc = claw_limits_write(control->current->conf, &q->out);
+        claw_admin_answer(c, rc == 0 ? 200 : 503, "application/json");
     } else if (get && claw_str_eqz(path, "/spend")) {
         claw_admin_spend(c, control);
     } else if (claw_str_eqz(q->head->method, "POST") && claw_str_eqz(path, "/reload")) {
         on_reload(c, control);
     } else {
-        claw_admin_answer_error(c, 404, "No such page; see /healthz /readyz /metrics /generations /clients /spend.", "not_found");
+        claw_admin_answer_error(c, 404, "No such page; see /healthz /readyz /metrics /generations /clients /limits /spend.", "not_found");
     }
 }
 

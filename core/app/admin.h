@@ -6,6 +6,7 @@
  *   GET /generations  every generation alive (requests in flight, policy errors), the last refused load with its file:line,
  *                     the last one that was taken back
  *   GET /clients      who may ask, for what, and what is spent of budgets; no keys
+ *   GET /limits       rate limits and what they allow
  *   GET /spend        the ledger's sums: ?by=client,model&per=hour&from=…&to=…&client=…&format=csv (admin_spend.c)
  *   POST /reload      load now: 200 published or unchanged, 422 refused with the report
  *

@@ -4,6 +4,7 @@
 #include "app/mock.h"
 #include "app/watch.h"
 #include "proxy/ledger.h"
+#include "proxy/limit.h"
 #include "proxy/store.h"
 #include "proxy/webhook.h"
 
@@ -141,7 +142,7 @@ static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
 
 const char *claw_control_inert(const struct claw_conf *conf, unsigned i)
 {
-    static const char *const sections[] = {"rate_limits", "caching", "state.backend", "tracing"};
+    static const char *const sections[] = {"caching", "state.backend", "tracing"};
     for (unsigned k = 0; k < sizeof sections / sizeof *sections; k++) {
         const struct claw_conf_node *n = claw_conf_at(conf, sections[k]);
         bool memory = n && n->type == CLAW_CONF_STRING && claw_str_eqz(n->text, "memory"); /* as it is */
@@ -464,6 +465,9 @@ void claw_control_measure(struct claw_control *c)
     claw_metrics_set(c->metrics, CLAW_METRIC_STORE_BYTES, held.bytes, 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_STORE_ENTRIES, held.entries, 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_STORE_EVICTIONS, held.evictions, 0, NULL);
+    struct claw_limit_stats limits = claw_limits_measure();
+    claw_metrics_set(c->metrics, CLAW_METRIC_LIMIT_CELLS, limits.cells, 0, NULL);
+    claw_metrics_set(c->metrics, CLAW_METRIC_LIMIT_SHARED, limits.shared, 0, NULL);
     struct claw_ledger_stats kept = c->ledger ? claw_ledger_measure(c->ledger) : (struct claw_ledger_stats){0};
     claw_metrics_set(c->metrics, CLAW_METRIC_WEBHOOKS_WAITING, (int64_t)claw_webhooks_waiting(c->webhooks), 0, NULL);
     claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_WRITTEN, kept.written, 0, NULL);

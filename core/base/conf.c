@@ -408,6 +408,22 @@ static void build_routes(struct builder *b)
     }
 }
 
+static struct claw_conf_rates rates_of(const struct claw_conf_node *n)
+{
+    static const char *const requests[] = {"requests_per_second", "requests_per_minute", "requests_per_hour", "requests_per_day"};
+    static const char *const tokens[] = {"tokens_per_minute", "tokens_per_day"};
+    struct claw_conf_rates r = {.burst = -1};
+    const struct claw_conf_node *v;
+    for (int i = 0; i < 4; i++)
+        if ((v = value_of(n, requests[i]))) r.requests[i] = (int64_t)v->number;
+    for (int i = 0; i < 2; i++)
+        if ((v = value_of(n, tokens[i]))) r.tokens[i] = (int64_t)v->number;
+    if ((v = value_of(n, "concurrent"))) r.concurrent = (int64_t)v->number;
+    if ((v = value_of(n, "burst"))) r.burst = (int64_t)v->number;
+    if ((v = value_of(n, "max_wait_ms"))) r.max_wait_ms = (unsigned)v->number;
+    return r;
+}
+
 static void read_hash(struct claw_str hex, unsigned char to[32])
 {
     for (size_t i = 0; i < 32; i++) to[i] = (unsigned char)(digit_of(hex.ptr[2 * i]) << 4 | digit_of(hex.ptr[2 * i + 1]));
@@ -427,8 +443,48 @@ static void build_clients(struct builder *b)
         c->tier = text_or(n, "tier", CLAW_STR(""));
         c->models = texts_of(b, value_of(n, "models"), &c->models_n);
         c->routes = texts_of(b, value_of(n, "routes"), &c->routes_n);
+        c->rates = rates_of(value_of(n, "limits"));
         c->budget.micros = budget ? llround(value_of(budget, "usd")->number * 1e6) : -1;
         c->budget.per = text_of(budget, "clients.budget.per");
+    }
+}
+
+/* A scalar or a list of them; conf_link has seen to it that it is nothing else. */
+static struct claw_conf_words words_of(struct builder *b, const struct claw_conf_node *n)
+{
+    struct claw_conf_words w = {NULL, 0};
+    if (!n) return w;
+    if (n->type == CLAW_CONF_LIST) {
+        w.all = texts_of(b, n, &w.n);
+        return w;
+    }
+    w.all = take(b, 1, sizeof *w.all);
+    if (w.all) w.all[w.n++] = n->text;
+    return w;
+}
+
+static void build_limits(struct builder *b)
+{
+    const struct claw_conf_node *all = value_of(b->c->root, "rate_limits");
+    b->c->limits = take(b, all ? all->n : 0, sizeof *b->c->limits);
+    for (size_t i = 0; b->c->limits && i < all->n; i++) {
+        const struct claw_conf_node *n = all->entries[i].value, *m = value_of(n, "match"), *who = value_of(m, "client");
+        struct claw_conf_limit *l = &b->c->limits[b->c->limits_n++];
+        bool map = who && who->type == CLAW_CONF_MAP;
+        char name[32];
+        int len = snprintf(name, sizeof name, "limit_%zu", i + 1);
+        l->id = text_or(n, "id", (struct claw_str){claw_arena_dup(b->arena, name, (size_t)len), (size_t)len});
+        l->rates = rates_of(n);
+        l->path = words_of(b, value_of(m, "path"));
+        l->method = words_of(b, value_of(m, "method"));
+        l->model = words_of(b, value_of(m, "model"));
+        l->route = words_of(b, value_of(m, "route_id"));
+        l->upstream = words_of(b, value_of(m, "upstream_name"));
+        l->client = words_of(b, map ? value_of(who, "name") : who);
+        l->tier = words_of(b, map ? value_of(who, "tier") : NULL);
+        struct claw_conf_words per = words_of(b, value_of(n, "per"));
+        l->per = per.all;
+        l->per_n = per.n;
     }
 }
 
@@ -523,6 +579,7 @@ static int fill(struct builder *b, struct claw_str yaml, const char *(*get_env)(
     build_sections(b);
     build_upstreams(b);
     build_clients(b);
+    build_limits(b);
     build_webhooks(b);
     build_routes(b);
     b->c->hash = claw_conf_tree_hash(b->c->root);

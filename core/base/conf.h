@@ -129,6 +129,26 @@ struct claw_conf_redis {
     unsigned db;
 };
 
+/* How much of what; 0: not limited. */
+struct claw_conf_rates {
+    int64_t requests[4];      /* in a second, minute, hour, day */
+    int64_t tokens[2];        /* in a minute, day */
+    int64_t concurrent;
+    int64_t burst;            /* -1: not given */
+    unsigned max_wait_ms;
+};
+
+/* What a field of a request must be: one of these, which may be globs. n 0: anything. */
+struct claw_conf_words { struct claw_str *all; size_t n; };
+
+struct claw_conf_limit {
+    struct claw_str id;
+    struct claw_conf_rates rates;
+    struct claw_conf_words path, method, model, route, upstream, client, tier;
+    struct claw_str *per;     /* ip client user header:NAME */
+    size_t per_n;
+};
+
 /* Who may ask. */
 struct claw_conf_client {
     struct claw_str name;
@@ -143,6 +163,7 @@ struct claw_conf_client {
         int64_t micros;       /* -1: none */
         struct claw_str per;  /* day week month total */
     } budget;
+    struct claw_conf_rates rates;
     const struct claw_conf_node *node; /* the rest is Lua's */
 };
 
@@ -195,6 +216,8 @@ struct claw_conf {
     } security;
     struct claw_conf_client *clients;
     size_t clients_n;
+    struct claw_conf_limit *limits;   /* rate_limits */
+    size_t limits_n;
     struct {
         const char *listen_address;   /* "127.0.0.1" */
         uint16_t listen_port;         /* 9090; 0: no admin port */

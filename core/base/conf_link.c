@@ -225,8 +225,25 @@ static void link_client(struct claw_conf_report *r, const struct claw_conf_entry
         problem(r, e, "key", "give either key or key_sha256");
 }
 
+/* A limit is decided without Lua: it knows words and lists of them. */
+static void link_limit_match(struct claw_conf_report *r, const struct claw_conf_node *m)
+{
+    static const char *const known[] = {"path", "method", "model", "route_id", "upstream_name", "client", "name", "tier"};
+    for (size_t i = 0; m && m->type == CLAW_CONF_MAP && i < m->n; i++) {
+        const struct claw_conf_entry *e = &m->entries[i];
+        size_t k = 0;
+        while (k < sizeof known / sizeof *known && !claw_str_eqz(e->key, known[k])) k++;
+        bool client = claw_str_eqz(e->key, "client");
+        if (k == sizeof known / sizeof *known)
+            claw_conf_report_add(r, e->line, e->column, "a limit is matched by path, method, model, route_id, upstream_name and client (name, tier) only");
+        else if (client && e->value->type == CLAW_CONF_MAP) link_limit_match(r, e->value);
+        else if (e->value->type == CLAW_CONF_MAP) claw_conf_report_add(r, e->line, e->column, "a limit's match takes a word or a list of them, no operators");
+    }
+}
+
 static void link_limit(struct claw_conf_report *r, const struct claw_conf_entry *e)
 {
+    link_limit_match(r, get(e->value, "match", CLAW_CONF_MAP));
     static const char *const counts[] = {"requests_per_second", "requests_per_minute", "requests_per_hour",
                                          "requests_per_day",    "tokens_per_minute",   "tokens_per_day",
                                          "concurrent"};

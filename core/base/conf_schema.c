@@ -37,7 +37,7 @@
     WHOLE("tokens_per_minute", "tokens", NULL, 1, 1e12, "Most input and output tokens in a minute."), \
     WHOLE("tokens_per_day", "tokens", NULL, 1, 1e12, "Most input and output tokens in a day."),    \
     WHOLE("concurrent", "requests", NULL, 1, 1e6, "Most requests at the same time."),              \
-    WHOLE("burst", "requests", NULL, 0, 1e9, "Requests allowed at once beyond the steady rate."),  \
+    WHOLE("burst", "requests", NULL, 0, 1e9, "Requests allowed at once beyond the steady rate; the whole limit when not given."),  \
     WHOLE("max_wait_ms", "ms", "0", 0, 600000, "Wait this long for room instead of refusing.")
 
 static const struct claw_conf_rule name_rule = {.key = "", .is = STR, .format = CLAW_CONF_NAME};

@@ -3,6 +3,7 @@
 #include "http/h1.h"
 #include "net/jwt.h"
 #include "proxy/clients.h"
+#include "proxy/limit.h"
 #include "proxy/token.h"
 
 #include <stdatomic.h>
@@ -105,6 +106,8 @@ int claw_generation_new(struct claw_conf *conf, struct claw_generation **out, st
         rc = check_fields(g, i, problems);
         if (rc == 0 && conf->upstreams[i].url.tls) rc = make_tls(g, i, problems);
     }
+    g->limits = claw_limits_any(conf);
+    g->upstream_limits = claw_limits_of_upstreams(conf);
     if (rc == 0) rc = claw_clients_new(conf, &g->arena, &g->clients, problems);
     if (rc == 0 && conf->server.tls.cert) {
         char err[256];

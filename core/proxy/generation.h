@@ -50,6 +50,7 @@ struct claw_generation {
     struct claw_conf *conf;
     struct claw_tls_server *tls;      /* the listener's; NULL: plain */
     struct claw_generation_upstream *upstreams;
+    bool limits, upstream_limits;     /* there are any (limit.h) */
     struct claw_clients *clients;     /* NULL: whoever reaches the port may ask */
     struct claw_arena arena;
     void *policies;                   /* script's sources */

@@ -24,6 +24,8 @@
     X(CACHE_HITS, COUNTER, "openclaw_cache_hits_total", "route_id", "Number of requests served from cache.")             \
     X(CACHE_MISSES, COUNTER, "openclaw_cache_misses_total", "route_id", "Number of requests not found in cache.")        \
     X(RATE_LIMITED, COUNTER, "openclaw_rate_limit_blocked_total", "limit_id", "Requests blocked by rate limiting.")      \
+    X(LIMIT_CELLS, GAUGE, "openclaw_rate_limit_cells", "", "Counts kept for rate limits: a limit's, each key's.")              \
+    X(LIMIT_SHARED, COUNTER, "openclaw_rate_limit_cells_shared_total", "", "Keys counted together for want of room.")          \
     X(COST, MICROS, "openclaw_estimated_cost_usd_total", "upstream_name,model_name", "Estimated total cost incurred by LLM usage.") \
     X(TTFB_SECONDS, SECONDS, "openclaw_time_to_first_byte_seconds", "upstream_name", "Request sent to an upstream until the first byte of its answer's body or head.") \
     X(OVERHEAD_SECONDS, SECONDS, "openclaw_overhead_seconds", "", "Time a request spent inside the proxy, waiting for nobody.") \

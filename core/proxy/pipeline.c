@@ -6,6 +6,7 @@
 #include "proxy/clients.h"
 #include "proxy/decision_log.h"
 #include "proxy/hedge.h"
+#include "proxy/limit.h"
 #include "proxy/relay.h"
 #include "proxy/token.h"
 #include "proxy/webhook.h"
@@ -21,6 +22,7 @@
 static int step_parse(struct claw_req *r);
 static int step_admit(struct claw_req *r);
 static int step_route(struct claw_req *r);
+static int step_limit(struct claw_req *r);
 static int step_transform(struct claw_req *r);
 static int step_upstream(struct claw_req *r);
 static int step_retry(struct claw_req *r);
@@ -38,7 +40,8 @@ static const struct {
     /*                      name         hook        waits  legal next steps                             */
     [CLAW_STEP_PARSE]     = {{"parse",     NULL,       false, TO(ADMIT) | ENDS},                          step_parse},
     [CLAW_STEP_ADMIT]     = {{"admit",     "admit",    true,  TO(ROUTE) | ENDS},                          step_admit},
-    [CLAW_STEP_ROUTE]     = {{"route",     "route",    true,  TO(TRANSFORM) | ENDS},                      step_route},
+    [CLAW_STEP_ROUTE]     = {{"route",     "route",    true,  TO(LIMIT) | TO(TRANSFORM) | ENDS},          step_route},
+    [CLAW_STEP_LIMIT]     = {{"limit",     NULL,       false, TO(TRANSFORM) | ENDS},                      step_limit},
     [CLAW_STEP_TRANSFORM] = {{"transform", "request",  true,  TO(UPSTREAM) | ENDS},                       step_transform},
     [CLAW_STEP_UPSTREAM]  = {{"upstream",  NULL,       true,  TO(TRANSFORM) | TO(BACK) | TO(COMMIT) | TO(RETRY) | ENDS}, step_upstream},
     [CLAW_STEP_RETRY]     = {{"retry",     "retry",    true,  TO(TRANSFORM) | TO(COMMIT) | ENDS},         step_retry},
@@ -324,7 +327,20 @@ static int step_route(struct claw_req *r)
     if (!r->hedging.budget && r->route >= 0) r->hedging = claw_req_conf(r)->routes[r->route].hedge;
     claw_hedge_earn(r);
     if (r->candidates_n == 0) return fail(r, CLAW_ENO_UPSTREAM, CLAW_STR("No upstream available"));
-    return CLAW_STEP_TRANSFORM;
+    r->limit_from_us = r->gen->gen->limits ? claw_req_elapsed_us(r) : 0;
+    return r->gen->gen->limits ? CLAW_STEP_LIMIT : CLAW_STEP_TRANSFORM;
+}
+
+static int step_limit(struct claw_req *r)
+{
+    unsigned wait_ms;
+    uint32_t now = claw_req_elapsed_us(r);
+    int rc = claw_limits_take(r, (now - r->limit_from_us) / 1000, &wait_ms, &r->limit_again);
+    if (rc == 0) return CLAW_STEP_TRANSFORM;
+    if (rc != CLAW_EAGAIN) return fail(r, rc, r->error_text.len ? r->error_text : claw_str_of(claw_err_text(rc)));
+    r->wait_from_us = now;
+    claw_timer_start(r->ctx->loop, &r->timer, wait_ms);
+    return WAIT;
 }
 
 static void forget_error(struct claw_req *r)
@@ -355,9 +371,25 @@ static int step_untranslatable(struct claw_req *r)
     return fail(r, CLAW_ENO_UPSTREAM, (struct claw_str){text, n < (int)sizeof text ? (size_t)n : sizeof text - 1});
 }
 
+/* The present candidate's upstream takes no more at present: the next one does, if there is one. */
+static int step_full(struct claw_req *r)
+{
+    if (claw_hedge_running(r)) {
+        claw_hedge_lost(r, CLAW_ERATE_LIMITED, claw_err_kind(CLAW_ERATE_LIMITED));
+        claw_pipeline_regain(r);
+        return WAIT;
+    }
+    if (r->candidate > r->furthest) r->furthest = r->candidate;
+    if (r->furthest + 1 == r->candidates_n) return fail(r, CLAW_ERATE_LIMITED, r->error_text);
+    r->error_text = CLAW_STR("");
+    r->candidate = ++r->furthest;
+    return step_transform(r);
+}
+
 static int step_transform(struct claw_req *r)
 {
     struct claw_policy_error err;
+    if (r->gen->gen->upstream_limits && !r->waiting && !claw_limits_take_upstream(r, r->candidates[r->candidate].upstream)) return step_full(r);
     if (!r->waiting) { /* else what the hook set before it waited stays */
         claw_buf_clear(&r->out_body);
         r->out_body_set = false;
@@ -460,7 +492,8 @@ static void on_backoff(struct claw_timer *timer)
 {
     struct claw_req *r = timer->arg;
     claw_req_waited(r);
-    go(r, CLAW_STEP_TRANSFORM);
+    if (r->step == CLAW_STEP_LIMIT && r->limit_again) walk(r);
+    else go(r, CLAW_STEP_TRANSFORM);
 }
 
 /* What the upstream itself says in an error event: {"error":{"message":…}}, {"error":"…"} or {"message":"…"}. */
@@ -568,6 +601,7 @@ static int step_account(struct claw_req *r)
     if (!r->ttfb_us && r->overhead_us == 0) r->overhead_us = now - (r->waited_us < now ? r->waited_us : now);
     claw_account_attempt(r, r->error, r->error ? claw_err_kind(r->error) : NULL);
     claw_account_settle(r);
+    if (r->limits) claw_limits_settle(r);
     claw_account_count(r);
     return CLAW_STEP_LOG;
 }

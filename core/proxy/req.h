@@ -44,6 +44,7 @@ enum claw_commit { CLAW_HELD, CLAW_COMMITTED, CLAW_DONE };
 struct claw_worker_ctx; /* pipeline.h: what a worker lends its requests */
 struct claw_relay;
 struct claw_hedge;
+struct claw_limit_hold;
 
 struct claw_req {
     uint32_t magic;
@@ -95,6 +96,10 @@ struct claw_req {
     unsigned attempt;       /* the present one's place; CLAW_ATTEMPTS_MAX: none yet */
     unsigned furthest;      /* candidate asked by now */
     struct claw_conf_hedge hedging; /* the route's, or what a policy says instead */
+
+    struct claw_limit_hold *limits; /* limit's: what is taken and will be put right */
+    uint32_t limit_from_us;         /* when it began to wait for room */
+    bool limit_again;               /* it looks again after that, else its place has come */
 
     /* the exchange */
     struct claw_lease lease;

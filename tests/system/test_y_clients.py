@@ -7,6 +7,7 @@ import time
 import pytest
 
 from client import Raw, ask, chat, eventually, request
+from proxy import run
 
 ANN, BOB = "sk-client-ann-52f7c1", "sk-client-bob-93ab20"
 PRICES = {"cost_per_million_input_tokens": 30.0, "cost_per_million_output_tokens": 60.0}
@@ -126,12 +127,13 @@ def test_a_key_is_rotated(start, upstreams):
         assert c.response().status == 401
 
 
-def test_two_clients_with_one_key(start, upstreams):
-    from proxy import Proxy
+def test_two_clients_with_one_key(tmp_path, upstreams):
     c = config(upstreams())
     c["clients"][1] = {"name": "carl", "key": ANN}
-    with pytest.raises(AssertionError, match=r"clients\[1\]: has the key of the client ann"):
-        Proxy(c, start=False).start()
+    path = tmp_path / "openclaw.yaml"
+    path.write_text(json.dumps(c))
+    done = run("-check", "-config", path)
+    assert done.returncode == 1 and "clients[1]: has the key of the client ann" in done.stdout + done.stderr and ANN not in done.stdout + done.stderr
 
 
 # -- addresses

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from client import Raw, ask, chat, eventually, request
-from proxy import Proxy
+from proxy import free_port, run
 from wire import Closed
 
 PRICES = {"cost_per_million_input_tokens": 30.0, "cost_per_million_output_tokens": 60.0}
@@ -93,10 +93,12 @@ def test_a_client_that_leaves_before_its_answer(start, up):
     assert whole(p)["requests"] == 0
 
 
-def test_a_file_that_is_no_ledger(start, up):
-    p = Proxy(config(up), files={"spend.db": "this is no database\n" * 100}, start=False)
-    with pytest.raises(AssertionError, match="state.path: cannot open the ledger .*: file is not a database"):
-        p.start()
+def test_a_file_that_is_no_ledger(tmp_path, up):
+    path = tmp_path / "openclaw.yaml"
+    path.write_text(json.dumps({**config(up), "server": {"listen_port": free_port()}, "admin": {"listen_port": 0}}))
+    (tmp_path / "spend.db").write_text("this is no database\n" * 100)
+    done = run("-config", path)
+    assert done.returncode == 1 and "state.path: cannot open the ledger" in done.stderr and "file is not a database" in done.stderr
 
 
 def die(p):

@@ -1,0 +1,247 @@
+"""Y: rate limits: exact over workers, by key, of upstreams, by tokens put right, with a queue; and nothing stays taken."""
+import json
+import threading
+import time
+
+import pytest
+
+from client import Raw, ask, chat, eventually, in_parallel, request
+from proxy import run
+from upstream import CHAT, stream_events
+
+
+def config(up, *limits, **more):
+    return {"rate_limits": list(limits), "upstreams": {"u": {"type": "openai", "base_url": up.url()}, "v": {"type": "openai", "base_url": up.url()}},
+            "routes": [{"id": "r", "strategy": {"type": "failover", "upstreams": ["u", "v"]}}], "retry": {"attempts": 1}, **more}
+
+
+def statuses(p, n, **how):
+    return [ask(p, chat("m"), **how).status for _ in range(n)]
+
+
+def error_of(a):
+    return json.loads(a.body)["error"]
+
+
+def test_the_guides_two(start, upstreams):
+    """1000 a minute with 200 at once beyond; an upstream's own."""
+    up = upstreams()
+    p = start(config(up, {"id": "global_rate_limit", "requests_per_minute": 1000, "burst": 200},
+                     {"id": "openai_specific_limit", "match": {"upstream_name": "u"}, "requests_per_second": 50, "burst": 10}))
+    a = ask(p, chat("m"))
+    assert a.status == 200 and a.get("x-ratelimit-limit-requests") == "1000" and a.get("x-ratelimit-remaining-requests") == "200"
+    shown = json.loads(p.admin("/limits")[1])["limits"]
+    assert shown[0] == {"id": "global_rate_limit", "requests_per_minute": 1000, "burst": 200, "max_wait_ms": 0}
+
+
+def test_refused(start, upstreams):
+    up = upstreams()
+    p = start(config(up, {"id": "few", "requests_per_minute": 3}))
+    assert statuses(p, 3) == [200] * 3
+    a = ask(p, chat("m"))
+    assert a.status == 429 and error_of(a) == {"message": 'The rate limit "few" is reached: requests_per_minute 3.', "type": "rate_limit_error",
+                                                "param": None, "code": "rate_limit_exceeded"}
+    assert 15 <= int(a.get("retry-after")) <= 20 and 15000 <= int(a.get("retry-after-ms")) <= 20000
+    assert a.get("x-ratelimit-remaining-requests") == "0" and a.get("x-ratelimit-limit-requests") == "3"
+    assert len(up.since(0)) == 3 and p.metric("openclaw_rate_limit_blocked_total", limit_id="few") == 1
+    body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+    a = ask(p, body, path="/v1/messages")
+    assert a.status == 429 and json.loads(a.body)["error"]["type"] == "rate_limit_error"
+
+
+@pytest.mark.parametrize("burst, at_once", [(0, 1), (4, 5), (None, 20)])
+def test_burst(start, upstreams, burst, at_once):
+    limit = {"id": "b", "requests_per_hour": 20, **({} if burst is None else {"burst": burst})}
+    p = start(config(upstreams(), limit))
+    assert statuses(p, at_once + 3) == [200] * at_once + [429] * 3
+
+
+def test_room_comes_back(start, upstreams):
+    p = start(config(upstreams(), {"id": "s", "requests_per_second": 5, "burst": 0}))
+    assert statuses(p, 1) == [200]
+    a = ask(p, chat("m"))
+    wait = int(a.get("retry-after-ms")) if a.status == 429 else 0
+    assert wait <= 200
+    eventually(lambda: ask(p, chat("m")).status == 200)
+
+
+def test_keys(start, upstreams):
+    c = config(upstreams(), {"id": "h", "per": "header:X-Team", "requests_per_hour": 2}, {"id": "u", "per": ["user", "ip"], "requests_per_hour": 3})
+    p = start(c)
+
+    def of(team, user):
+        return ask(p, chat("m", user=user), headers=[("x-team", team)]).status
+    assert [of("a", "1"), of("a", "2"), of("a", "3")] == [200, 200, 429]
+    assert [of("b", "1"), of("c", "1"), of("d", "1"), of("e", "2")] == [200, 200, 429, 200]
+    assert of("x" * 3000, "7") == 200 and of("x" * 3000, "8") == 200 and of("x" * 3000, "9") == 429
+    assert of("x" * 2999 + "y", "10") == 200
+
+
+def test_what_is_matched(start, upstreams):
+    p = start(config(upstreams(), {"id": "m", "match": {"model": ["gpt-*"], "path": "/v1/chat/*"}, "requests_per_hour": 1},
+                     {"id": "none", "match": {"route_id": "other"}, "requests_per_hour": 1}))
+    assert [ask(p, chat(m)).status for m in ("gpt-4", "gpt-5", "other", "other")] == [200, 429, 200, 200]
+
+
+@pytest.mark.parametrize("match, place", [({"headers": {"x": "y"}}, "a limit is matched by"), ({"model": {"contains": "x"}}, "no operators"),
+                                          ({"client": {"ip": "1.2.3.4"}}, "a limit is matched by")])
+def test_what_a_limit_cannot_match(tmp_path, upstreams, match, place):
+    path = tmp_path / "openclaw.yaml"
+    path.write_text(json.dumps(config(upstreams(), {"id": "x", "match": match, "requests_per_hour": 1})))
+    done = run("-check", "-config", path)
+    assert done.returncode == 1 and place in done.stdout + done.stderr and "rate_limits[0]" in done.stdout + done.stderr
+
+
+def test_a_clients_own(start, upstreams):
+    p = start(config(upstreams(), clients=[{"name": "a", "key": "key-of-a-1", "limits": {"requests_per_hour": 2}}, {"name": "b", "key": "key-of-b-1"}]))
+    assert statuses(p, 3, headers=[("x-api-key", "key-of-a-1")]) == [200, 200, 429]
+    assert statuses(p, 3, headers=[("x-api-key", "key-of-b-1")]) == [200] * 3
+
+
+def test_all_or_nothing(start, upstreams):
+    """What one limit refuses the other has not taken."""
+    p = start(config(upstreams(), {"id": "wide", "requests_per_hour": 4}, {"id": "narrow", "match": {"model": "n"}, "requests_per_hour": 1}))
+    assert [ask(p, chat("n")).status for _ in range(6)] == [200] + [429] * 5
+    assert statuses(p, 4) == [200, 200, 200, 429]
+
+
+@pytest.mark.timeout(60)
+def test_exact_over_workers(start, upstreams):
+    """Eight clients as fast as they can, four workers: as many as the limit has, and one each time its interval is over."""
+    p = start(config(upstreams(), {"id": "x", "requests_per_minute": 600, "burst": 100}, server={"workers": 4}))
+    begun = time.monotonic()
+
+    def hammer(_):
+        got = []
+        with Raw(p.port) as c:
+            while time.monotonic() - begun < 3:
+                got.append(c.send(request(body=json.dumps(chat("m")).encode())).response().status)
+        return got
+    got = [s for one in in_parallel(8, hammer) for s in one]
+    seconds = time.monotonic() - begun
+    assert set(got) <= {200, 429} and got.count(429) > 20
+    assert 101 + 3 * 10 - 2 <= got.count(200) <= 101 + seconds * 10 + 1
+
+
+def test_concurrent(start, upstreams):
+    """Whatever ends a request, its place is free again."""
+    up = upstreams()
+    go = threading.Event()
+    up.on("slow", lambda ex: (go.wait(20), ex.reply(CHAT)))
+    up.on("stream", lambda ex: (ex.stream_head(), [ex.chunk(e) for e in stream_events(3)][:1], ex.until_gone()))
+    up.on("dies", lambda ex: ex.reset())
+    up.on("cut", lambda ex: (ex.stream_head(), ex.chunk(stream_events(3)[0]), ex.reset()))
+    p = start(config(up, {"id": "c", "concurrent": 2}))
+    with Raw(p.port) as a, Raw(p.port) as b:
+        for c in (a, b):
+            c.send(request(body=json.dumps(chat("slow")).encode()))
+        up.wait_seen("slow", 2)
+        r = ask(p, chat("m"))
+        assert r.status == 429 and r.get("retry-after") == "1"
+        go.set()
+        assert a.response().status == b.response().status == 200
+    for _ in range(3):
+        assert ask(p, chat("dies")).status == 502
+        ask(p, chat("nothing"), path="/v1/nothing")
+        with Raw(p.port) as c:
+            c.send(request(body=json.dumps(chat("cut", stream=True)).encode()))
+            c.head()
+            c.ended()
+        with Raw(p.port) as c:      # the client leaves
+            c.send(request(body=json.dumps(chat("stream", stream=True)).encode()))
+            c.head()
+    assert eventually(lambda: in_parallel(2, lambda i: ask(p, chat("m")).status) == [200, 200])
+
+
+def test_tokens_are_put_right(start, upstreams):
+    """Settled tokens are those of usage: 18 each, whatever was estimated and reserved before."""
+    up = upstreams()
+    p = start(config(up, {"id": "t", "tokens_per_day": 1000000}))
+    n = 0
+    for i in range(20):
+        ask(p, chat("m", stream=bool(i % 2), max_tokens=5000))
+        n += 18
+    p.wait_request_lines(20)
+    used = sum((line["input_tokens"] or 0) + (line["output_tokens"] or 0) for line in p.request_lines())
+    a = ask(p, chat("m"))
+    left = int(a.get("x-ratelimit-remaining-tokens"))
+    assert used == n
+    # what flows back in these seconds is at most 12 tokens each; the last request has its estimate taken
+    assert 1000000 - n - 40 <= left <= 1000000 - n + 12 * 20
+
+
+def test_tokens_are_reserved(start, upstreams):
+    """Not over by more than what is under way: a reserve that does not fit is refused before."""
+    p = start(config(upstreams(), {"id": "t", "tokens_per_day": 10000}))
+    a = ask(p, chat("m", max_tokens=9000))
+    assert a.status == 200
+    up_front = in_parallel(3, lambda i: ask(p, chat("m", max_tokens=9900)).status)
+    assert sorted(up_front)[0] == 200
+    b = ask(p, chat("m", max_tokens=20000))      # more than there can ever be: not while something else is taken
+    assert b.status == 429 and b.get("x-ratelimit-limit-tokens") == "10000"
+
+
+def test_waiting_for_a_place(start, upstreams):
+    """Those that wait get their places in the order they came, at the limit's pace; who cannot is refused at once."""
+    up = upstreams()
+    p = start(config(up, {"id": "w", "requests_per_second": 10, "burst": 0, "max_wait_ms": 600}))
+    begun = time.monotonic()
+    got = in_parallel(12, lambda i: (ask(p, chat("m")).status, time.monotonic() - begun))
+    good = sorted(t for s, t in got if s == 200)
+    assert 6 <= len(good) <= 8 and [s for s, _ in got].count(429) == 12 - len(good)
+    assert good[-1] >= 0.1 * (len(good) - 1) - 0.02
+
+
+def test_who_leaves_the_queue_leaves_its_place(start, upstreams):
+    up = upstreams()
+    p = start(config(up, {"id": "w", "requests_per_minute": 60, "burst": 0, "max_wait_ms": 60000}))
+    assert ask(p, chat("m")).status == 200
+    waiting = [Raw(p.port) for _ in range(20)]
+    for c in waiting:
+        c.send(request(body=json.dumps(chat("m")).encode()))
+    eventually(lambda: p.metric("openclaw_requests_in_flight") >= 20)
+    for c in waiting:
+        c.close()
+    eventually(lambda: p.metric("openclaw_requests_in_flight") == 0)
+    begun = time.monotonic()
+    assert ask(p, chat("m")).status == 200 and time.monotonic() - begun < 3 * p.slow
+    assert len(up.seen("m")) <= 4
+
+
+def test_waiting_for_one_that_is_under_way(start, upstreams):
+    up = upstreams()
+    go = threading.Event()
+    up.on("slow", lambda ex: (go.wait(20), ex.reply(CHAT)))
+    p = start(config(up, {"id": "c", "concurrent": 1, "max_wait_ms": 10000}))
+    with Raw(p.port) as a, Raw(p.port) as b:
+        a.send(request(body=json.dumps(chat("slow")).encode()))
+        up.wait_seen("slow")
+        b.send(request(body=json.dumps(chat("m")).encode()))
+        assert b.quiet(0.2)
+        go.set()
+        assert a.response().status == b.response().status == 200
+
+
+def test_an_upstream_that_is_full_is_passed_over(start, upstreams):
+    one, two = upstreams(), upstreams()
+    c = config(one, {"id": "u-only", "match": {"upstream_name": "u"}, "requests_per_hour": 2})
+    c["upstreams"]["v"]["base_url"] = two.url()
+    p = start(c)
+    lines = [p.request_line(ask(p, chat("m"))) for _ in range(5)]
+    assert [line["upstream"] for line in lines] == ["u", "u", "v", "v", "v"] and all(len(line["attempts"]) == 1 for line in lines)
+    assert len(one.since(0)) == 2 and len(two.since(0)) == 3
+    c["routes"][0]["strategy"]["upstreams"] = ["u"]
+    p.write_config(c)
+    p.wait_generation(1)
+    a = eventually(lambda: (lambda a: a if a.status == 429 else None)(ask(p, chat("m"))))
+    assert error_of(a)["code"] == "rate_limit_exceeded" and "u-only" in error_of(a)["message"]
+
+
+def test_a_reload_forgets_nothing(start, upstreams):
+    c = config(upstreams(), {"id": "few", "requests_per_hour": 3})
+    p = start(c)
+    assert statuses(p, 3) == [200] * 3
+    c["retry"] = {"attempts": 2}
+    p.write_config(c)
+    p.wait_generation(1)
+    assert statuses(p, 2) == [429] * 2
