@@ -267,7 +267,7 @@ static void everything(void **state)
     assert_int_equal(c->server.drain_ms, 0);
     assert_string_equal(c->server.tls.key, "/k.pem");
     assert_int_equal(c->server.tls.cert[0], '/');
-    assert_int_equal(c->server.trusted_proxies->n, 2);
+    assert_int_equal(c->server.trusted_proxies_n, 2);
     assert_false(c->server.expose_headers);
     assert_string_equal(c->admin.listen_address, "::1");
     assert_str(c->admin.token, "tok-123456");
