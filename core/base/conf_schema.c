@@ -420,7 +420,7 @@ static const struct claw_conf_rule client_rules[] = {
     {"key", STR, SECRET | CLAW_CONF_NOT_EMPTY, CLAW_CONF_HEADER, .doc = "The key it sends."},
     {"key_sha256", STR, .format = CLAW_CONF_HEX256, .doc = "SHA-256 of the key in hexadecimal, instead of key."},
     {"tier", STR, .format = CLAW_CONF_NAME, .doc = "Free word for match.client.tier."},
-    {"models", LIST, .each = &name_rule, .doc = "Models (or globs) it may use; all when not given."},
+    {"models", LIST, .each = &name_rule, .doc = "Models (or globs) it may use; all when not given. With it a body in which no model is found (a form, a batch) is refused."},
     {"routes", LIST, .each = &name_rule, .doc = "Routes it may use; all when not given."},
     {"metadata", MAP, .group = &metadata_group, .doc = "Free data for policies and logs."},
     {"limits", MAP, .group = &limits_group, .doc = "Its own rate limits."},

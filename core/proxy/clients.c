@@ -290,7 +290,8 @@ int claw_clients_admit(const struct claw_clients *c, struct claw_req *r)
 {
     const struct known *k = &c->all[r->caller - c->conf->clients];
     enum claw_spend_per per = CLAW_SPEND_MONTH;
-    if ((r->model.len || r->dialect != CLAW_DIALECT_NONE) && !claw_clients_may_model(r, r->model)) return deny_model(r);
+    bool asks = r->model.len || r->dialect != CLAW_DIALECT_NONE || claw_buf_size(&r->body); /* a form may name a model unseen */
+    if (asks && !claw_clients_may_model(r, r->model)) return deny_model(r);
     if (!k->spend || claw_str_eqz(r->head->method, "GET") || claw_str_eqz(r->head->method, "HEAD")) return 0;
     int64_t now = (int64_t)time(NULL);
     bool good = claw_spend_per_of(r->caller->budget.per, &per);

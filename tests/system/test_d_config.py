@@ -236,7 +236,7 @@ def test_file_log_and_reopen(start, tmp_path, upstreams):
 
 def test_sections_without_effect_are_told(write):
     """A key list that is not enforced must not look as if it were."""
-    done = run("-check", "-config", write(GOOD + "clients:\n  - name: one\n    key: sk-client-0123456789\n"))
+    done = run("-check", "-config", write(GOOD + "tracing: {endpoint: 'http://127.0.0.1:4318', headers: {authorization: sk-client-0123456789}}\n"))
     assert done.returncode == 0
-    assert "clients is checked, but not acted on" in done.stdout
+    assert "tracing is checked, but not acted on" in done.stdout
     assert "sk-client" not in done.stdout + done.stderr

@@ -101,6 +101,27 @@ def test_models_and_routes(start, upstreams):
     assert [ex.model for ex in up.since(0)] == ["gpt-b"]
 
 
+FORM = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\no1\r\n--b--\r\n'
+
+
+@pytest.mark.parametrize("path, type, body", [
+    ("/v1/audio/transcriptions", "multipart/form-data; boundary=b", FORM), ("/v1/x", "application/octet-stream", b'{"model":"o1"}'),
+    ("/v1/batches", "application/json", b'{"input_file_id":"f"}'), ("/v1/images/generations", "application/json", b'{"prompt":"x"}'),
+    ("/v1/x", "application/json", b'[{"model":"o1"}]')])
+def test_a_body_that_names_no_model_is_no_way_around_the_list(start, upstreams, path, type, body):
+    """What the proxy cannot see might be any model; who may use all of them goes on."""
+    up = upstreams()
+    c = config(up)
+    c["clients"][0] |= {"models": ["gpt-*"]}
+    c["upstreams"]["u"] = {"type": "generic", "base_url": up.url("")}
+    p = start(c)
+    a = ask(p, body, path=path, type=type, headers=bearer(ANN))
+    assert a.status == 403 and error_of(a)["code"] == "model_not_allowed"
+    assert up.since(0) == []
+    assert ask(p, body, path=path, type=type, headers=bearer(BOB)).status == 200
+    assert ask(p, b"", method="GET", path="/v1/files", headers=bearer(ANN)).status == 200
+
+
 def test_policies_see_who_asks(start, upstreams):
     up = upstreams()
     p = start(config(up), policies={"who.lua": """
