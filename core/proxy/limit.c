@@ -1,6 +1,7 @@
 #include "proxy/limit.h"
 
 #include "base/tokens.h"
+#include "proxy/hedge.h"
 #include "proxy/pipeline.h"
 #include "proxy/webhook.h"
 
@@ -49,8 +50,11 @@ struct claw_limit_hold {
     struct cell *cell;
     enum kind kind;
     int64_t limit, taken; /* of the rate; requests or tokens */
-    bool upstreams;       /* an attempt's, not the request's */
+    int64_t until_ns;     /* when what it took will have flowed off: after that there is nothing to give back */
+    size_t upstream;      /* of an attempt's; NOWHERE: the request's */
+    bool charged;         /* settle: with what was used */
 };
+#define NOWHERE SIZE_MAX
 
 static void prepare(void)
 {
@@ -128,7 +132,11 @@ static struct cell *cell_at(enum kind kind, struct claw_str key, size_t id, int6
     return cell_at(kind, key, id, now, locked);
 }
 
-static int64_t cost_of(int64_t amount, enum kind kind, int64_t limit) { return (int64_t)((__int128)amount * period_ns[kind] / limit); }
+#define FAR (INT64_MAX / 4) /* 73 years */
+
+static int64_t bounded(__int128 ns) { return ns > FAR ? FAR : ns < -FAR ? -FAR : (int64_t)ns; }
+
+static int64_t cost_of(int64_t amount, enum kind kind, int64_t limit) { return bounded((__int128)amount * period_ns[kind] / limit); }
 
 /* What one cell said. */
 struct answer {
@@ -153,24 +161,31 @@ static struct answer take(struct cell *c, enum kind kind, int64_t limit, int64_t
     int64_t ahead = from + cost - now - all;
     a.admitted = ahead <= patience_ns;
     a.wait_ns = ahead > 0 ? ahead : 0;
-    if (a.admitted) c->tat_ns = from + cost_of(amount, kind, limit);
+    if (a.admitted) c->tat_ns = bounded((__int128)from + cost_of(amount, kind, limit));
     int64_t used = (a.admitted ? c->tat_ns : from) - now;
     a.full_ns = used;
     a.left = used >= all ? 0 : (int64_t)((__int128)(all - used) * limit / period_ns[kind]);
     return a;
 }
 
-static void give_back(struct cell *c, enum kind kind, int64_t limit, int64_t amount)
+/* amount below 0: more was used than was taken. */
+static void give_back(struct claw_limit_hold *h, int64_t amount, int64_t now)
 {
-    if (kind == CONCURRENT) c->n -= amount;
-    else c->tat_ns -= cost_of(amount, kind, limit);
+    struct cell *c = h->cell;
+    if (h->kind == CONCURRENT) {
+        c->n -= amount;
+        return;
+    }
+    int64_t cost = cost_of(amount, h->kind, h->limit), there = h->until_ns > now ? h->until_ns - now : 0;
+    int64_t from = cost < 0 && c->tat_ns < now ? now : c->tat_ns;
+    c->tat_ns = bounded((__int128)from - (cost > there ? there : cost));
 }
 
 static void with_lock(struct claw_limit_hold *h, int64_t amount, bool drop)
 {
     struct shard *s = shard_of(h->cell->hash);
     pthread_mutex_lock(&s->lock);
-    give_back(h->cell, h->kind, h->limit, amount);
+    give_back(h, amount, now_ns());
     if (drop) h->cell->holds--;
     pthread_mutex_unlock(&s->lock);
 }
@@ -239,6 +254,7 @@ struct taking {
     int64_t wait_ns;         /* the longest of those taken */
     unsigned waited_ms;
     bool upstreams, again;
+    size_t upstream;
     struct claw_limit_hold *before; /* what was held before this began */
     /* the one that refused */
     struct claw_str id;
@@ -281,7 +297,7 @@ static bool take_one(struct taking *t, struct claw_str id, struct claw_str key, 
         t->tight[tokens].left = a.left;
         t->tight[tokens].full_ns = a.full_ns;
     }
-    *h = (struct claw_limit_hold){t->r->limits, c, kind, limit, amount, t->upstreams};
+    *h = (struct claw_limit_hold){t->r->limits, c, kind, limit, amount, t->now + a.full_ns, t->upstreams ? t->upstream : NOWHERE, false};
     t->r->limits = h;
     return true;
 }
@@ -310,14 +326,14 @@ static bool has_rates(const struct claw_conf_rates *r)
     return r->requests[0] | r->requests[1] | r->requests[2] | r->requests[3] | r->tokens[0] | r->tokens[1] | r->concurrent;
 }
 
-static bool take_all(struct taking *t, size_t upstream)
+static bool take_all(struct taking *t)
 {
     const struct claw_conf *conf = claw_req_conf(t->r);
     const struct claw_conf_client *c = t->r->caller;
     for (size_t i = 0; i < conf->limits_n; i++) {
         const struct claw_conf_limit *l = &conf->limits[i];
         if ((l->upstream.n != 0) != t->upstreams || !matches(l, t->r)) continue;
-        if (t->upstreams && !fits(&l->upstream, conf->upstreams[upstream].name)) continue;
+        if (t->upstreams && !fits(&l->upstream, conf->upstreams[t->upstream].name)) continue;
         if (!take_rates(t, l->id, l->per, l->per_n, &l->rates)) return false;
     }
     if (t->upstreams || !c || !has_rates(&c->rates)) return true;
@@ -380,7 +396,7 @@ int claw_limits_take(struct claw_req *r, unsigned waited_ms, unsigned *wait_ms, 
     struct taking t = {.r = r, .now = now_ns(), .tokens = -1, .waited_ms = waited_ms, .before = r->limits};
     pthread_once(&once, prepare);
     *again = false;
-    if (!take_all(&t, 0)) {
+    if (!take_all(&t)) {
         put_back(&t);
         if (!t.again) return say_refused(&t);
         *again = true;
@@ -399,7 +415,7 @@ int claw_limits_take(struct claw_req *r, unsigned waited_ms, unsigned *wait_ms, 
 static void leave_upstream(struct claw_req *r)
 {
     for (struct claw_limit_hold *h = r->limits; h; h = h->next) {
-        if (!h->upstreams || h->kind != CONCURRENT || !h->taken) continue;
+        if (h->upstream == NOWHERE || h->kind != CONCURRENT || !h->taken) continue;
         with_lock(h, h->taken, false);
         h->taken = 0;
     }
@@ -407,26 +423,37 @@ static void leave_upstream(struct claw_req *r)
 
 bool claw_limits_take_upstream(struct claw_req *r, size_t upstream)
 {
-    struct taking t = {.r = r, .now = now_ns(), .tokens = -1, .upstreams = true, .before = r->limits};
+    struct taking t = {.r = r, .now = now_ns(), .tokens = -1, .upstreams = true, .upstream = upstream, .before = r->limits};
     pthread_once(&once, prepare);
-    leave_upstream(r);
-    if (take_all(&t, upstream)) return true;
+    if (!claw_hedge_running(r)) leave_upstream(r); /* of a hedge the first one still runs */
+    if (take_all(&t)) return true;
     put_back(&t);
     int rc = say_refused(&t);
     (void)rc; /* the caller has but one thing to do */
     return false;
 }
 
+/* Is usage this hold's to pay? The request's own, and of the upstream that answered the last one taken. */
+static bool pays(const struct claw_req *r, const struct claw_limit_hold *h)
+{
+    if (h->upstream == NOWHERE) return true;
+    if (r->candidates_n == 0 || h->upstream != r->candidates[r->candidate].upstream) return false;
+    for (const struct claw_limit_hold *later = r->limits; later != h; later = later->next)
+        if (later->charged && later->cell == h->cell) return false;
+    return true;
+}
+
 void claw_limits_settle(struct claw_req *r)
 {
     int64_t used = (r->usage.input > 0 ? r->usage.input : 0) + (r->usage.output > 0 ? r->usage.output : 0);
     bool told = r->usage.input >= 0 || r->usage.output >= 0, asked = r->attempts_n > 0;
+    bool left_queue = !asked && (r->gone || r->error == CLAW_EDEADLINE), unanswered = !asked || (!told && (r->status >= 400 || r->status == 0));
     for (struct claw_limit_hold *h = r->limits; h; h = h->next) {
         bool tokens = h->kind == TOKENS_PER_MINUTE || h->kind == TOKENS_PER_DAY;
-        int64_t back = h->kind == CONCURRENT ? h->taken : 0;
-        if (!asked && r->gone) back = h->taken; /* it left the queue */
+        int64_t back = h->kind == CONCURRENT || left_queue ? h->taken : 0;
+        h->charged = pays(r, h);
+        if (tokens && (unanswered || !h->charged)) back = h->taken;
         else if (tokens && told) back = h->taken - used;
-        else if (tokens && !asked) back = h->taken;
         with_lock(h, back, true);
     }
     r->limits = NULL;

@@ -194,6 +194,61 @@ static void tokens(void **state)
     end(&o);
 }
 
+/* A body that asks for more than there can ever be is not arithmetic's end. */
+static void more_than_there_can_be(void **state)
+{
+    static const char body[] = "{\"model\":\"m\",\"max_tokens\":1000000,\"messages\":[]}";
+    unsigned n = 0;
+    load("{ id: t, tokens_per_day: 5 }");
+    for (int i = 0; i < 20; i++) {
+        struct one o;
+        unsigned wait_ms;
+        bool again;
+        struct claw_json_err e;
+        begin(&o);
+        claw_buf_init(&o.r.body, 0);
+        assert_int_equal(claw_buf_add_z(&o.r.body, body), 0);
+        assert_int_equal(claw_json_scan(claw_buf_str(&o.r.body), &o.r.arena, &o.r.json, &e), 0);
+        o.r.has_json = true;
+        n += claw_limits_take(&o.r, 0, &wait_ms, &again) == 0;
+        o.r.attempts_n = 1;
+        o.r.usage.input = 1000000;
+        claw_buf_fini(&o.r.body);
+        end(&o);
+    }
+    assert_int_equal(n, 1);
+}
+
+/* Who failed pays nothing; what no upstream answered costs nothing. */
+static void who_pays(void **state)
+{
+    struct one o;
+    unsigned wait_ms;
+    load("{ id: u, match: { upstream_name: u }, tokens_per_day: 100 }, { id: v, match: { upstream_name: v }, tokens_per_day: 100 }");
+    begin(&o);
+    o.r.candidates[1].upstream = 1;
+    o.r.candidates_n = 2;
+    assert_true(claw_limits_take_upstream(&o.r, 0));
+    assert_true(claw_limits_take_upstream(&o.r, 1));
+    o.r.candidate = 1;
+    o.r.attempts_n = 2;
+    o.r.status = 200;
+    o.r.usage.input = 5000;
+    end(&o);
+    begin(&o);
+    assert_true(claw_limits_take_upstream(&o.r, 0));
+    assert_false(claw_limits_take_upstream(&o.r, 1));
+    end(&o);
+    claw_conf_free(conf);
+    load("{ id: t, tokens_per_day: 1 }");
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(try_once(&o, &wait_ms), 0);
+        o.r.attempts_n = 1;
+        o.r.status = 502;
+        end(&o);
+    }
+}
+
 static void places_in_the_queue(void **state)
 {
     struct one o;
@@ -261,7 +316,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(bursts, set_up, tear_down), cmocka_unit_test_setup_teardown(many_digits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(keys_are_apart, set_up, tear_down), cmocka_unit_test_setup_teardown(what_is_empty_goes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(all_or_none, set_up, tear_down), cmocka_unit_test_setup_teardown(places, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(tokens, set_up, tear_down), cmocka_unit_test_setup_teardown(places_in_the_queue, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(tokens, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(more_than_there_can_be, set_up, tear_down), cmocka_unit_test_setup_teardown(who_pays, set_up, tear_down), cmocka_unit_test_setup_teardown(places_in_the_queue, set_up, tear_down),
         cmocka_unit_test_setup_teardown(of_upstreams, set_up, tear_down), cmocka_unit_test_setup_teardown(from_many_threads, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
