@@ -104,16 +104,13 @@ static const char *read_one(struct wait *w, struct claw_str name, struct claw_st
 
 static const char *read_query(struct wait *w, struct claw_str query)
 {
-    while (query.len) {
-        const char *amp = memchr(query.ptr, '&', query.len);
-        struct claw_str pair = {query.ptr, amp ? (size_t)(amp - query.ptr) : query.len}, value = CLAW_STR("");
-        query.ptr += pair.len + (amp != NULL);
-        query.len -= pair.len + (amp != NULL);
-        const char *eq = memchr(pair.ptr, '=', pair.len), *why;
-        struct claw_str name = {pair.ptr, eq ? (size_t)(eq - pair.ptr) : pair.len};
+    struct claw_h1_parameter one;
+    while (claw_h1_next_parameter(&query, &one)) {
         char text[VALUE_MAX];
-        if (eq && !decode((struct claw_str){eq + 1, pair.len - name.len - 1}, text, &value)) return "A value is not well-formed, or too long.";
-        if (pair.len && (why = read_one(w, name, value))) return why;
+        struct claw_str value;
+        const char *why;
+        if (!decode(one.value, text, &value)) return "A value is not well-formed, or too long.";
+        if (one.whole.len && (why = read_one(w, one.name, value))) return why;
     }
     return NULL;
 }

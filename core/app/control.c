@@ -138,6 +138,8 @@ static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
         claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "admin.listen_address, admin.listen_port", NULL);
     if (old->ledger_path && (!new->ledger_path || strcmp(old->ledger_path, new->ledger_path)))
         claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "state.path", NULL);
+    if (old->ledger_path && old->ledger_keep_days != new->ledger_keep_days)
+        claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "state.keep_days", NULL);
 }
 
 const char *claw_control_inert(const struct claw_conf *conf, unsigned i)

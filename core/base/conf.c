@@ -444,6 +444,8 @@ static void build_clients(struct builder *b)
         c->models = texts_of(b, value_of(n, "models"), &c->models_n);
         c->routes = texts_of(b, value_of(n, "routes"), &c->routes_n);
         c->rates = rates_of(value_of(n, "limits"));
+        char *id = take(b, c->name.len + 8, 1);
+        if (id) c->limit_id = (struct claw_str){id, (size_t)snprintf(id, c->name.len + 8, "client:%.*s", CLAW_STR_FMT(c->name))};
         c->budget.micros = budget ? llround(value_of(budget, "usd")->number * 1e6) : -1;
         c->budget.per = text_of(budget, "clients.budget.per");
     }
@@ -488,18 +490,6 @@ static void build_limits(struct builder *b)
     }
 }
 
-static unsigned events_of(const struct claw_conf_node *list)
-{
-    static const char *const words[] = {"failover", "rate_limit", "upstream_error", "key_retired", "breaker", "budget", "reload", "policy_error"};
-    unsigned bits = 0, all = 0;
-    for (unsigned k = 0; k < sizeof words / sizeof *words; k++) {
-        all |= 1u << k;
-        for (size_t i = 0; list && i < list->n; i++)
-            if (claw_str_eqz(list->entries[i].value->text, words[k])) bits |= 1u << k;
-    }
-    return list ? bits : all;
-}
-
 static void build_webhooks(struct builder *b)
 {
     const struct claw_conf_node *all = value_of(b->c->root, "webhooks");
@@ -510,7 +500,7 @@ static void build_webhooks(struct builder *b)
         const char *why;
         w->url = claw_conf_get(n, "url")->text;
         CLAW_ASSERT(claw_conf_url_parse(w->url, &w->to, &why));
-        w->events = events_of(value_of(n, "events"));
+        w->events = texts_of(b, value_of(n, "events"), &w->events_n);
         w->secret = text_or(n, "secret", CLAW_STR(""));
         w->headers = headers_of(b, value_of(n, "headers"), &w->headers_n);
         w->timeout_ms = ms_of(n, "webhooks.timeout_seconds");

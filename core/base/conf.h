@@ -164,6 +164,7 @@ struct claw_conf_client {
         struct claw_str per;  /* day week month total */
     } budget;
     struct claw_conf_rates rates;
+    struct claw_str limit_id; /* of them: "client:" and the name */
     const struct claw_conf_node *node; /* the rest is Lua's */
 };
 
@@ -171,7 +172,8 @@ struct claw_conf_client {
 struct claw_conf_webhook {
     struct claw_str url;
     struct claw_conf_url to;  /* the same, read */
-    unsigned events;          /* a bit for each of the schema's words, in their order */
+    struct claw_str *events;  /* their names; NULL: all */
+    size_t events_n;
     struct claw_str secret;   /* "": deliveries are not signed */
     struct claw_conf_header *headers;
     size_t headers_n;

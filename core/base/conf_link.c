@@ -219,6 +219,31 @@ static void link_route(struct claw_conf_report *r, const struct claw_conf_node *
 
 /* ---- the rest --------------------------------------------------------------------------------------------- */
 
+/* A client's route that is not there would shut it out without a word. */
+static void link_client_routes(struct claw_conf_report *r, const struct claw_conf_node *root)
+{
+    const struct claw_conf_node *clients = get(root, "clients", CLAW_CONF_LIST), *routes = get(root, "routes", CLAW_CONF_LIST);
+    for (size_t i = 0; clients && i < clients->n; i++) {
+        const struct claw_conf_node *list = get(clients->entries[i].value, "routes", CLAW_CONF_LIST);
+        for (size_t k = 0; list && k < list->n; k++) {
+            const struct claw_conf_node *id = list->entries[k].value;
+            bool there = false;
+            for (size_t n = 0; routes && n < routes->n && !there; n++) {
+                const struct claw_conf_node *named = get(routes->entries[n].value, "id", CLAW_CONF_STRING);
+                char unnamed[32];
+                snprintf(unnamed, sizeof unnamed, "route_%zu", n + 1);
+                there = named ? claw_str_eq(named->text, id->text) : claw_str_eqz(id->text, unnamed);
+            }
+            if (there) continue;
+            size_t mark = claw_conf_report_enter(r, CLAW_STR("clients"));
+            claw_conf_report_enter_at(r, i);
+            claw_conf_report_enter(r, CLAW_STR("routes"));
+            claw_conf_report_add(r, id->line, id->column, "there is no route \"%.*s\"", (int)(id->text.len < 128 ? id->text.len : 128), id->text.ptr);
+            claw_conf_report_leave(r, mark);
+        }
+    }
+}
+
 static void link_client(struct claw_conf_report *r, const struct claw_conf_entry *e)
 {
     if (given(e->value, "key") == given(e->value, "key_sha256"))
@@ -319,6 +344,7 @@ void claw_conf_link(const struct claw_conf_node *root, const struct claw_conf_ex
     link_names(r, root, "clients", "name");
     link_names(r, root, "rate_limits", "id");
     each(r, root, "clients", link_client);
+    link_client_routes(r, root);
     each(r, root, "rate_limits", link_limit);
     each(r, root, "transformations", link_transformation);
     link_sections(r, root);

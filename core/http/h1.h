@@ -141,6 +141,10 @@ bool claw_h1_is_token(struct claw_str s);
 bool claw_h1_is_value(struct claw_str s);
 /* Is it host [ ":" port ] (RFC 9110 7.2) with a host that is not empty and has no comma: a name, IPv4 or [IPv6]? */
 bool claw_h1_is_host(struct claw_str s);
+/* A query's name=value, as they came: percent-encoded. */
+struct claw_h1_parameter { struct claw_str whole, name, value; };
+/* The next one, taken off the query; false: there is none. */
+bool claw_h1_next_parameter(struct claw_str *query, struct claw_h1_parameter *out);
 /* Has the path (up to a '?') a segment "." or "..", also percent-encoded? Behind a base_url it could leave base_url's
  * prefix, with our key on it. */
 bool claw_h1_has_dots(struct claw_str path);

@@ -314,6 +314,19 @@ static size_t dots(struct claw_str s)
     return s.len && *s.ptr == '.' ? 1 : 0;
 }
 
+bool claw_h1_next_parameter(struct claw_str *query, struct claw_h1_parameter *out)
+{
+    if (query->len == 0) return false;
+    const char *amp = memchr(query->ptr, '&', query->len);
+    struct claw_str whole = {query->ptr, amp ? (size_t)(amp - query->ptr) : query->len};
+    const char *eq = memchr(whole.ptr, '=', whole.len);
+    size_t name = eq ? (size_t)(eq - whole.ptr) : whole.len, from = name + (eq != NULL);
+    *out = (struct claw_h1_parameter){whole, {whole.ptr, name}, {whole.ptr + from, whole.len - from}};
+    query->ptr += whole.len + (amp != NULL);
+    query->len -= whole.len + (amp != NULL);
+    return true;
+}
+
 bool claw_h1_has_dots(struct claw_str path)
 {
     const char *mark = memchr(path.ptr ? path.ptr : "", '?', path.len);

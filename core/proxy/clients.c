@@ -104,38 +104,36 @@ int claw_clients_new(const struct claw_conf *conf, struct claw_arena *a, struct 
     return rc;
 }
 
-/* The key the request came with. False: none, or two that differ. */
+/* One of the places where a key may stand; what is empty is none. False: another place said something else. */
 static bool take_key(struct claw_str *key, struct claw_str value)
 {
+    if (value.len == 0) return true;
     if (key->ptr && !claw_str_eq(*key, value)) return false;
     *key = value;
     return true;
 }
 
+/* The key the request came with; ptr NULL: none. False: two that differ. */
 static bool read_key(const struct claw_head *h, struct claw_str *key)
 {
     bool good = true;
+    struct claw_str query = h->query;
+    struct claw_h1_parameter one;
     *key = (struct claw_str){NULL, 0};
     for (size_t i = 0; i < h->n; i++) {
         struct claw_str value = h->headers[i].value;
         switch (h->headers[i].id) {
-        case CLAW_H_AUTHORIZATION:
-            if (value.len < 7 || strncasecmp(value.ptr, "Bearer ", 7) != 0) return false;
-            good &= take_key(key, claw_str_trim((struct claw_str){value.ptr + 7, value.len - 7}));
+        case CLAW_H_AUTHORIZATION: /* another scheme is somebody else's, such as a front proxy's */
+            if (value.len > 7 && strncasecmp(value.ptr, "Bearer ", 7) == 0)
+                good &= take_key(key, claw_str_trim((struct claw_str){value.ptr + 7, value.len - 7}));
             break;
         case CLAW_H_X_API_KEY: case CLAW_H_API_KEY: case CLAW_H_X_GOOG_API_KEY: good &= take_key(key, value); break;
         default: break;
         }
     }
-    struct claw_str query = h->query;
-    while (query.len) {
-        const char *amp = memchr(query.ptr, '&', query.len);
-        struct claw_str one = {query.ptr, amp ? (size_t)(amp - query.ptr) : query.len};
-        query.ptr += one.len + (amp != NULL);
-        query.len -= one.len + (amp != NULL);
-        if (claw_str_starts(one, CLAW_STR("key="))) good &= take_key(key, (struct claw_str){one.ptr + 4, one.len - 4});
-    }
-    return good && key->len;
+    while (claw_h1_next_parameter(&query, &one))
+        if (claw_str_eqz(one.name, "key")) good &= take_key(key, one.value);
+    return good;
 }
 
 static int identify(const struct claw_clients *c, struct claw_req *r)
@@ -144,7 +142,7 @@ static int identify(const struct claw_clients *c, struct claw_req *r)
     unsigned char hash[HASH];
     struct known *k = NULL;
     bool good = read_key(r->head, &key);
-    if (good && hash_key(key, hash)) k = find(c, hash);
+    if (good && key.ptr && key.len <= CLAW_CLIENTS_KEY_MAX && hash_key(key, hash)) k = find(c, hash);
     if (k) {
         r->caller = k->client;
         return 0;
@@ -239,12 +237,12 @@ bool claw_clients_may_model(const struct claw_req *r, struct claw_str model)
     return false;
 }
 
-bool claw_clients_may_route(const struct claw_req *r)
+int claw_clients_admit_route(struct claw_req *r)
 {
     const struct claw_conf_client *c = r->caller;
     for (size_t i = 0; i < c->routes_n; i++)
-        if (claw_str_eq(c->routes[i], claw_req_route_id(r))) return true;
-    return c->routes_n == 0 || refuse((struct claw_req *)r, 0, "route") != 0;
+        if (claw_str_eq(c->routes[i], claw_req_route_id(r))) return 0;
+    return c->routes_n ? refuse(r, CLAW_EROUTE_DENIED, "route") : 0;
 }
 
 static int deny_model(struct claw_req *r)

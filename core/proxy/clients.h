@@ -7,13 +7,15 @@
  * SHA-256; the one found is compared in constant time, so that time tells nothing of a key.
  *
  * A key comes in `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or, Gemini's way, the query's `key`. More than one must
- * all say the same. X-Forwarded-For is believed from server.trusted_proxies only: the client is the right-most address in it that
+ * all say the same; what is empty, and another scheme than Bearer, is no key. X-Forwarded-For is believed from server.trusted_proxies only: the client is the right-most address in it that
  * is none of theirs (RFC 7239 5.2 and 8.1 say why not the left-most). Where what stands there is no address, the one to its right is taken.
  */
 #ifndef CLAW_PROXY_CLIENTS_H
 #define CLAW_PROXY_CLIENTS_H
 
 #include "proxy/req.h"
+
+#define CLAW_CLIENTS_KEY_MAX 4096u /* a longer one is not looked up */
 
 struct claw_clients;
 
@@ -26,8 +28,8 @@ int claw_clients_greet(const struct claw_clients *c, struct claw_req *r) CLAW_MU
 /* The model is known: may r->caller use it, and is there money left? CLAW_EMODEL_DENIED, CLAW_EBUDGET (r->error_text is set).
  * Not to be called without r->caller. */
 int claw_clients_admit(const struct claw_clients *c, struct claw_req *r) CLAW_MUSTCHECK;
-/* May r->caller use the route? Not to be called without r->caller. */
-bool claw_clients_may_route(const struct claw_req *r);
+/* The route is known. CLAW_EROUTE_DENIED. Not to be called without r->caller. */
+int claw_clients_admit_route(struct claw_req *r) CLAW_MUSTCHECK;
 /* May r->caller use this model? Everybody may who is no client. */
 bool claw_clients_may_model(const struct claw_req *r, struct claw_str model);
 /* The client of that name, NULL: there is none. */

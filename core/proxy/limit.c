@@ -15,7 +15,9 @@
 #define BUCKETS 1024u
 #define KEY_MAX 320u
 #define SECOND 1000000000ll
-#define SWEEP 4u /* cells without contents let go of besides, a new one */
+#define SWEEP 4u    /* cells without contents let go of besides, a new one ... */
+#define LOOK 4u     /* ... from so many buckets */
+#define LOOK_FULL 64u
 
 enum kind { PER_SECOND, PER_MINUTE, PER_HOUR, PER_DAY, TOKENS_PER_MINUTE, TOKENS_PER_DAY, CONCURRENT, KINDS };
 static const int64_t period_ns[KINDS] = {SECOND, 60 * SECOND, 3600 * SECOND, 86400 * SECOND, 60 * SECOND, 86400 * SECOND, 0};
@@ -71,10 +73,13 @@ static struct cell **bucket_of(struct shard *s, uint64_t hash) { return &s->buck
 
 static bool is_empty(const struct cell *c, int64_t now) { return c->holds == 0 && c->n == 0 && c->tat_ns <= now; }
 
-/* Holding the lock: let go of some that hold nothing, a bucket after the other. */
-static void sweep(struct shard *s, int64_t now, unsigned most)
+static bool is_full(const struct shard *s) { return s->n >= CLAW_LIMIT_CELLS / SHARDS; }
+
+/* Holding the lock: let go of some that hold nothing, from the next few buckets. */
+static void sweep(struct shard *s, int64_t now)
 {
-    for (unsigned i = 0; i < BUCKETS && most; i++) {
+    unsigned most = SWEEP;
+    for (unsigned i = is_full(s) ? LOOK_FULL : LOOK; i > 0 && most; i--) {
         struct cell **at = &s->buckets[s->hand++ % BUCKETS];
         while (*at && most) {
             struct cell *c = *at;
@@ -88,7 +93,6 @@ static void sweep(struct shard *s, int64_t now, unsigned most)
             atomic_fetch_sub(&cells_n, 1);
             most--;
         }
-        if (i >= 4 && s->n < CLAW_LIMIT_CELLS / SHARDS) return;
     }
 }
 
@@ -124,8 +128,8 @@ static struct cell *cell_at(enum kind kind, struct claw_str key, size_t id, int6
     pthread_mutex_lock(&s->lock);
     struct cell *c = look(s, hash, kind, key);
     if (c) return c;
-    sweep(s, now, s->n >= CLAW_LIMIT_CELLS / SHARDS ? UINT32_MAX : SWEEP);
-    if (s->n < CLAW_LIMIT_CELLS / SHARDS || key.len == id) return cell_new(s, hash, kind, key);
+    sweep(s, now);
+    if (!is_full(s) || key.len == id) return cell_new(s, hash, kind, key);
     pthread_mutex_unlock(&s->lock);
     atomic_fetch_add(&shared_n, 1);
     key.len = id;
@@ -272,9 +276,10 @@ static bool take_one(struct taking *t, struct claw_str id, struct claw_str key, 
     if (tokens && t->tokens < 0) t->tokens = tokens_of(t->r);
     int64_t amount = tokens ? t->tokens : 1;
     int64_t patience = t->upstreams ? 0 : ((int64_t)rates->max_wait_ms - t->waited_ms) * 1000000;
-    struct claw_limit_hold *h = claw_arena_zalloc(&t->r->arena, sizeof *h);
+    struct claw_limit_hold *h = t->r->limits_spare; /* of a look before */
     struct shard *s;
-    if (!h) return false;
+    if (h) t->r->limits_spare = h->next;
+    else if (!(h = claw_arena_zalloc(&t->r->arena, sizeof *h))) return false;
     struct cell *c = cell_at(kind, key, id.len < 128 ? id.len : 128, t->now, &s);
     struct answer a = {0};
     if (c) {
@@ -282,6 +287,10 @@ static bool take_one(struct taking *t, struct claw_str id, struct claw_str key, 
         if (a.admitted) c->holds++;
     }
     pthread_mutex_unlock(&s->lock);
+    if (!a.admitted) {
+        h->next = t->r->limits_spare;
+        t->r->limits_spare = h;
+    }
     if (!c) return false;
     if (!a.admitted) {
         t->id = id;
@@ -315,9 +324,12 @@ static bool take_rates(struct taking *t, struct claw_str id, const struct claw_s
 
 static void put_back(struct taking *t)
 {
-    while (t->r->limits != t->before) {
-        with_lock(t->r->limits, t->r->limits->taken, true);
-        t->r->limits = t->r->limits->next;
+    struct claw_limit_hold *h;
+    while ((h = t->r->limits) != t->before) {
+        with_lock(h, h->taken, true);
+        t->r->limits = h->next;
+        h->next = t->r->limits_spare;
+        t->r->limits_spare = h;
     }
 }
 
@@ -337,10 +349,7 @@ static bool take_all(struct taking *t)
         if (!take_rates(t, l->id, l->per, l->per_n, &l->rates)) return false;
     }
     if (t->upstreams || !c || !has_rates(&c->rates)) return true;
-    char id[160];
-    int n = snprintf(id, sizeof id, "client:%.*s", (int)(c->name.len < 120 ? c->name.len : 120), c->name.ptr);
-    char *copy = claw_arena_dup(&t->r->arena, id, (size_t)n);
-    return copy && take_rates(t, (struct claw_str){copy, (size_t)n}, NULL, 0, &c->rates);
+    return take_rates(t, c->limit_id, NULL, 0, &c->rates);
 }
 
 /* As OpenAI writes times: "1m30s", "2.5s", "40ms". */
@@ -371,6 +380,13 @@ static int put_tight(struct claw_req *r, const char *what, int64_t limit, int64_
     return rc == 0 ? claw_req_set_answer_header(r, claw_str_of(name), claw_str_of(text)) : rc;
 }
 
+static int say_when(struct claw_req *r, int64_t ns)
+{
+    int64_t seconds = (ns + SECOND - 1) / SECOND;
+    int rc = put_number(r, "retry-after", seconds > 0 ? seconds : 1);
+    return rc == 0 ? put_number(r, "retry-after-ms", (ns + 999999) / 1000000) : rc;
+}
+
 static int say_refused(struct taking *t)
 {
     struct claw_req *r = t->r;
@@ -384,9 +400,11 @@ static int say_refused(struct taking *t)
     claw_metrics_add(r->ctx->metrics, CLAW_METRIC_RATE_LIMITED, 1, 1, &t->id);
     CLAW_WEBHOOK_TELL(CLAW_WEBHOOK_RATE_LIMIT, {"request_id", claw_str_of(r->id)}, {"limit", t->id}, {"route", claw_req_route_id(r)},
                       {"client", r->caller ? r->caller->name : claw_str_of(r->peer)});
-    if (t->upstreams) return CLAW_ERATE_LIMITED;
-    int rc = put_number(r, "retry-after", (t->refused_ns + SECOND - 1) / SECOND > 0 ? (t->refused_ns + SECOND - 1) / SECOND : 1);
-    if (rc == 0) rc = put_number(r, "retry-after-ms", (t->refused_ns + 999999) / 1000000);
+    if (t->upstreams) {
+        if (!r->limit_room_ns || t->refused_ns < r->limit_room_ns) r->limit_room_ns = t->refused_ns;
+        return CLAW_ERATE_LIMITED;
+    }
+    int rc = say_when(r, t->refused_ns);
     if (rc == 0 && t->kind != CONCURRENT) rc = put_tight(r, tokens ? "tokens" : "requests", t->limit, 0, t->refused_ns);
     return rc == CLAW_EREQ_MEM ? rc : CLAW_ERATE_LIMITED;
 }
@@ -433,6 +451,12 @@ bool claw_limits_take_upstream(struct claw_req *r, size_t upstream)
     return false;
 }
 
+void claw_limits_say_when(struct claw_req *r)
+{
+    int rc = r->limit_room_ns ? say_when(r, r->limit_room_ns) : 0;
+    (void)rc; /* without memory for it the answer goes without it */
+}
+
 /* Is usage this hold's to pay? The request's own, and of the upstream that answered the last one taken. */
 static bool pays(const struct claw_req *r, const struct claw_limit_hold *h)
 {
@@ -447,7 +471,9 @@ void claw_limits_settle(struct claw_req *r)
 {
     int64_t used = (r->usage.input > 0 ? r->usage.input : 0) + (r->usage.output > 0 ? r->usage.output : 0);
     bool told = r->usage.input >= 0 || r->usage.output >= 0, asked = r->attempts_n > 0;
-    bool left_queue = !asked && (r->gone || r->error == CLAW_EDEADLINE), unanswered = !asked || (!told && (r->status >= 400 || r->status == 0));
+    /* Who leaves before usage is told pays what was estimated: the upstream was asked, and may have answered. */
+    bool left = r->error == CLAW_ECLIENT_GONE || r->error == CLAW_ESEND_STALL, left_queue = !asked && (r->gone || r->error == CLAW_EDEADLINE);
+    bool unanswered = !asked || (!told && !left && (r->commit == CLAW_HELD || r->status >= 400));
     for (struct claw_limit_hold *h = r->limits; h; h = h->next) {
         bool tokens = h->kind == TOKENS_PER_MINUTE || h->kind == TOKENS_PER_DAY;
         int64_t back = h->kind == CONCURRENT || left_queue ? h->taken : 0;

@@ -37,6 +37,8 @@ int claw_limits_take(struct claw_req *r, unsigned waited_ms, unsigned *wait_ms, 
 /* The same of the limits of upstream `upstream`, for one more attempt there; those of the attempt before are put back as far as they
  * count what is under way. False: full; r->error_text says why. */
 bool claw_limits_take_upstream(struct claw_req *r, size_t upstream);
+/* No upstream is left: the answer's retry-after says when the first that was full has room. */
+void claw_limits_say_when(struct claw_req *r);
 /* The request ended: tokens are put right, places freed. Once. */
 void claw_limits_settle(struct claw_req *r);
 

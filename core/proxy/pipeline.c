@@ -323,7 +323,7 @@ static int step_route(struct claw_req *r)
     if (waits(r, rc)) return WAIT;
     if (rc != 0 || r->error) return refuse(r, rc, &err);
     if (answer.body.ptr) return answer_here(r, &answer);
-    if (r->caller && !claw_clients_may_route(r)) return fail(r, CLAW_EROUTE_DENIED, claw_str_of(claw_err_text(CLAW_EROUTE_DENIED)));
+    if (r->caller && (rc = claw_clients_admit_route(r)) != 0) return refuse(r, rc, &err);
     if (!r->hedging.budget && r->route >= 0) r->hedging = claw_req_conf(r)->routes[r->route].hedge;
     claw_hedge_earn(r);
     if (r->candidates_n == 0) return fail(r, CLAW_ENO_UPSTREAM, CLAW_STR("No upstream available"));
@@ -380,7 +380,10 @@ static int step_full(struct claw_req *r)
         return WAIT;
     }
     if (r->candidate > r->furthest) r->furthest = r->candidate;
-    if (r->furthest + 1 == r->candidates_n) return fail(r, CLAW_ERATE_LIMITED, r->error_text);
+    if (r->furthest + 1 == r->candidates_n) {
+        claw_limits_say_when(r);
+        return fail(r, CLAW_ERATE_LIMITED, r->error_text);
+    }
     r->error_text = CLAW_STR("");
     r->candidate = ++r->furthest;
     return step_transform(r);

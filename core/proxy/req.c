@@ -117,32 +117,16 @@ static size_t percent_decode(char *s, size_t n)
     return to;
 }
 
-static struct claw_str parameter_name(struct claw_str one)
-{
-    const char *eq = memchr(one.ptr, '=', one.len);
-    return (struct claw_str){one.ptr, eq ? (size_t)(eq - one.ptr) : one.len};
-}
-
-/* The next name=value of a query, taken off it; false: there is none. */
-static bool next_parameter(struct claw_str *query, struct claw_str *one)
-{
-    if (query->len == 0) return false;
-    const char *amp = memchr(query->ptr, '&', query->len);
-    *one = (struct claw_str){query->ptr, amp ? (size_t)(amp - query->ptr) : query->len};
-    query->ptr += one->len + (amp != NULL);
-    query->len -= one->len + (amp != NULL);
-    return true;
-}
-
 int claw_req_read_path(struct claw_req *r)
 {
     struct claw_str model;
     r->dialect = r->sent_as = (uint8_t)claw_dialect_of_path(r->head->path, &model, &r->stream);
     if (model.len == 0) return 0;
-    struct claw_str one, query = r->head->query;
+    struct claw_str query = r->head->query;
+    struct claw_h1_parameter one;
     r->array = r->stream;
-    while (next_parameter(&query, &one))
-        if (claw_str_eqz(one, "alt=sse")) r->array = false;
+    while (claw_h1_next_parameter(&query, &one))
+        if (claw_str_eqz(one.whole, "alt=sse")) r->array = false;
     char *copy = claw_arena_dup(&r->arena, model.ptr, model.len);
     if (!copy) return CLAW_EREQ_MEM;
     r->model = (struct claw_str){copy, percent_decode(copy, model.len)};
@@ -263,9 +247,9 @@ static bool passes(const struct claw_req *r, const struct claw_generation_upstre
 
 static bool has_parameter(struct claw_str query, struct claw_str name)
 {
-    struct claw_str one;
-    while (next_parameter(&query, &one))
-        if (claw_str_eq(parameter_name(one), name)) return true;
+    struct claw_h1_parameter one;
+    while (claw_h1_next_parameter(&query, &one))
+        if (claw_str_eq(one.name, name)) return true;
     return false;
 }
 
@@ -274,14 +258,13 @@ static bool has_parameter(struct claw_str query, struct claw_str name)
 static size_t write_query(char *to, struct claw_str query, const struct claw_str *own)
 {
     char *at = to;
-    struct claw_str one;
-    while (next_parameter(&query, &one)) {
-        struct claw_str name = parameter_name(one);
-        if (claw_str_eqz(name, "key") || claw_str_eqz(name, "api_key") || (own && has_parameter(*own, name))) continue;
+    struct claw_h1_parameter one;
+    while (claw_h1_next_parameter(&query, &one)) {
+        if (claw_str_eqz(one.name, "key") || claw_str_eqz(one.name, "api_key") || (own && has_parameter(*own, one.name))) continue;
         *at = at == to && !own ? '?' : '&';
         at++;
-        memcpy(at, one.ptr, one.len);
-        at += one.len;
+        memcpy(at, one.whole.ptr, one.whole.len);
+        at += one.whole.len;
     }
     return (size_t)(at - to);
 }

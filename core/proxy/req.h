@@ -98,6 +98,8 @@ struct claw_req {
     struct claw_conf_hedge hedging; /* the route's, or what a policy says instead */
 
     struct claw_limit_hold *limits; /* limit's: what is taken and will be put right */
+    struct claw_limit_hold *limits_spare;
+    int64_t limit_room_ns;          /* until an upstream that was full has room; 0: none was */
     uint32_t limit_from_us;         /* when it began to wait for room */
     bool limit_again;               /* it looks again after that, else its place has come */
 

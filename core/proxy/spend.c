@@ -1,6 +1,7 @@
 #include "proxy/spend.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -9,7 +10,7 @@
 #define MONDAY (4 * DAY) /* 1970-01-05 */
 
 struct claw_spend {
-    struct claw_spend *next; /* in its bucket */
+    struct claw_spend *next; /* in its bucket; set before it is put there */
     pthread_mutex_t lock;
     int64_t start[CLAW_SPEND_PERIODS], micros[CLAW_SPEND_PERIODS];
     size_t len;
@@ -18,21 +19,28 @@ struct claw_spend {
 
 static struct {
     pthread_mutex_t lock;
-    struct claw_spend *buckets[BUCKETS];
+    struct claw_spend *_Atomic buckets[BUCKETS]; /* nothing is taken out: read without the lock */
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct claw_spend *look(struct claw_spend *s, struct claw_str client)
+{
+    while (s && !claw_str_eq((struct claw_str){s->name, s->len}, client)) s = s->next;
+    return s;
+}
 
 struct claw_spend *claw_spend_of(struct claw_str client)
 {
-    struct claw_spend **bucket = &all.buckets[claw_str_hash(client, 0) % BUCKETS], *s;
+    struct claw_spend *_Atomic *bucket = &all.buckets[claw_str_hash(client, 0) % BUCKETS];
+    struct claw_spend *s = look(atomic_load(bucket), client);
+    if (s) return s;
     pthread_mutex_lock(&all.lock);
-    for (s = *bucket; s; s = s->next)
-        if (claw_str_eq((struct claw_str){s->name, s->len}, client)) break;
+    s = look(atomic_load(bucket), client);
     if (!s && (s = calloc(1, sizeof *s + client.len))) {
         pthread_mutex_init(&s->lock, NULL);
         memcpy(s->name, client.ptr, client.len);
         s->len = client.len;
-        s->next = *bucket;
-        *bucket = s;
+        s->next = atomic_load(bucket);
+        atomic_store(bucket, s);
     }
     pthread_mutex_unlock(&all.lock);
     return s;

@@ -41,6 +41,7 @@ struct hook {
     struct claw_webhooks *all;
     const struct claw_conf_webhook *conf; /* NULL: configured no more; goes with its last delivery */
     struct delivery *first, **last;
+    unsigned events;                      /* a bit for each kind it wants */
     unsigned queued, under_way;
     bool failing;                         /* said already */
 };
@@ -344,13 +345,22 @@ static void on_told(struct claw_loop *loop, struct claw_message *m)
     atomic_fetch_sub(&mail, 1);
     h->refs = 1;
     for (struct hook *hook = w ? w->hooks : NULL; hook; hook = hook->next)
-        if (hook->conf && hook->conf->events & 1u << h->event) queue(hook, h);
+        if (hook->conf && hook->events & 1u << h->event) queue(hook, h);
     int64_t lost = w ? atomic_exchange(&mail_lost, 0) : 0;
     if (lost) count(w, h->event, "dropped", lost);
     happening_unref(h);
 }
 
 /* ---- configuration ---------------------------------------------------------------------------------------------------------- */
+
+static unsigned events_of(const struct claw_conf_webhook *conf)
+{
+    unsigned bits = 0;
+    for (unsigned e = 0; e < CLAW_WEBHOOK_EVENTS; e++)
+        for (size_t i = 0; i < conf->events_n; i++)
+            if (claw_str_eqz(conf->events[i], names[e])) bits |= 1u << e;
+    return conf->events_n ? bits : (1u << CLAW_WEBHOOK_EVENTS) - 1;
+}
 
 static struct hook *hook_of(struct claw_webhooks *w, struct claw_str url)
 {
@@ -396,7 +406,8 @@ void claw_webhooks_set(struct claw_webhooks *w, const struct claw_conf *conf)
         if (!h) continue;
         kept[i].hook = h;
         kept[i].conf = &conf->webhooks[i];
-        bits |= conf->webhooks[i].events;
+        h->events = events_of(&conf->webhooks[i]);
+        bits |= h->events;
     }
     for (struct hook *h = w->hooks, *next; h; h = next) {
         next = h->next;

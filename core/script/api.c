@@ -90,18 +90,13 @@ static int core_query(lua_State *L)
     const struct claw_req *r = check_req(L);
     check_str(L, 2);
     struct claw_str rest = r->head ? r->head->query : CLAW_STR("");
-    while (rest.len) {
-        const char *amp = memchr(rest.ptr, '&', rest.len);
-        struct claw_str pair = {rest.ptr, amp ? (size_t)(amp - rest.ptr) : rest.len};
-        rest.ptr += pair.len + (amp != NULL);
-        rest.len -= pair.len + (amp != NULL);
-        const char *eq = memchr(pair.ptr, '=', pair.len);
-        struct claw_str name = {pair.ptr, eq ? (size_t)(eq - pair.ptr) : pair.len};
-        push_decoded(L, name);
+    struct claw_h1_parameter one;
+    while (claw_h1_next_parameter(&rest, &one)) {
+        push_decoded(L, one.name);
         bool same = lua_rawequal(L, -1, 2);
         lua_pop(L, 1);
         if (!same) continue;
-        push_decoded(L, eq ? (struct claw_str){eq + 1, pair.len - name.len - 1} : CLAW_STR(""));
+        push_decoded(L, one.value);
         return 1;
     }
     lua_pushnil(L);

@@ -33,14 +33,14 @@ def test_keys(start, upstreams):
     up = upstreams()
     p = start(config(up))
     for headers in (bearer(ANN), [("Authorization", f"bearer  {ANN}")], [("x-api-key", ANN)], [("x-goog-api-key", ANN)], [("api-key", ANN)],
-                    [("x-api-key", ANN), *bearer(ANN)]):
+                    [("x-api-key", ANN), *bearer(ANN)], [("x-api-key", ""), *bearer(ANN)], [("authorization", "Basic Zm9v"), ("x-api-key", ANN)]):
         a = ask(p, chat("gpt-a"), headers=headers)
         assert a.status == 200, headers
         line = p.request_line(a)
         assert line["client"] == "ann" and line["ip"] == "127.0.0.1" and line["route"] == "gold"
     a = ask(p, chat("gpt-a"), path=f"/v1/chat/completions?key={BOB}&x=1")
     assert a.status == 200 and p.request_line(a)["client"] == "bob" and p.request_line(a)["route"] == "r"
-    assert p.metric("openclaw_client_requests_total", client="ann", status="200") == 6
+    assert p.metric("openclaw_client_requests_total", client="ann", status="200") == 8
     for ex in up.since(0):
         text = repr(ex.request.headers) + ex.request.target
         assert ANN not in text and BOB not in text and "sk-upstream-77aa" in text
@@ -146,6 +146,31 @@ def test_a_key_is_rotated(start, upstreams):
         assert eventually(lambda: ask(p, chat("gpt-a"), headers=bearer("sk-client-ann-rotated")).status == 200)
         c.send(request(body=json.dumps(chat("gpt-a")).encode(), headers=bearer(ANN)))
         assert c.response().status == 401
+
+
+def test_a_route_that_is_not_there(tmp_path, upstreams):
+    c = config(upstreams())
+    c["clients"][0]["routes"] = ["gold", "golden"]
+    path = tmp_path / "openclaw.yaml"
+    path.write_text(json.dumps(c, indent=1))
+    done = run("-check", "-config", path)
+    assert done.returncode == 1 and 'clients[0].routes: there is no route "golden"' in done.stdout + done.stderr
+
+
+def test_explained_and_replayed_as_the_client(start, upstreams):
+    """-explain takes the client by name; what logging.decisions recorded of one is decided as that one's again."""
+    p = start(config(upstreams(), logging={"decisions": "decisions.jsonl"}))
+    assert p.request_line(ask(p, chat("gpt-a"), headers=bearer(ANN)))["route"] == "gold"
+    decisions = p.dir / "decisions.jsonl"
+    assert eventually(lambda: decisions.exists() and decisions.read_text().endswith("\n"))
+    recorded = json.loads(decisions.read_text().splitlines()[0])
+    assert recorded["client"] == "ann" and ANN not in decisions.read_text()
+    request_path = p.dir / "request.json"
+    for client, route in (("ann", "gold"), ("bob", "r")):
+        request_path.write_text(json.dumps({"client": client, "path": "/v1/chat/completions", "body": chat("gpt-a")}))
+        assert f"candidates of {route} " in run("-config", p.config_path, "-explain", request_path).stdout
+    done = run("-config", p.config_path, "-replay", decisions)
+    assert done.returncode == 0 and done.stdout.startswith("1 decisions, 0 routes changed, "), done.stdout
 
 
 def test_two_clients_with_one_key(tmp_path, upstreams):

@@ -235,6 +235,7 @@ def test_an_upstream_that_is_full_is_passed_over(start, upstreams):
     p.wait_generation(1)
     a = eventually(lambda: (lambda a: a if a.status == 429 else None)(ask(p, chat("m"))))
     assert error_of(a)["code"] == "rate_limit_exceeded" and "u-only" in error_of(a)["message"]
+    assert 1000 < int(a.get("retry-after")) <= 1800     # 2 an hour: the next half hour's
 
 
 def test_a_reload_forgets_nothing(start, upstreams):

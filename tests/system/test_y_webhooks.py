@@ -72,6 +72,20 @@ def test_only_what_is_asked_for(start, up, receiver, model, word):
     assert {body["type"] for _, body in told(receiver)} == {word}
 
 
+def test_limits_and_budgets(start, up, receiver, model):
+    """What a client was refused: which limit, whose budget; never a key."""
+    p = start(config(up, receiver, {"events": ["rate_limit", "budget"]},
+                     clients=[{"name": "a", "key": "key-of-client-a", "budget": {"usd": 0, "per": "day"}},
+                              {"name": "b", "key": "key-of-client-b", "limits": {"requests_per_hour": 1}}]))
+    assert ask(p, chat(model), headers=[("x-api-key", "key-of-client-a")]).status == 429
+    assert [ask(p, chat(model), headers=[("x-api-key", "key-of-client-b")]).status for _ in range(2)] == [200, 429]
+    eventually(lambda: len(told(receiver)) >= 2)
+    budget, limit = told(receiver, "budget")[0][1]["data"], told(receiver, "rate_limit")[0][1]["data"]
+    assert (budget["client"], budget["budget_usd"], budget["per"]) == ("a", 0, "day")
+    assert (limit["client"], limit["limit"], limit["route"]) == ("b", "client:b", "r")
+    assert len(told(receiver)) == 2 and "key-of-client" not in repr([r.body for r, _ in told(receiver)])
+
+
 @pytest.mark.parametrize("secret, key", [(SECRET, b"0123456789abcdef0123456789abcdef"), ("a plain word", b"a plain word")])
 def test_signature(start, up, receiver, secret, key):
     """As a receiver checks it (standardwebhooks.com)."""

@@ -249,6 +249,40 @@ static void who_pays(void **state)
     }
 }
 
+/* A client cannot keep its tokens by leaving before usage is told. */
+static void who_leaves_pays(void **state)
+{
+    struct one o;
+    unsigned wait_ms;
+    load("{ id: t, tokens_per_day: 1 }");
+    assert_int_equal(try_once(&o, &wait_ms), 0);
+    o.r.attempts_n = 1;
+    o.r.gone = true;
+    o.r.error = CLAW_ECLIENT_GONE;
+    o.r.status = 499;
+    end(&o);
+    assert_int_equal(try_once(&o, &wait_ms), CLAW_ERATE_LIMITED);
+    end(&o);
+}
+
+/* Who looks for a place again and again takes no more memory for it. */
+static void looking_again_costs_no_memory(void **state)
+{
+    struct one o, other;
+    unsigned wait_ms;
+    bool again;
+    load("{ id: r, requests_per_day: 100000, max_wait_ms: 600000 }, { id: c, concurrent: 1, max_wait_ms: 600000 }");
+    assert_int_equal(try_once(&other, &wait_ms), 0);
+    begin(&o);
+    for (int i = 0; i < 30000; i++) {
+        assert_int_equal(claw_limits_take(&o.r, 0, &wait_ms, &again), CLAW_EAGAIN);
+        assert_true(again);
+    }
+    end(&other);
+    assert_int_equal(claw_limits_take(&o.r, 0, &wait_ms, &again), 0);
+    end(&o);
+}
+
 static void places_in_the_queue(void **state)
 {
     struct one o;
@@ -317,7 +351,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(keys_are_apart, set_up, tear_down), cmocka_unit_test_setup_teardown(what_is_empty_goes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(all_or_none, set_up, tear_down), cmocka_unit_test_setup_teardown(places, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tokens, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(more_than_there_can_be, set_up, tear_down), cmocka_unit_test_setup_teardown(who_pays, set_up, tear_down), cmocka_unit_test_setup_teardown(places_in_the_queue, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(more_than_there_can_be, set_up, tear_down), cmocka_unit_test_setup_teardown(who_pays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_leaves_pays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(looking_again_costs_no_memory, set_up, tear_down), cmocka_unit_test_setup_teardown(places_in_the_queue, set_up, tear_down),
         cmocka_unit_test_setup_teardown(of_upstreams, set_up, tear_down), cmocka_unit_test_setup_teardown(from_many_threads, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
