@@ -20,6 +20,14 @@ describe("claw.facts", function()
         assert.same({ "1gpt-4", "2other" }, asked)
     end)
 
+    it("knows who is set aside, and for how long", function()
+        local f = bound({}, { cooling = function(index) return index == 1 and "open" or "closed", index == 1 and 700 or nil end })
+        assert.equal("open", f.state({ index = 1 }))
+        assert.equal(700, f.cooling_until({ index = 1 }))
+        assert.equal("closed", f.state({ index = 2 }))
+        assert.is_nil(f.cooling_until({ index = 2 }))
+    end)
+
     it("estimates cost by max_tokens, else the running mean, else a guess", function()
         local price = { input = 1000000, output = 2000000 }
         local f = bound({ tokens = 100, body = { max_tokens = 50 } })

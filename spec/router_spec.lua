@@ -316,6 +316,9 @@ describe("claw.router", function()
             for body, expected in pairs({ ["return { 'a', 'b', hedge = 'p95' }"] = "p95", ["candidates.hedge = false return candidates"] = false }) do
                 assert.equal(expected, hedge(reorders(body)))
             end
+            local function as_is(engine) return (select(2, chat(engine, "m"))).as_is end
+            assert.is_true(as_is(picks("return { api = 1, choose = function(c) return { c[1], as_is = true } end }")))
+            assert.is_nil(as_is(picks("return { api = 1, choose = function(c) return { c[1] } end }")))
             assert.is_nil(hedge(reorders("return candidates")))
             local engine = build.engine({ conf = conf({ a = {}, b = {} }, {
                 route({ type = "pick", upstreams = { "a", "b" } }, { policies = { "leave", "quiet" } }) }), policies = {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the project's tests, or one kind of them: unit spec lint system examples, and the ones that look inside:
-# asan tsan valgrind gcstress slowio cover.
+# Runs the project's tests, or one kind of them: unit spec lint system examples; deploy, the package and what else is in deploy/;
+# and the ones that look inside: asan tsan valgrind gcstress slowio cover.
 # Prints each runner's own output when it fails, and ends with one line: N passed, N failed, N skipped.
 set -u
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ one() { # one NAME COMMAND...: a check that passes or fails as a whole
 
 lint() {
   for f in tests/lint/*.lua; do one "lint $(basename "$f" .lua)" luajit "$f"; done
-  one "lint luacheck" luacheck -q lua policies spec examples rocks
+  one "lint luacheck" luacheck -q lua policies spec examples deploy rocks
 }
 
 unit() { # unit [MODE [WRAPPER [NAME...]]]: all of them, or those named
@@ -53,19 +53,39 @@ spec() {
 }
 
 py() { # py NAME ARGS...: pytest, its counts added
-  local name=$1 log=build/pytest-$1.log; shift
+  local name=$1 log=build/pytest-$1.log kept=build/pytest-$1; shift
   if ! make_ build/venv/ok >build/venv.log 2>&1; then tail -20 build/venv.log; failed=$((failed + 1)); say "FAILED $name: no Python environment"; return; fi
-  if build/venv/bin/python -m pytest -rs --maxfail=20 -p no:cacheprovider "$@" >"$log" 2>&1; then :; else say "FAILED $name"; tail -80 "$log"; fi
+  rm -rf "$kept"
+  if build/venv/bin/python -m pytest -rs --maxfail=20 -o cache_dir="$PWD/$kept" "$@" >"$log" 2>&1; then :; else say "FAILED $name"; tail -80 "$log"; fi
   grep -E '^SKIPPED ' "$log" || true
-  local line; line=$(grep -E '^[=]* ?[0-9]+ (passed|failed|skipped|error)' "$log" | tail -1)
+  local line; line=$(counts "$log")
   count() { say "$line" | grep -oE "[0-9]+ $1" | grep -oE '[0-9]+' | head -1; }
   local p f s e; p=$(count passed); f=$(count failed); s=$(count skipped); e=$(count errors?)
-  passed=$((passed + ${p:-0})); skipped=$((skipped + ${s:-0})); failed=$((failed + ${f:-0} + ${e:-0}))
+  local bad=$((${f:-0} + ${e:-0}))
+  if [ "$bad" -gt 0 ] && [ "$bad" -le 2 ] && [ -z "${CLAW_BINARY:-}" ] && again "$log.again" "$kept" "$@"; then p=$((${p:-0} + ${f:-0})); bad=0; fi
+  passed=$((passed + ${p:-0})); skipped=$((skipped + ${s:-0})); failed=$((failed + bad))
   [ -n "$line" ] || { failed=$((failed + 1)); }
 }
+counts() { grep -E '^[=]* ?[0-9]+ (passed|failed|skipped|error)' "$1" | tail -1; }
 
-system() { [ -n "${CLAW_BINARY:-}" ] || need -j"$jobs" build; py system tests/system; }
+# Deadlines and orders of events are for a machine that does something else besides: one or two that failed beside others get
+# a second try with the machine to themselves. It is said which; what fails twice has failed. Not for the kinds that look inside.
+again() { # again LOG CACHE ARGS...
+  local log=$1 kept=$2; shift 2
+  build/venv/bin/python -m pytest -v --lf --lfnf=none -o cache_dir="$PWD/$kept" "$@" -n 0 >"$log" 2>&1 || { tail -40 "$log"; return 1; }
+  grep -E ' PASSED' "$log" | sed 's/^/passed at the second try: /'
+}
+
+# Files run side by side, one more than there are processors since most of a test is waiting; those that measure ("alone") go
+# one after the other behind them.
+both() { # both NAME FILES...
+  local name=$1; shift
+  if [ "$jobs" -gt 1 ]; then py "$name" -n "$((jobs < 4 ? jobs + 1 : 4))" --dist loadfile -m "not alone" "$@"; py "$name-alone" -m alone "$@"; else py "$name" "$@"; fi
+}
+system() { [ -n "${CLAW_BINARY:-}" ] || need -j"$jobs" build; both system tests/system; }
 examples() { need -j"$jobs" build; py examples tests/examples; }
+# What is not there (lintian, helm, buildah …) is skipped, each with its name.
+deploy() { need -j"$jobs" build; py deploy tests/deploy; }
 
 # ---- the kinds that look inside. CLAW_KIND names them to the system suite, which leaves out what cannot be judged there;
 # CLAW_SLOW stretches its deadlines.
@@ -73,7 +93,7 @@ examples() { need -j"$jobs" build; py examples tests/examples; }
 inside() { # inside KIND MODE SLOW FILES...: the system suite, or a part, with a binary of this mode
   local kind=$1 mode=$2 slow=$3; shift 3
   need -j"$jobs" MODE="$mode" "build/$mode/openclaw-proxy"
-  CLAW_KIND=$kind CLAW_BINARY=$PWD/build/$mode/openclaw-proxy CLAW_SLOW=${CLAW_SLOW:-$slow} py "$kind" "$@"
+  CLAW_KIND=$kind CLAW_BINARY=$PWD/build/$mode/openclaw-proxy CLAW_SLOW=${CLAW_SLOW:-$slow} both "$kind" "$@"
 }
 
 asan() { inside asan asan 4 tests/system; }
@@ -92,7 +112,7 @@ tsan() {
 
 valgrind() {
   local v="valgrind -q --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=99 --suppressions=$PWD/tests/valgrind.supp"
-  unit debug "$v"
+  CLAW_KIND=valgrind unit debug "$v"
   CLAW_WRAPPER=$v inside valgrind debug 15 tests/system/test_a_basics.py tests/system/test_e_upstream_failures.py tests/system/test_i_policies.py \
     tests/system/test_q_generations.py::test_reloads_under_load_leave_nothing_behind
 }
@@ -116,7 +136,7 @@ make_ -j"$jobs" testdeps >build/deps.log 2>&1 || { tail -20 build/deps.log; say 
 for k in $kinds; do
   t=$SECONDS
   case $k in
-    lint | unit | spec | system | examples | asan | tsan | valgrind | gcstress | slowio | cover) $k ;;
+    lint | unit | spec | system | examples | deploy | asan | tsan | valgrind | gcstress | slowio | cover) $k ;;
     *) say "unknown kind of test: $k"; exit 2 ;;
   esac
   say "$k: $((SECONDS - t)) s"

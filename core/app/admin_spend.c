@@ -14,35 +14,14 @@
 #include <time.h>
 
 #define HOUR 3600
-#define VALUE_MAX 256u
 
 struct wait {
     struct claw_ledger_question q;
     struct claw_conn *conn; /* NULL: the client left */
-    char words[4][VALUE_MAX];
+    char words[4][CLAW_ADMIN_VALUE];
 };
 
 static const char *const words[4] = {"client", "route", "upstream", "model"};
-
-static int digit_of(char c) { return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1; }
-
-/* A value of a query, decoded. False: too long, or not well-formed. */
-static bool decode(struct claw_str s, char to[VALUE_MAX], struct claw_str *out)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        if (n == VALUE_MAX) return false;
-        char c = s.ptr[i] == '+' ? ' ' : s.ptr[i];
-        if (c == '%') {
-            if (i + 2 >= s.len || digit_of(s.ptr[i + 1]) < 0 || digit_of(s.ptr[i + 2]) < 0) return false;
-            c = (char)(digit_of(s.ptr[i + 1]) << 4 | digit_of(s.ptr[i + 2]));
-            i += 2;
-        }
-        to[n++] = c;
-    }
-    *out = (struct claw_str){to, n};
-    return true;
-}
 
 static bool read_time(struct claw_str s, int64_t *out)
 {
@@ -106,10 +85,10 @@ static const char *read_query(struct wait *w, struct claw_str query)
 {
     struct claw_h1_parameter one;
     while (claw_h1_next_parameter(&query, &one)) {
-        char text[VALUE_MAX];
+        char text[CLAW_ADMIN_VALUE];
         struct claw_str value;
         const char *why;
-        if (!decode(one.value, text, &value)) return "A value is not well-formed, or too long.";
+        if (!claw_admin_decode(one.value, text, &value)) return "A value is not well-formed, or too long.";
         if (one.whole.len && (why = read_one(w, one.name, value))) return why;
     }
     return NULL;

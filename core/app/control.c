@@ -1,11 +1,19 @@
-#include "app/control.h"
+#include "app/control_part.h"
 
 #include "app/admin.h"
 #include "app/mock.h"
+#include "app/shown.h"
 #include "app/watch.h"
+#include "base/conf_tree.h"
+#include "proxy/breaker.h"
+#include "proxy/cache.h"
+#include "proxy/canary.h"
+#include "proxy/collector.h"
+#include "proxy/flight.h"
 #include "proxy/ledger.h"
-#include "proxy/limit.h"
+#include "proxy/state.h"
 #include "proxy/store.h"
+#include "proxy/sync.h"
 #include "proxy/webhook.h"
 
 #include <errno.h>
@@ -19,92 +27,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROBLEMS_CAP (1u << 20)
 #define FILES_MOST (64u << 10)
 #define HOUSEKEEPING_MS 1000u
 #define PROBATION_MS 200u
-
-/* ---- building a generation --------------------------------------------------------------------------------------------------- */
-
-static void place_mocks(struct claw_conf *conf, uint16_t port)
-{
-    for (size_t i = 0; i < conf->upstreams_n; i++) {
-        struct claw_conf_upstream *u = &conf->upstreams[i];
-        if (!claw_str_eqz(u->type, "mock") || u->url.text.len) continue;
-        u->url.tls = false;
-        u->url.host = CLAW_STR("127.0.0.1");
-        u->url.port = port;
-        u->url.path = CLAW_STR("/v1");
-        u->url.authority = CLAW_STR("mock");
-    }
-}
-
-static uint64_t hash_file(uint64_t h, const char *path)
-{
-    struct claw_buf b;
-    claw_buf_init(&b, 1u << 20);
-    if (path && claw_buf_add_file(&b, path) == 0) h = claw_str_hash(claw_buf_str(&b), h);
-    claw_buf_fini(&b);
-    return h;
-}
-
-static void free_policies(void *p) { claw_policies_free(p); }
-
-static int build(const char *path, uint16_t mock_port, struct claw_generation **out, struct claw_conf_problems *problems)
-{
-    struct claw_conf *conf = NULL;
-    struct claw_policies *policies;
-    struct claw_generation *gen;
-    problems->rest = &conf;
-    int rc = claw_conf_load(path, NULL, &conf, problems);
-    if (!conf) return rc;
-    place_mocks(conf, mock_port);
-    rc = claw_policies_read(conf, &policies, problems);
-    if (rc != 0) {
-        claw_conf_free(conf);
-        return rc;
-    }
-    rc = claw_generation_new(conf, &gen, problems);
-    if (rc != 0) {
-        claw_policies_free(policies);
-        return rc;
-    }
-    gen->policies = policies;
-    gen->policies_free = free_policies;
-    uint64_t h = gen->hash ^ claw_policies_hash(policies);
-    h = hash_file(h, gen->conf->server.tls.cert);
-    gen->hash = hash_file(h, gen->conf->server.tls.key);
-    *out = gen;
-    return 0;
-}
-
-static void report_problems(const struct claw_conf_problems *problems, struct claw_buf *report)
-{
-    for (struct claw_conf_problem *p = problems->first; p; p = p->next)
-        if (claw_buf_add_fmt(report, "%s\n", p->text) != 0) return;
-    if (problems->n == 0 && claw_buf_add_z(report, "out of memory\n") != 0) return;
-    claw_log_redact(report);
-}
-
-int claw_control_build(const char *path, uint16_t mock_port, struct claw_generation **out, struct claw_buf *report)
-{
-    struct claw_arena arena;
-    struct claw_conf_problems problems;
-    claw_arena_init(&arena, NULL, 0, PROBLEMS_CAP);
-    claw_conf_problems_init(&problems, &arena);
-    struct claw_generation *gen = NULL;
-    int rc = build(path, mock_port, &gen, &problems);
-    if (rc == 0) rc = claw_policy_prove(gen, &problems);
-    if (rc == 0 && problems.n) rc = CLAW_EINVAL; /* unknown keys; the rest was looked at for more problems */
-    if (rc != 0) {
-        report_problems(&problems, report);
-        if (gen) claw_generation_unref(gen);
-    } else {
-        *out = gen;
-    }
-    claw_arena_reset(&arena);
-    return rc;
-}
 
 /* ---- loading and publishing ----------------------------------------------------------------------------------------------------- */
 
@@ -114,6 +39,7 @@ static enum claw_load refuse(struct claw_control *c, const char *reason)
     c->last_error_at = (int64_t)time(NULL);
     struct claw_str result = CLAW_STR("refused");
     claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
+    claw_renew_refused(&c->renew);
     CLAW_WEBHOOK_TELL(CLAW_WEBHOOK_RELOAD, {"result", CLAW_STR("refused")}, {"reason", claw_str_of(reason)}, {"problems", report});
     while (report.len) {
         const char *nl = memchr(report.ptr, '\n', report.len);
@@ -142,17 +68,6 @@ static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
         claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "state.keep_days", NULL);
 }
 
-const char *claw_control_inert(const struct claw_conf *conf, unsigned i)
-{
-    static const char *const sections[] = {"caching", "state.backend", "tracing"};
-    for (unsigned k = 0; k < sizeof sections / sizeof *sections; k++) {
-        const struct claw_conf_node *n = claw_conf_at(conf, sections[k]);
-        bool memory = n && n->type == CLAW_CONF_STRING && claw_str_eqz(n->text, "memory"); /* as it is */
-        if (n && n->type != CLAW_CONF_NULL && !memory && i-- == 0) return sections[k];
-    }
-    return NULL;
-}
-
 static void say_published(const struct claw_generation *g, const char *reason, uint64_t took_us)
 {
     char id[24], hash[24], ms[24];
@@ -162,9 +77,6 @@ static void say_published(const struct claw_generation *g, const char *reason, u
     claw_log_event(CLAW_LOG_INFO, "generation published", "generation#", id, "hash", hash, "reason", reason, "took_ms#", ms, NULL);
     CLAW_WEBHOOK_TELL(CLAW_WEBHOOK_RELOAD, {"result", CLAW_STR("published")}, {"reason", claw_str_of(reason)}, {"generation#", claw_str_of(id)},
                       {"hash", claw_str_of(hash)});
-    const char *section;
-    for (unsigned i = 0; (section = claw_control_inert(g->conf, i)); i++)
-        claw_log_event(CLAW_LOG_WARN, "a section is not acted on in this version", "key", section, NULL);
     for (size_t i = 0; i < g->conf->upstreams_n; i++) {
         const struct claw_conf_upstream *u = &g->conf->upstreams[i];
         char name[128];
@@ -201,6 +113,14 @@ static int lend(struct claw_control *c, struct claw_generation *gen)
     }
     gen->ledger = c->ledger;
     gen->store = c->store;
+    if (!c->cache && conf->caching.any && !(c->cache = claw_cache_new((size_t)conf->caching.max_size_mb << 20))) return CLAW_ENOMEM;
+    gen->cache = c->cache;
+    claw_flight_bound((size_t)conf->caching.max_size_mb << 20);
+    char secret[33] = "";
+    if (conf->caching.shared) claw_state_hash(&conf->caching.secret, 1, secret);
+    gen->shares_answers = *secret && conf->state.asked && strcmp(secret, c->cache_secret) == 0;
+    if (strcmp(secret, c->cache_secret) != 0 && *secret)
+        claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "caching.backend, caching.secret", NULL);
     return 0;
 }
 
@@ -209,6 +129,34 @@ static enum claw_load count_load(struct claw_control *c, enum claw_load done)
     struct claw_str result = done == CLAW_LOAD_PUBLISHED ? CLAW_STR("published") : CLAW_STR("unchanged");
     claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
     return done;
+}
+
+static uint64_t strategy_hash(const struct claw_conf_route *r)
+{
+    const struct claw_conf_node *n = claw_conf_get(r->node, "strategy");
+    return n ? claw_conf_tree_hash(n) : 0;
+}
+
+/* What an operator moved holds until the file says something else. */
+static void settle_canaries(const struct claw_conf *old, const struct claw_conf *new)
+{
+    for (size_t i = 0; i < old->routes_n; i++) {
+        bool same = false;
+        for (size_t k = 0; k < new->routes_n && !same; k++)
+            same = claw_str_eq(old->routes[i].id, new->routes[k].id) && strategy_hash(&old->routes[i]) == strategy_hash(&new->routes[k]);
+        if (!same) claw_canary_settle(old->routes[i].id);
+    }
+}
+
+/* For people who look: what cannot be told for want of memory is not told. */
+static void note_change(struct claw_control *c, const struct claw_generation *to)
+{
+    struct claw_buf *b = &c->last_change;
+    claw_buf_clear(b);
+    int rc = claw_buf_add_fmt(b, "{\"at\":%lld,\"from\":%llu,\"to\":%llu,", (long long)time(NULL), (unsigned long long)c->current->id, (unsigned long long)to->id);
+    if (rc == 0) rc = claw_shown_changes(c->current, to, b);
+    if (rc == 0) rc = claw_buf_add_z(b, "}");
+    if (rc != 0) claw_buf_clear(b);
 }
 
 /* The lineage's current one goes to the workers, with a VM for each. */
@@ -220,8 +168,15 @@ static void publish(struct claw_control *c, struct claw_policy_vm **vms)
         if (claw_worker_publish(c->workers[i], gen, vms[i]) != 0) claw_log_event(CLAW_LOG_ERROR, "a worker keeps its generation: out of memory", NULL);
     say_sealed(old, gen->conf);
     if (claw_log_set(&gen->conf->logging) != 0) claw_log_event(CLAW_LOG_ERROR, "the log stays where it was: cannot open logging.path", NULL);
+    if (c->cache && gen->conf->caching.any) claw_cache_set_cap(c->cache, (size_t)gen->conf->caching.max_size_mb << 20);
     claw_store_set_cap(c->store, (size_t)gen->conf->policies.store_mb << 20, now_ms());
     claw_webhooks_set(c->webhooks, gen->conf);
+    claw_collector_set(c->collector, gen->conf);
+    claw_sync_set(c->sync, gen);
+    claw_metrics_bound(gen->conf->metrics.max_series);
+    claw_renew_published(&c->renew, &gen->conf->secrets);
+    note_change(c, gen);
+    settle_canaries(old, gen->conf);
     c->current = gen;
     claw_metrics_set(c->metrics, CLAW_METRIC_GENERATION, (int64_t)gen->id, 0, NULL);
     if (c->lineage.probation) claw_timer_start(&c->loop, &c->probation, PROBATION_MS);
@@ -233,15 +188,23 @@ static bool is_known(const struct claw_control *c, const struct claw_generation 
     return gen->hash == c->current->hash || (!asked && c->lineage.refused && gen->hash == c->lineage.refused_hash);
 }
 
-static enum claw_load load(struct claw_control *c, const char *reason, bool asked)
+static enum claw_load take(struct claw_control *c, const char *reason, bool asked)
 {
     uint64_t start = claw_loop_clock_us();
     struct claw_generation *gen;
-    if (c->draining) return CLAW_LOAD_UNCHANGED;
+    struct claw_conf *lacking = NULL;
     claw_buf_clear(&c->last_error);
-    if (claw_control_build(c->path, c->mock_port, &gen, &c->last_error) != 0) return refuse(c, reason);
+    int rc = claw_control_build_once(c->path, c->mock_port, c->renew.secrets, NULL, &gen, &lacking, &c->last_error);
+    if (rc == CLAW_EAGAIN) {
+        c->reason = reason;
+        c->asked = asked;
+        if ((rc = claw_renew_await(&c->renew, lacking)) == 0) return CLAW_LOAD_WAITS;
+        rc = claw_buf_add_fmt(&c->last_error, "%s: cannot fetch secrets: %s\n", c->path, claw_err_text(rc)) == 0 ? rc : CLAW_ENOMEM;
+    }
+    if (rc != 0) return refuse(c, reason);
     if (is_known(c, gen, asked)) {
         claw_generation_unref(gen);
+        claw_renew_published(&c->renew, &c->current->conf->secrets);
         return count_load(c, CLAW_LOAD_UNCHANGED);
     }
     if (lend(c, gen) != 0) {
@@ -272,7 +235,59 @@ static enum claw_load load(struct claw_control *c, const char *reason, bool aske
     return count_load(c, CLAW_LOAD_PUBLISHED);
 }
 
-enum claw_load claw_control_reload(struct claw_control *c, const char *reason) { return load(c, reason, true); }
+/* Those who wait for a load hear of the first that is over. */
+static enum claw_load load(struct claw_control *c, const char *reason, bool asked)
+{
+    struct claw_load_wait *w;
+    if (c->draining) return CLAW_LOAD_UNCHANGED;
+    claw_notify_reloading(&c->notify);
+    asked |= c->renew.waited && c->asked;
+    enum claw_load done = take(c, reason, asked);
+    if (done != CLAW_LOAD_WAITS) claw_control_tell_ready(c);
+    while (done != CLAW_LOAD_WAITS && (w = c->waits)) {
+        c->waits = w->next;
+        c->waits_n--;
+        w->done(w, done);
+    }
+    return done;
+}
+
+static void on_secrets_fetched(void *arg)
+{
+    struct claw_control *c = arg;
+    enum claw_load done = load(c, c->reason, c->asked);
+    if (done == CLAW_LOAD_UNCHANGED && c->asked) claw_log_event(CLAW_LOG_INFO, "reload: nothing changed", "reason", c->reason, NULL);
+}
+
+static void on_secrets_changed(void *arg)
+{
+    enum claw_load done = load(arg, "secrets changed", false);
+    (void)done; /* told where it was decided */
+}
+
+enum claw_load claw_control_reload(struct claw_control *c, const char *reason, struct claw_load_wait *w)
+{
+    if (!c->renew.waited) claw_secrets_begin(c->renew.secrets, true); /* else it joins: one after another would put those who wait off for ever */
+    enum claw_load done = load(c, reason, true);
+    if (done == CLAW_LOAD_WAITS && w) {
+        w->next = c->waits;
+        c->waits = w;
+        c->waits_n++;
+    }
+    return done;
+}
+
+enum claw_load claw_control_reload_policies(struct claw_control *c, const char *reason) { return load(c, reason, true); }
+
+void claw_control_leave(struct claw_control *c, struct claw_load_wait *w)
+{
+    for (struct claw_load_wait **at = &c->waits; *at; at = &(*at)->next) {
+        if (*at != w) continue;
+        *at = w->next;
+        c->waits_n--;
+        return;
+    }
+}
 
 /* ---- probation ------------------------------------------------------------------------------------------------------------------ */
 
@@ -304,6 +319,7 @@ static void roll_back(struct claw_control *c)
         claw_generation_unref(bad);
         claw_metrics_add(c->metrics, CLAW_METRIC_GENERATION_ROLLBACKS, 1, 0, NULL);
         say_rolled_back(&c->lineage.last);
+        claw_control_tell_ready(c);
     } else {
         char why[512];
         snprintf(why, sizeof why, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
@@ -374,9 +390,31 @@ static void on_vm_free(void *arg, struct claw_policy_vm *vm)
 
 static void on_mock_closed(void *arg) { (void)arg; }
 
-/* The last worker has left: what is left is this thread's own. */
-static void end(struct claw_control *c)
+/* Other instances know: what is left is this thread's own. */
+static void on_told(void *arg)
 {
+    struct claw_control *c = arg;
+    for (unsigned i = 0; i < sizeof c->signals / sizeof *c->signals; i++) {
+        int number = c->signals[i].signum;
+        uv_close((uv_handle_t *)&c->signals[i], NULL);
+        signal(number, SIG_IGN); /* libuv gave it back its default, which would kill what is about to end well */
+    }
+    if (c->admin) claw_admin_close(c->admin);
+    claw_mock_close(c->mock, on_mock_closed, NULL);
+    claw_watch_free(c->watch);
+    claw_renew_stop(&c->renew);
+    claw_webhooks_free(c->webhooks);
+    claw_collector_free(c->collector);
+    claw_fetcher_free(c->fetcher);
+    claw_pool_free(c->pool);
+    claw_ledger_close(c->ledger); /* answers that are under way come by the loop's last turn */
+    claw_loop_stop(&c->loop);
+}
+
+/* The last worker has left, and its spans with it. */
+static void end(void *arg)
+{
+    struct claw_control *c = arg;
     for (unsigned i = 0; i < c->workers_n; i++) {
         int leaked = claw_worker_join(c->workers[i]);
         if (leaked) {
@@ -388,22 +426,17 @@ static void end(struct claw_control *c)
     claw_timer_stop(&c->loop, &c->drain);
     claw_timer_stop(&c->loop, &c->housekeeping);
     claw_timer_stop(&c->loop, &c->probation);
-    for (unsigned i = 0; i < sizeof c->signals / sizeof *c->signals; i++) uv_close((uv_handle_t *)&c->signals[i], NULL);
-    if (c->admin) claw_admin_close(c->admin);
-    claw_mock_close(c->mock, on_mock_closed, NULL);
-    claw_watch_free(c->watch);
-    claw_webhooks_free(c->webhooks);
-    claw_fetcher_free(c->fetcher);
-    claw_pool_free(c->pool);
-    claw_ledger_close(c->ledger); /* answers that are under way come by the loop's last turn */
-    claw_loop_stop(&c->loop);
+    claw_timer_stop(&c->loop, &c->watchdog);
+    claw_sync_end(c->sync, on_told, c);
 }
 
 static void on_end_note(struct claw_loop *loop, struct claw_message *m)
 {
     struct claw_control *c = loop->arg;
     free(m);
-    if (--c->workers_left == 0) end(c);
+    if (--c->workers_left) return;
+    if (c->hurried) end(c);
+    else claw_collector_flush(c->collector, end, c);
 }
 
 static void on_worker_end(void *arg, struct claw_worker *w)
@@ -428,10 +461,13 @@ void claw_control_stop(struct claw_control *c, const char *reason)
 {
     if (c->draining) {
         for (unsigned i = 0; i < c->workers_n; i++) claw_worker_abort(c->workers[i]);
+        c->hurried = true;
+        claw_collector_hurry(c->collector);
         return;
     }
     c->draining = true;
     claw_log_event(CLAW_LOG_INFO, "draining", "reason", reason, NULL);
+    claw_control_tell_stopping(c);
     for (unsigned i = 0; i < c->workers_n; i++) claw_worker_drain(c->workers[i]);
     claw_timer_start(&c->loop, &c->drain, c->current->conf->server.drain_ms);
 }
@@ -441,7 +477,7 @@ static void on_signal(uv_signal_t *h, int signal)
     struct claw_control *c = h->data;
     switch (signal) {
     case SIGHUP:
-        if (claw_control_reload(c, "SIGHUP") == CLAW_LOAD_UNCHANGED) claw_log_event(CLAW_LOG_INFO, "reload: nothing changed", "reason", "SIGHUP", NULL);
+        if (claw_control_reload(c, "SIGHUP", NULL) == CLAW_LOAD_UNCHANGED) claw_log_event(CLAW_LOG_INFO, "reload: nothing changed", "reason", "SIGHUP", NULL);
         break;
     case SIGUSR1:
         if (claw_log_reopen() != 0) claw_log_event(CLAW_LOG_ERROR, "the log file cannot be opened anew", NULL);
@@ -453,36 +489,19 @@ static void on_signal(uv_signal_t *h, int signal)
 
 static void on_change(void *arg)
 {
-    enum claw_load done = load(arg, "files changed", false);
+    struct claw_control *c = arg;
+    claw_secrets_begin(c->renew.secrets, false);
+    enum claw_load done = load(c, "files changed", false);
     (void)done; /* told where it was decided */
-}
-
-void claw_control_measure(struct claw_control *c)
-{
-    claw_lineage_tidy(&c->lineage);
-    claw_metrics_set(c->metrics, CLAW_METRIC_GENERATIONS_LIVE, claw_generation_live(), 0, NULL);
-    claw_metrics_set(c->metrics, CLAW_METRIC_LOG_DROPPED, (int64_t)claw_log_dropped(), 0, NULL);
-    claw_metrics_set(c->metrics, CLAW_METRIC_CONNECTIONS, c->connections, 0, NULL);
-    struct claw_store_stats held = claw_store_measure(c->store);
-    claw_metrics_set(c->metrics, CLAW_METRIC_STORE_BYTES, held.bytes, 0, NULL);
-    claw_metrics_set(c->metrics, CLAW_METRIC_STORE_ENTRIES, held.entries, 0, NULL);
-    claw_metrics_set(c->metrics, CLAW_METRIC_STORE_EVICTIONS, held.evictions, 0, NULL);
-    struct claw_limit_stats limits = claw_limits_measure();
-    claw_metrics_set(c->metrics, CLAW_METRIC_LIMIT_CELLS, limits.cells, 0, NULL);
-    claw_metrics_set(c->metrics, CLAW_METRIC_LIMIT_SHARED, limits.shared, 0, NULL);
-    struct claw_ledger_stats kept = c->ledger ? claw_ledger_measure(c->ledger) : (struct claw_ledger_stats){0};
-    claw_metrics_set(c->metrics, CLAW_METRIC_WEBHOOKS_WAITING, (int64_t)claw_webhooks_waiting(c->webhooks), 0, NULL);
-    claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_WRITTEN, kept.written, 0, NULL);
-    claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_WAITING, kept.waiting, 0, NULL);
-    claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_LOST, kept.lost, 0, NULL);
-    claw_metrics_set(c->metrics, CLAW_METRIC_LEDGER_ERRORS, kept.errors, 0, NULL);
 }
 
 static void on_housekeeping(struct claw_timer *t)
 {
     struct claw_control *c = t->arg;
     claw_lineage_tidy(&c->lineage);
+    claw_cooling_tidy(claw_loop_now_ms(&c->loop));
     if (!c->draining) cut_overdue(c);
+    claw_notify_again(&c->notify);
     if (claw_log_waiting()) claw_log_flush();
     claw_timer_start(&c->loop, t, HOUSEKEEPING_MS);
 }
@@ -562,13 +581,18 @@ static void widen_file_table(void)
 
 static int prepare(struct claw_control *c, const char *path)
 {
+    static const struct claw_str outcomes[3] = {CLAW_STR("exported"), CLAW_STR("failed"), CLAW_STR("dropped")};
     static const int numbers[5] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGQUIT};
     const char *why;
     c->path = path;
     c->next_id = 1;
     c->loop.arg = c;
     c->metrics = claw_metrics_shard_new();
+    claw_metrics_zero(c->metrics);
+    claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 0, 1, &CLAW_STR("refused"));
+    for (unsigned i = 0; i < 3; i++) claw_metrics_add(c->metrics, CLAW_METRIC_TRACE_SPANS, 0, 1, &outcomes[i]);
     claw_buf_init(&c->last_error, 1u << 20);
+    claw_buf_init(&c->last_change, 1u << 20);
     for (unsigned i = 0; i < 5; i++) {
         if (uv_signal_init(&c->loop.uv, &c->signals[i]) != 0 || uv_signal_start(&c->signals[i], on_signal, numbers[i]) != 0) return 3;
         c->signals[i].data = c;
@@ -576,22 +600,45 @@ static int prepare(struct claw_control *c, const char *path)
     claw_timer_init(&c->drain, on_drain_due, c);
     claw_timer_init(&c->housekeeping, on_housekeeping, c);
     claw_timer_init(&c->probation, on_probation, c);
+    claw_control_open_notify(c);
     if (claw_pool_new(&c->loop, c->metrics, &c->pool) != 0 || claw_fetcher_new(&c->loop, c->pool, c->metrics, &c->fetcher) != 0) return 3;
+    if (!(c->sync = claw_sync_new(&c->loop, c->metrics))) return 3;
     if (claw_webhooks_new(&c->loop, c->fetcher, c->metrics, &c->webhooks) != 0) return 3;
+    if (claw_collector_new(&c->loop, c->fetcher, c->metrics, &c->collector) != 0) return 3;
+    if (claw_renew_init(&c->renew, &c->loop, c->fetcher, c->metrics) != 0) return 3;
+    c->renew.on_load = on_secrets_fetched;
+    c->renew.on_change = on_secrets_changed;
+    c->renew.arg = c;
     if (claw_mock_open(&c->loop, &c->mock, &c->mock_port, &why) != 0) return cannot_bind("mock upstream", "127.0.0.1", 0, why);
     if (claw_watch_new(&c->loop, on_change, c, &c->watch) != 0) return 3;
     return 0;
 }
 
+/* Requests count the same in all instances of one secret. */
+static void name_answers(struct claw_control *c, struct claw_str secret)
+{
+    unsigned char key[CLAW_CANON_BYTES];
+    claw_state_hash(&secret, 1, c->cache_secret);
+    for (unsigned i = 0; i < sizeof key; i++) {
+        unsigned byte = 0;
+        sscanf(c->cache_secret + 2 * i, "%2x", &byte);
+        key[i] = (unsigned char)byte;
+    }
+    claw_canon_set_key(key);
+}
+
 static int start(struct claw_control *c)
 {
     const char *why;
-    if (claw_control_build(c->path, c->mock_port, &c->current, &c->last_error) != 0) {
+    if (claw_control_build(c->path, c->mock_port, c->renew.secrets, &c->current, &c->last_error) != 0) {
         fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&c->last_error)));
         return 1;
     }
     const struct claw_conf *conf = c->current->conf;
     c->current->id = c->next_id++;
+    if (conf->caching.shared) name_answers(c, conf->caching.secret);
+    claw_metrics_bound(conf->metrics.max_series);
+    claw_collector_set(c->collector, conf);
     if (!(c->store = claw_store_new((size_t)conf->policies.store_mb << 20))) return 3;
     if (lend(c, c->current) != 0) {
         fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&c->last_error)));
@@ -616,12 +663,15 @@ static int start(struct claw_control *c)
     claw_log_event(CLAW_LOG_INFO, "listening", "address", conf->server.listen_address, "port#", port, "workers#", workers, "version", CLAW_VERSION, NULL);
     claw_watch_set(c->watch, conf);
     claw_webhooks_set(c->webhooks, conf);
+    claw_sync_set(c->sync, c->current);
+    claw_renew_published(&c->renew, &conf->secrets);
     claw_metrics_set(c->metrics, CLAW_METRIC_GENERATION, (int64_t)c->current->id, 0, NULL);
     struct claw_str result = CLAW_STR("published");
     claw_metrics_add(c->metrics, CLAW_METRIC_RELOADS, 1, 1, &result);
     say_published(c->current, "start", 0);
     claw_timer_start(&c->loop, &c->housekeeping, 1);
     if (c->lineage.probation) claw_timer_start(&c->loop, &c->probation, PROBATION_MS);
+    claw_control_tell_started(c);
     return 0;
 }
 
@@ -644,10 +694,15 @@ int claw_control_run(const char *path)
         _exit(code);
     }
     claw_loop_run(&c->loop);
+    claw_sync_free(c->sync);
     int leaked = claw_loop_fini(&c->loop, true);
     claw_lineage_fini(&c->lineage);
     claw_store_free(c->store);
+    claw_cache_free(c->cache);
+    claw_renew_fini(&c->renew);
     claw_buf_fini(&c->last_error);
+    claw_notify_close(&c->notify);
+    claw_buf_fini(&c->last_change);
     free(c->workers);
     code = leaked ? 3 : c->exit_code;
     free(c);

@@ -1,19 +1,25 @@
 /* openclaw-proxy: the command line (SPEC 1). */
 #include "app/control.h"
+#include "app/probe.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static const char help[] =
-    "usage: openclaw-proxy -config FILE [-check | -explain REQUEST.json | -replay LOG.jsonl]\n"
+    "usage: openclaw-proxy -config FILE [-check [-offline] | -explain REQUEST.json | -replay LOG.jsonl | -health | -ready]\n"
     "       openclaw-proxy -schema | -reference | -version | -help\n"
     "\n"
     "  -config FILE    (also -c, --config) run the proxy on this openclaw.yaml; policies/*.lua beside it are live\n"
-    "  -check          validate the file and its policies (their selftests run), print every problem with its place, and exit\n"
+    "  -check          validate the file and its policies (their selftests run), print every problem with its place, and exit;\n"
+    "                  secrets from Vault and AWS are fetched, but with -offline\n"
     "  -explain FILE   print what is decided for this request, what each policy does with it, and why, without any network;\n"
     "                  FILE is JSON: a request body, or {\"method\",\"path\",\"headers\",\"body\"}; - is standard input\n"
     "  -replay FILE    decide the requests of a logging.decisions file anew, without any network, and print what would change;\n"
     "                  exit 0 when nothing would, 1 when something would\n"
+    "  -health         is the proxy that runs on this file alive? Asks its admin port; exit 0 when it is, 1 when not (within 3 s)\n"
+    "  -ready          the same: does it take requests?\n"
     "  -schema         print the JSON Schema of openclaw.yaml\n"
     "  -reference      print the configuration reference (Markdown)\n"
     "  -version, -help\n"
@@ -23,7 +29,7 @@ static const char help[] =
 
 struct arguments {
     const char *config, *explain, *replay;
-    bool check, schema, reference, version, help;
+    bool check, offline, health, ready, schema, reference, version, help;
 };
 
 static bool is(const char *arg, const char *word)
@@ -43,6 +49,9 @@ static int parse(int argc, char **argv, struct arguments *a)
         else if (is(s, "explain")) value = &a->explain;
         else if (is(s, "replay")) value = &a->replay;
         else if (is(s, "check")) { a->check = true; continue; }
+        else if (is(s, "offline")) { a->offline = true; continue; }
+        else if (is(s, "health")) { a->health = true; continue; }
+        else if (is(s, "ready")) { a->ready = true; continue; }
         else if (is(s, "schema")) { a->schema = true; continue; }
         else if (is(s, "reference")) { a->reference = true; continue; }
         else if (is(s, "version") || is(s, "v")) { a->version = true; continue; }
@@ -68,17 +77,26 @@ static int print(int rc, struct claw_buf *b)
     return rc == 0 && fflush(stdout) == 0 ? 0 : 3;
 }
 
-static int check(const char *config)
+/* claw_control_build, with secrets of its own. */
+static int build(const char *config, bool offline, struct claw_generation **out, struct claw_buf *report)
+{
+    struct claw_secrets *secrets;
+    int rc = claw_secrets_new(offline, NULL, &secrets);
+    if (rc != 0) return rc;
+    rc = claw_control_build(config, 1, secrets, out, report);
+    claw_secrets_free(secrets);
+    return rc;
+}
+
+static int check(const char *config, bool offline)
 {
     struct claw_buf report;
     struct claw_generation *gen;
     claw_buf_init(&report, 0);
-    int rc = claw_control_build(config, 1, &gen, &report);
+    int rc = build(config, offline, &gen, &report);
     if (rc == 0) {
         printf("%s: ok (%zu upstreams, %zu routes)\n", config, gen->conf->upstreams_n, gen->conf->routes_n);
-        const char *section;
-        for (unsigned i = 0; (section = claw_control_inert(gen->conf, i)); i++)
-            printf("%s: note: %s is checked, but not acted on in this version\n", config, section);
+        if (offline && gen->conf->secrets.n) printf("%s: note: %zu secrets from elsewhere were not fetched\n", config, gen->conf->secrets.n);
         claw_generation_unref(gen);
     } else {
         fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
@@ -113,7 +131,7 @@ static int decide(const char *config, const char *file, bool replay)
     int code = 1;
     claw_buf_init(&report, 0);
     claw_buf_init(&text, replay ? (size_t)1 << 30 : (size_t)64 << 20);
-    if (claw_control_build(config, 1, &gen, &report) != 0) {
+    if (build(config, true, &gen, &report) != 0) {
         fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
     } else {
         if (claw_buf_add_file(&text, strcmp(file, "-") == 0 ? "/dev/stdin" : file) == 0) {
@@ -129,8 +147,18 @@ static int decide(const char *config, const char *file, bool replay)
     return code;
 }
 
+/* Whoever started us may have closed them: then a socket would get their number, and the log would be written into it. */
+static void open_standard_files(void)
+{
+    int fd;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    open_standard_files();
     struct arguments a = {0};
     struct claw_buf b;
     claw_buf_init(&b, 0);
@@ -149,7 +177,8 @@ int main(int argc, char **argv)
         fputs(help, stderr);
         return 1;
     }
-    if (a.check) return check(a.config);
+    if (a.check) return check(a.config, a.offline);
+    if (a.health || a.ready) return claw_probe_run(a.config, a.ready ? "/readyz" : "/healthz");
     if (a.explain || a.replay) return decide(a.config, a.explain ? a.explain : a.replay, !a.explain);
     return claw_control_run(a.config);
 }

@@ -8,6 +8,8 @@
 #define SETTLE_MS 100u
 #define LOOK_MS 2000u
 enum { CONF_DIR, POLICIES, LIB, FOLDERS };
+#define CERTIFICATES 3u
+#define EXTRAS (CERTIFICATES + CLAW_CONF_FILES)
 
 struct claw_watch {
     struct claw_loop *loop;
@@ -17,7 +19,7 @@ struct claw_watch {
     bool watching[FOLDERS];
     unsigned open;
     struct claw_timer settle, look;
-    char *file, *folder[FOLDERS], *extra[3];
+    char *file, *folder[FOLDERS], *extra[EXTRAS];
     uint64_t seen;
     bool closing;
 };
@@ -55,7 +57,8 @@ static uint64_t look_at_folder(const char *folder)
 static uint64_t look(const struct claw_watch *w)
 {
     uint64_t h = stat_of(0, w->file);
-    for (int i = 0; i < 3; i++) h = stat_of(h, w->extra[i]);
+    for (unsigned i = 0; i < EXTRAS; i++)
+        if (i < CERTIFICATES || w->extra[i]) h = stat_of(h, w->extra[i]);
     uint64_t policies[2] = {look_at_folder(w->folder[POLICIES]), look_at_folder(w->folder[LIB])};
     return mix(h, policies, sizeof policies);
 }
@@ -142,6 +145,7 @@ void claw_watch_set(struct claw_watch *w, const struct claw_conf *conf)
     renew(&w->extra[0], conf->server.tls.cert);
     renew(&w->extra[1], conf->server.tls.key);
     renew(&w->extra[2], conf->server.tls.client_ca);
+    for (unsigned i = 0; i < CLAW_CONF_FILES; i++) renew(&w->extra[CERTIFICATES + i], i < conf->files_n ? conf->files[i] : NULL);
     w->seen = look(w);
 }
 
@@ -150,7 +154,7 @@ static void on_closed(uv_handle_t *h)
     struct claw_watch *w = h->data;
     if (--w->open > 0) return;
     for (int i = 0; i < FOLDERS; i++) free(w->folder[i]);
-    for (int i = 0; i < 3; i++) free(w->extra[i]);
+    for (unsigned i = 0; i < EXTRAS; i++) free(w->extra[i]);
     free(w->file);
     free(w);
 }

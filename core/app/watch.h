@@ -1,7 +1,7 @@
-/* watch: notices that openclaw.yaml, a policy or a certificate changed on disk.
+/* watch: notices that openclaw.yaml, a policy, a certificate or a file of ${file:} changed on disk.
  *
  * inotify on the folders tells at once; changes within 100 ms are one. Every 2 s the files' sizes and times are compared
- * as well, for file systems that do not tell and for files in other folders (certificates). A folder that does not exist
+ * as well, for file systems that do not tell and for files in other folders (certificates, secrets). A folder that does not exist
  * yet is found by the latter.
  */
 #ifndef CLAW_APP_WATCH_H
@@ -14,7 +14,7 @@ struct claw_watch;
 
 /* Nothing is watched before claw_watch_set. on_change(arg) runs on the loop. CLAW_ENOMEM, CLAW_EIO (no inotify). */
 int claw_watch_new(struct claw_loop *loop, void (*on_change)(void *arg), void *arg, struct claw_watch **out) CLAW_MUSTCHECK;
-/* What to watch from now on: conf's file, its policies folder and the lib inside of it, its certificates. */
+/* What to watch from now on: conf's file, its policies folder and the lib inside of it, its certificates, the files of its ${file:} and service accounts. */
 void claw_watch_set(struct claw_watch *w, const struct claw_conf *conf);
 /* Closes its handles; memory goes when the loop turned. */
 void claw_watch_free(struct claw_watch *w);

@@ -36,6 +36,15 @@ void claw_worker_abort(struct claw_worker *w);
 int claw_worker_join(struct claw_worker *w);
 /* Ends a worker that was never started. */
 void claw_worker_discard(struct claw_worker *w);
+/* What it keeps of the requests that ended; NULL: there was no memory for it. */
+struct claw_recent *claw_worker_recent(const struct claw_worker *w);
+/* Run `m` on the worker's thread; of a worker that ended, in claw_worker_join. */
+void claw_worker_post(struct claw_worker *w, struct claw_message *m);
+/* In such a message, whose loop it is: up to `most` of the worker's requests in flight, with commas between; *n: how many there are. */
+int claw_worker_write_requests(struct claw_loop *loop, unsigned most, struct claw_buf *out, size_t *n) CLAW_MUSTCHECK;
 uint16_t claw_worker_port(const struct claw_worker *w);
+/* For how long its loop has not turned, in milliseconds: up to some 260 when all is well, 0 before its start and behind its
+ * end. Any thread. */
+uint64_t claw_worker_still_ms(const struct claw_worker *w);
 
 #endif

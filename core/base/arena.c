@@ -95,7 +95,7 @@ static bool in_first(const struct claw_arena *a)
 }
 
 /* The current block has no room for `take` bytes. */
-static void *alloc_slow(struct claw_arena *a, size_t n, size_t take)
+static __attribute__((noinline)) void *alloc_slow(struct claw_arena *a, size_t n, size_t take)
 {
     size_t room = a->cap - a->used;
     if (take == 0 || take > room) return NULL;
@@ -120,7 +120,7 @@ static void *alloc_slow(struct claw_arena *a, size_t n, size_t take)
 void *claw_arena_alloc(struct claw_arena *a, size_t n)
 {
     size_t take = taken_by(n);
-    if (take == 0 || take > (size_t)(a->end - a->at)) return alloc_slow(a, n, take);
+    if (__builtin_expect(take == 0 || take > (size_t)(a->end - a->at), 0)) return alloc_slow(a, n, take);
     if (in_first(a)) {
         if (take > a->cap - a->used) return NULL;
         a->used += take;

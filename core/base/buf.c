@@ -1,5 +1,7 @@
 #include "base/buf.h"
 
+#include "base/cursor.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -22,11 +24,6 @@ bool claw_str_ieq(struct claw_str a, struct claw_str b)
     return true;
 }
 
-bool claw_str_starts(struct claw_str s, struct claw_str prefix)
-{
-    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
-}
-
 #ifdef __SSE2__
 /* Which of the 16 places from p on begin with these two bytes, as a bit mask. */
 static unsigned pairs_at(const char *p, __m128i first, __m128i second)
@@ -36,11 +33,24 @@ static unsigned pairs_at(const char *p, __m128i first, __m128i second)
     return (unsigned)_mm_movemask_epi8(_mm_and_si128(a, b));
 }
 
+/* Is there such a pair among the 64 places from p on? One branch for all of them: most of a text has none. */
+static inline bool pairs_near(const char *p, __m128i first, __m128i second)
+{
+    __m128i any = _mm_setzero_si128();
+    for (unsigned i = 0; i < 64; i += 16) {
+        __m128i a = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + i)), first);
+        __m128i b = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + i + 1)), second);
+        any = _mm_or_si128(any, _mm_and_si128(a, b));
+    }
+    return _mm_movemask_epi8(any) != 0;
+}
+
 /* The first two bytes decide: 16 places at a time, the last ones in a step that looks at some places again. */
 static ptrdiff_t find_pairs(struct claw_str s, struct claw_str needle)
 {
     __m128i first = _mm_set1_epi8(needle.ptr[0]), second = _mm_set1_epi8(needle.ptr[1]);
     for (size_t i = 0;; i += 16) {
+        while (i + 65 <= s.len && !pairs_near(s.ptr + i, first, second)) i += 64;
         if (i + 17 > s.len) {
             if (i + 1 >= s.len) return -1;
             i = s.len - 17;
@@ -112,14 +122,6 @@ uint64_t claw_str_hash(struct claw_str s, uint64_t seed)
     return h;
 }
 
-void claw_buf_init(struct claw_buf *b, size_t max) { *b = (struct claw_buf){.max = max}; }
-
-void claw_buf_fini(struct claw_buf *b)
-{
-    free(b->data);
-    claw_buf_init(b, b->max);
-}
-
 int claw_buf_reserve(struct claw_buf *b, size_t n)
 {
     CLAW_ASSERT(b->off <= b->len && b->len <= b->cap);
@@ -152,29 +154,18 @@ int claw_buf_reserve(struct claw_buf *b, size_t n)
     return 0;
 }
 
-/* The decimal digits of `n` at the end of `out`; where they begin. */
-static char *digits(char out[20], uint64_t n)
-{
-    char *p = out + 20;
-    do *--p = (char)('0' + n % 10);
-    while (n /= 10);
-    return p;
-}
-
 int claw_buf_add_u64(struct claw_buf *b, uint64_t n)
 {
-    char out[20], *p = digits(out, n);
-    return claw_buf_add(b, p, (size_t)(out + 20 - p));
+    char out[CLAW_CURSOR_NUMBER_BYTES];
+    return claw_buf_add(b, out, (size_t)(claw_cursor_number(out, n) - out));
 }
 
 int claw_buf_add_micros(struct claw_buf *b, int64_t micros)
 {
-    char out[32], num[20], *at = out;
+    char out[32], *at = out;
     uint64_t u = micros < 0 ? 0 - (uint64_t)micros : (uint64_t)micros;
     if (micros < 0) *at++ = '-';
-    char *p = digits(num, u / 1000000);
-    memcpy(at, p, (size_t)(num + 20 - p));
-    at += num + 20 - p;
+    at = claw_cursor_number(at, u / 1000000);
     unsigned part = (unsigned)(u % 1000000);
     if (part) {
         *at++ = '.';
@@ -226,6 +217,13 @@ static size_t utf8_len(const unsigned char *p, size_t n)
     for (size_t i = 2; i < need; i++)
         if ((p[i] & 0xC0) != 0x80) return 0;
     return need;
+}
+
+bool claw_buf_is_utf8(struct claw_str s)
+{
+    size_t i = 0, n = 1;
+    for (; i < s.len && n; i += n) n = (unsigned char)s.ptr[i] < 0x80 ? 1 : utf8_len((const unsigned char *)s.ptr + i, s.len - i);
+    return n != 0;
 }
 
 /* 1 for the bytes that go out as they are and stand alone. */

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct claw_str {
@@ -31,7 +32,10 @@ static inline bool claw_str_eq(struct claw_str a, struct claw_str b)
 static inline bool claw_str_eqz(struct claw_str a, const char *z) { return claw_str_eq(a, claw_str_of(z)); }
 /* ASCII case-insensitive equality (RFC 9110 5.1: field names). */
 bool claw_str_ieq(struct claw_str a, struct claw_str b);
-bool claw_str_starts(struct claw_str s, struct claw_str prefix);
+static inline bool claw_str_starts(struct claw_str s, struct claw_str prefix)
+{
+    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
+}
 /* The first place of `needle` in `s`, or -1. */
 ptrdiff_t claw_str_find(struct claw_str s, struct claw_str needle);
 /* Without leading and trailing SP and HTAB (RFC 9110 5.5: OWS). */
@@ -50,9 +54,13 @@ struct claw_buf {
 };
 
 /* An empty buffer that never holds more than `max` waiting bytes (0: unbounded). No memory yet. */
-void claw_buf_init(struct claw_buf *b, size_t max);
+static inline void claw_buf_init(struct claw_buf *b, size_t max) { *b = (struct claw_buf){.max = max}; }
 /* Free the memory; the buffer is as after init. */
-void claw_buf_fini(struct claw_buf *b);
+static inline void claw_buf_fini(struct claw_buf *b)
+{
+    if (b->data) free(b->data);
+    claw_buf_init(b, b->max);
+}
 /* What waits. Valid until the next call that is not a getter. */
 static inline struct claw_str claw_buf_str(const struct claw_buf *b)
 {
@@ -78,6 +86,8 @@ int claw_buf_add_u64(struct claw_buf *b, uint64_t n) CLAW_MUSTCHECK;
 /* Micro-units as a decimal number without trailing zeros beyond need: 1234567 -> "1.234567", 0 -> "0". */
 int claw_buf_add_micros(struct claw_buf *b, int64_t micros) CLAW_MUSTCHECK;
 int claw_buf_add_fmt(struct claw_buf *b, const char *fmt, ...) CLAW_PRINTF(2, 3) CLAW_MUSTCHECK;
+/* Is all of it UTF-8 (RFC 3629)? */
+bool claw_buf_is_utf8(struct claw_str s);
 /* A JSON string with its quotes: controls, quotes and backslashes escaped (RFC 8259 7), DEL too; bytes that are
  * not UTF-8 become U+FFFD, so that the output is always valid JSON. */
 int claw_buf_add_json(struct claw_buf *b, struct claw_str s) CLAW_MUSTCHECK;

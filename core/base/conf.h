@@ -6,8 +6,8 @@
  * drives checking, defaults, "did you mean", -schema and the configuration reference. The typed half below is
  * what C uses; the tree stays for what Lua decides about (routes, transformations, strategies …) and for marks.
  *
- * Expansion, in any scalar: ${VAR}, ${VAR:-default}, ${file:/path} (one trailing newline cut off), $$ for a
- * dollar. An unset variable without default is an error naming key and variable. What was expanded is a string
+ * Expansion, in any scalar: ${VAR}, ${VAR:-default}, ${file:/path} (one trailing newline cut off), ${vault:path#field} and
+ * ${aws-sm:name#field} (conf_secret.h), $$ for a dollar. An unset variable without default is an error naming key and variable. What was expanded is a string
  * unless the whole scalar was one expression and the schema wants another type.
  *
  * Every problem found is reported, not only the first. Lifetime: one arena, freed whole. Thread: load on any
@@ -83,11 +83,26 @@ struct claw_conf_aws { struct claw_str id, secret, token, region; };
 /* A service account, whose access tokens requests carry; email "": none. key is PEM, NUL behind it. */
 struct claw_conf_account { struct claw_str email, key, key_id, token_uri; };
 
+/* One of an upstream's keys. */
+struct claw_conf_key {
+    struct claw_str text;
+    double weight;            /* 1 */
+    struct claw_str *models;  /* names or globs; models_n 0: all */
+    size_t models_n;
+};
+/* When an upstream is set aside (breaker.h). */
+struct claw_conf_cooling {
+    bool on;           /* true */
+    unsigned failures; /* in a row, 3; 0: not by them */
+    unsigned percent;  /* of at least `requests` in 30 s, 25; 0: not by it */
+    unsigned requests; /* 10 */
+};
+
 struct claw_conf_upstream {
     struct claw_str name;
     struct claw_str type;            /* openai anthropic generic mock … */
     struct claw_conf_url url;        /* mock: may be empty (text.len 0) */
-    struct claw_str *api_keys;       /* api_key and api_keys together; "" entries left out */
+    struct claw_conf_key *api_keys;  /* api_key and api_keys together; those of "" left out */
     size_t api_keys_n;
     struct claw_conf_aws aws;         /* bedrock's, when it has no API key */
     struct claw_conf_account account; /* vertex', when it has no API key */
@@ -98,6 +113,9 @@ struct claw_conf_upstream {
     unsigned first_byte_timeout_ms;  /* request sent to answer's head; timeout_ms unless given */
     unsigned stall_timeout_ms;       /* no byte while an answer is under way, 120000 */
     unsigned max_concurrency;        /* 0: none */
+    struct claw_conf_cooling cooling;
+    struct claw_str health_path;     /* "": no checks */
+    unsigned health_interval_ms;     /* 10000 */
     bool tls_verify;                 /* true */
     const char *tls_ca;              /* NULL: the system's roots */
     struct claw_str tls_server_name; /* "": url.host */
@@ -114,10 +132,23 @@ struct claw_conf_hedge {
 /* Read `after`: "p95" or a number of milliseconds. False: it is neither. */
 bool claw_conf_hedge_after(struct claw_str text, double number, struct claw_conf_hedge *to);
 
+/* What becomes of a route's answers. */
+struct claw_conf_cache {
+    bool on;             /* complete ones are kept */
+    bool coalesce;       /* identical requests under way share one call */
+    bool per_client;     /* nobody is given what another client was answered */
+    unsigned ttl_ms;
+};
+
 struct claw_conf_route {
     struct claw_str id;
+    struct claw_str strategy;         /* its type: "failover" … */
+    struct claw_conf_cache cache;
+    uint64_t hash;                    /* of it, transformations, policies, where upstreams are and their models: what decides about an answer */
+    bool finishes;                    /* on_disconnect: finish */
     struct claw_conf_hedge hedge;
     unsigned timeout_ms;              /* 0: the upstream's */
+    double retry_budget;              /* retry.budget, the route's own or the general one; 0.2 */
     const struct claw_conf_node *node;
 };
 
@@ -136,6 +167,8 @@ struct claw_conf_rates {
     int64_t concurrent;
     int64_t burst;            /* -1: not given */
     unsigned max_wait_ms;
+    unsigned max_waiting, max_waiting_per_client;
+    uint64_t mark;            /* a number made of the amounts: who waits for others waits elsewhere */
 };
 
 /* What a field of a request must be: one of these, which may be globs. n 0: anything. */
@@ -145,6 +178,8 @@ struct claw_conf_limit {
     struct claw_str id;
     struct claw_conf_rates rates;
     struct claw_conf_words path, method, model, route, upstream, client, tier;
+    struct { struct claw_str name; struct claw_conf_words values; } *headers;
+    size_t headers_n;
     struct claw_str *per;     /* ip client user header:NAME */
     size_t per_n;
 };
@@ -162,6 +197,7 @@ struct claw_conf_client {
     struct {
         int64_t micros;       /* -1: none */
         struct claw_str per;  /* day week month total */
+        bool soft_stop;       /* a stream that reaches it ends */
     } budget;
     struct claw_conf_rates rates;
     struct claw_str limit_id; /* of them: "client:" and the name */
@@ -182,16 +218,61 @@ struct claw_conf_webhook {
     unsigned max_queue;       /* 1000 */
 };
 
+/* Where secrets are that are neither here nor on this machine. */
+enum claw_conf_store { CLAW_CONF_VAULT, CLAW_CONF_AWS_SM, CLAW_CONF_AWS_ROLE /* credentials, from where this runs */ };
+/* Where this process gets the credentials of an AWS role from. */
+enum claw_conf_role { CLAW_CONF_ROLE_NONE, CLAW_CONF_ROLE_WEB, CLAW_CONF_ROLE_CONTAINER, CLAW_CONF_ROLE_INSTANCE };
+#define CLAW_CONF_SECRETS 64u /* different ones in a configuration; of one several fields may be used */
+
+struct claw_conf_secret {
+    enum claw_conf_store store;
+    struct claw_str name;       /* Vault's path, AWS' name or ARN, as written */
+};
+/* Those that the file refers to, and how they are got (the section `secrets`). */
+struct claw_conf_secrets {
+    struct claw_conf_secret *all;
+    size_t n;
+    bool missing;               /* some of them are not there yet: nothing else of this configuration is valid */
+    unsigned refresh_ms;        /* 300 s; 0: never */
+    unsigned timeout_ms;        /* of fetching all of them, 10 s */
+    struct {
+        struct claw_str address; /* "": not known */
+        struct claw_str token;   /* "": in token_file */
+        const char *token_file;  /* absolute; NULL: none */
+        struct claw_str name_space; /* "": none */
+        unsigned version;        /* of the KV engine, 2 or 1 */
+        const char *tls_ca;      /* NULL: the system's roots */
+        bool tls_verify;
+        struct claw_str tls_server_name; /* "": the address' host */
+    } vault;
+    struct {
+        struct claw_conf_aws aws; /* id "": there are no credentials; region "": an ARN has to say it */
+        struct claw_str endpoint; /* "": Amazon's of the region */
+        bool role;                /* its credentials are the role's */
+    } aws_sm;
+    struct {
+        enum claw_conf_role from;
+        struct claw_str url;      /* STS', the container's, or the instance's metadata */
+        struct claw_str arn, session; /* WEB: the role, and what the session is called */
+        struct claw_str token;    /* CONTAINER: what authorization says; "": in file, or none */
+        const char *file;         /* WEB: the token's; CONTAINER: what authorization says; NULL: none */
+    } role;
+};
+
 /* An environment variable that policies may read. */
 struct claw_conf_variable {
     struct claw_str name;
     const char *value; /* NULL: not set */
 };
 
+#define CLAW_CONF_FILES 256u
+
 struct claw_conf {
     const char *path;                 /* of the file */
     const char *dir;                  /* its folder: relative paths in the file start there */
     uint64_t hash;                    /* of the expanded tree */
+    const char **files;               /* read for ${file:} and service accounts: what they say may change without the file itself */
+    size_t files_n;                   /* at most CLAW_CONF_FILES */
     struct claw_conf_node *root;
 
     struct {
@@ -201,6 +282,7 @@ struct claw_conf {
         unsigned workers;             /* CPUs this process may use */
         struct claw_conf_tls_server tls;
         size_t max_body_bytes;        /* max_body_mb, 32 */
+        size_t upload_hold_bytes;     /* upload_hold_kb, 1024 */
         size_t max_header_bytes;      /* max_header_kb, 32 */
         unsigned idle_timeout_ms;     /* 75 s */
         unsigned header_timeout_ms;   /* 10 s */
@@ -218,17 +300,29 @@ struct claw_conf {
     } security;
     struct claw_conf_client *clients;
     size_t clients_n;
-    struct claw_conf_limit *limits;   /* rate_limits */
+    struct claw_conf_limit *limits;   /* rate_limits, and the upstreams' max_concurrency */
     size_t limits_n;
     struct {
         const char *listen_address;   /* "127.0.0.1" */
         uint16_t listen_port;         /* 9090; 0: no admin port */
         struct claw_str token;        /* "": none */
+        struct claw_str *hosts;       /* names it answers to without a token */
+        size_t hosts_n;
+        unsigned recent_requests;     /* 200, kept by each worker */
+        bool allow_policy_write;      /* false */
     } admin;
     struct claw_conf_upstream *upstreams;
     size_t upstreams_n;
     struct claw_conf_route *routes;
     size_t routes_n;
+    struct {
+        bool any;                     /* some route's answers are kept or shared */
+        unsigned max_size_mb;         /* 100 */
+        bool shared;                  /* backend redis */
+        struct claw_str secret;       /* "": none */
+        unsigned *strategies_ttl_ms;  /* of caching.strategies; 0: the route's */
+        size_t strategies_n;          /* 0: everything is cached */
+    } caching;
     struct {
         const char *dir;              /* absolute; "policies" beside the file unless given */
         unsigned budget_ms;           /* 10 */
@@ -250,9 +344,35 @@ struct claw_conf {
     const char *ledger_path;          /* state.path, absolute; NULL: none */
     unsigned ledger_keep_days;        /* 400 */
     struct claw_conf_redis redis;     /* state.url; host "": not given. User and password decoded */
+    struct {
+        bool shared;                  /* backend redis */
+        bool asked;                   /* that, or caching.shared */
+        struct claw_str prefix;       /* "openclaw" */
+        unsigned timeout_ms, lease_ms; /* 100, 15000 */
+    } state;
     struct claw_conf_webhook *webhooks;
     size_t webhooks_n;
+    struct {
+        struct claw_str endpoint;     /* with its path; "": not configured */
+        struct claw_conf_url to;      /* the same, read */
+        struct claw_conf_header *headers;
+        size_t headers_n;
+        struct claw_str service_name; /* "openclaw-proxy" */
+        double sample_ratio;          /* 1 */
+        bool trust_parents;           /* true */
+        unsigned interval_ms;         /* 1 s */
+        unsigned timeout_ms;          /* 10 s */
+        unsigned attempts;            /* 5 */
+        unsigned max_queue;           /* 4096 requests */
+        unsigned flush_ms;            /* 5 s */
+    } tracing;
+    struct {
+        bool enabled;                 /* true */
+        unsigned max_series;          /* 10000 */
+    } metrics;
     struct claw_log_conf logging;     /* path absolute */
+    bool log_bodies;                  /* false */
+    struct claw_conf_secrets secrets;
     unsigned retry_attempts;          /* retry.attempts; 0: not given */
     unsigned retry_total_timeout_ms;  /* 0: none */
 };
@@ -265,6 +385,11 @@ int claw_conf_load(const char *path, const char *(*get_env)(const char *name), s
 /* The same from memory; `path` is only for messages and relative paths. */
 int claw_conf_parse(const char *path, struct claw_str yaml, const char *(*get_env)(const char *name),
                     struct claw_conf **out, struct claw_conf_problems *problems) CLAW_MUSTCHECK;
+/* The same as claw_conf_load where `keeper` (conf_secret.h; NULL: none) knows the secrets that are elsewhere. CLAW_EAGAIN, without
+ * a problem: it lacks some, which the caller gets and then loads again; of *out `secrets` alone is valid, and it is to be freed. */
+struct claw_conf_keeper;
+int claw_conf_load_with(const char *path, const char *(*get_env)(const char *name), const struct claw_conf_keeper *keeper, struct claw_conf **out,
+                        struct claw_conf_problems *problems) CLAW_MUSTCHECK;
 void claw_conf_free(struct claw_conf *c);
 
 /* A node by dotted path ("upstreams.openai.models[0]"), NULL when not there. */

@@ -233,8 +233,17 @@ static const char *format_problem(const struct claw_conf_rule *rule, struct claw
     return NULL;
 }
 
+/* What stands for a secret that is not asked for is no URL. */
+static void make_up(const struct claw_conf_rule *rule, struct claw_conf_node *n)
+{
+    if (!claw_conf_leaf_of(n)->made_up) return;
+    if (rule->format == CLAW_CONF_URL) n->text = CLAW_STR("http://secret.invalid");
+    if (rule->format == CLAW_CONF_REDIS) n->text = CLAW_STR("redis://secret.invalid");
+}
+
 static void check_string(struct claw_conf_report *r, const struct claw_conf_rule *rule, const struct claw_conf_entry *e)
 {
+    make_up(rule, e->value);
     struct claw_str s = e->value->text;
     const char *why = format_problem(rule, s);
     if (!why && !s.len && rule->flags & CLAW_CONF_NOT_EMPTY) why = "must not be empty";

@@ -1,6 +1,8 @@
 /* conf: what bedrock and vertex say about who asks and where. */
 #include "base/conf_schema.h"
 
+#include "base/conf_secret.h"
+#include "base/conf_tree.h"
 #include "base/json.h"
 
 #include <stdio.h>
@@ -96,6 +98,12 @@ static const char *read_aws(const struct claw_conf_expand *x, const struct claw_
         if (!a->id.len || !a->secret.len) a->id = a->secret = a->token = CLAW_STR("");
         if (!is_value(a->id) || !is_value(a->token)) return "AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN may not hold blanks or control characters";
     }
+    const struct claw_conf_node *instance = claw_conf_get(map, "instance_role");
+    char text[256];
+    if (!a->id.len && !has_key(u) && x->keeper && x->noted && claw_conf_role_serves(&x->noted->secrets, instance && instance->type == CLAW_CONF_BOOL && instance->truth)) {
+        int rc = claw_conf_role_get(x, a, text, sizeof text);
+        if (rc != 0) a->id = a->secret = a->token = CLAW_STR(""); /* its place is told by who read the secrets */
+    }
     if (!a->region.len) a->region = region_of_url(base);
     if (!a->region.len) a->region = text_of(u, "region");
     if (!a->region.len) a->region = env_of(x, "AWS_REGION");
@@ -122,6 +130,7 @@ static struct claw_str account_text(const struct claw_conf_expand *x, struct cla
     claw_buf_init(&b, CLAW_CONF_FILE_MAX);
     *why = "cannot read the service account's file";
     s = CLAW_STR("");
+    if (n > 0 && n < (int)sizeof path) claw_conf_note_file(x, path);
     if (n > 0 && n < (int)sizeof path && claw_buf_add_file(&b, path) == 0) {
         struct claw_str all = claw_buf_str(&b);
         s = (struct claw_str){claw_arena_dup(x->arena, all.ptr, all.len), all.len};
@@ -165,7 +174,9 @@ static const char *read_vertex(const struct claw_conf_expand *x, const struct cl
     struct claw_str given = text_of(u, "service_account"), project = text_of(u, "project"), region = text_of(u, "region");
     *key = "service_account";
     if (given.len && has_key(u)) return "give either service_account or api_key";
-    const char *why = given.len ? read_account(x, given, &out->account, &project) : NULL;
+    bool made_up = given.len && claw_conf_leaf_of(claw_conf_get(u, "service_account"))->made_up;
+    if (made_up && !project.len) project = CLAW_STR("secret");
+    const char *why = given.len && !made_up ? read_account(x, given, &out->account, &project) : NULL;
     if (why || text_of(u, "base_url").len || !project.len || !region.len) return why;
     *key = "project";
     if (!is_plain(project, ".:_")) return "a project is named by a-z, 0-9, -, ., : and _ only";

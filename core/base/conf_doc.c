@@ -283,7 +283,8 @@ int claw_conf_reference_write(struct claw_buf *b)
     struct groups g = {.n = 0};
     gather(&g, claw_conf_schema_root());
     put(&o, "# openclaw.yaml\n\n"
-            "In any value: `${VAR}`, `${VAR:-default}`, `${file:/path}` and `$$` for a dollar. "
+            "In any value: `${VAR}`, `${VAR:-default}`, `${file:/path}`, `${vault:path#field}`, `${aws-sm:name#field}` (see "
+            "[secrets](#secrets)) and `$$` for a dollar. "
             "A key that is not here is an error.\n");
     for (size_t i = 0; i < g.n; i++) {
         put(&o, "\n## ");

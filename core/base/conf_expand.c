@@ -1,5 +1,7 @@
 #include "base/conf_expand.h"
 
+#include "base/conf_secret.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 struct expansion {
     const struct claw_conf_expand *x;
     struct claw_buf out;
+    bool elsewhere, missing;
     char *why;
     size_t why_size;
 };
@@ -63,6 +66,16 @@ static int read_all(int fd, struct claw_buf *out)
     return 0;
 }
 
+void claw_conf_note_file(const struct claw_conf_expand *x, const char *path)
+{
+    struct claw_conf *c = x->noted;
+    if (!c) return;
+    for (size_t i = 0; i < c->files_n; i++)
+        if (strcmp(c->files[i], path) == 0) return;
+    if (c->files_n == CLAW_CONF_FILES || !(c->files[c->files_n] = claw_arena_dup(x->arena, path, strlen(path)))) return;
+    c->files_n++;
+}
+
 static int add_file(struct expansion *e, struct claw_str name)
 {
     if (!name.len || memchr(name.ptr, 0, name.len))
@@ -71,6 +84,7 @@ static int add_file(struct expansion *e, struct claw_str name)
     int n = name.ptr[0] == '/' ? snprintf(path, sizeof path, "%.*s", CLAW_STR_FMT(name))
                                : snprintf(path, sizeof path, "%s/%.*s", e->x->dir, CLAW_STR_FMT(name));
     if (n < 0 || (size_t)n >= sizeof path) return REFUSE(e, "the path in ${file:} is too long");
+    claw_conf_note_file(e->x, path);
     /* Not blocking, and regular files only: a pipe here would hold up a reload for ever. */
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) return REFUSE(e, "cannot read the file %.*s: %s", CLAW_STR_FMT(name), strerror(errno));
@@ -87,20 +101,41 @@ static int add_file(struct expansion *e, struct claw_str name)
     return err;
 }
 
+static int add_secret(struct expansion *e, struct claw_conf_secret ref, struct claw_str field)
+{
+    const struct claw_conf_keeper *k = e->x->keeper;
+    const char *word = claw_conf_store_word(ref.store);
+    struct claw_str value;
+    if (!ref.name.len) return REFUSE(e, "${%s:} needs a name, as in ${%s:team/openai#api_key}", word, word);
+    if (ref.store == CLAW_CONF_VAULT && !field.len)
+        return REFUSE(e, "${vault:%.*s} needs a field, as in ${vault:%.*s#api_key}", CLAW_STR_FMT(ref.name), CLAW_STR_FMT(ref.name));
+    if (!k || !e->x->noted) return REFUSE(e, "${%s:} is not possible here", word);
+    if (!claw_conf_secret_note(&e->x->noted->secrets, ref)) return REFUSE(e, "more than %u secrets from elsewhere", CLAW_CONF_SECRETS);
+    e->elsewhere = true;
+    int rc = k->get(k->arg, ref, field, e->x->arena, &value, e->why, e->why_size);
+    if (rc == CLAW_EAGAIN) {
+        e->missing = e->x->noted->secrets.missing = true;
+        return 0;
+    }
+    return rc == 0 ? claw_buf_add_str(&e->out, value) : rc;
+}
+
 static int expand(struct expansion *e, struct claw_str s, unsigned depth);
 
 /* The inside of one ${…}. */
 static int add_expression(struct expansion *e, struct claw_str s, unsigned depth)
 {
     if (claw_str_starts(s, CLAW_STR("file:"))) return add_file(e, (struct claw_str){s.ptr + 5, s.len - 5});
-    struct claw_str name = s, fallback = {NULL, 0};
+    struct claw_conf_secret ref;
+    struct claw_str name = s, fallback = {NULL, 0}, field;
+    if (claw_conf_secret_parse(s, &ref, &field)) return add_secret(e, ref, field);
     ptrdiff_t colon = claw_str_find(s, CLAW_STR(":"));
     if (colon >= 0) {
         name.len = (size_t)colon;
         if (name.len + 1 >= s.len || s.ptr[name.len + 1] != '-')
             return REFUSE(e,
                           "\"${%.*s:\" is no known expression (known: ${VAR}, ${VAR:-default}, ${file:/path}, "
-                          "$$ for a dollar)",
+                          "${vault:path#field}, ${aws-sm:name#field}, $$ for a dollar)",
                           (int)(name.len < 40 ? name.len : 40), name.ptr);
         fallback = (struct claw_str){s.ptr + name.len + 2, s.len - name.len - 2};
     }
@@ -143,17 +178,19 @@ static int expand(struct expansion *e, struct claw_str s, unsigned depth)
     return 0;
 }
 
-int claw_conf_expand(const struct claw_conf_expand *x, struct claw_str text, struct claw_str *out, bool *whole,
-                     char *why, size_t why_size)
+int claw_conf_expand(const struct claw_conf_expand *x, struct claw_str text, struct claw_str *out,
+                     struct claw_conf_expanded *how, char *why, size_t why_size)
 {
     *out = text;
-    *whole = false;
+    *how = (struct claw_conf_expanded){false, false};
     if (!text.len || !memchr(text.ptr, '$', text.len)) return 0;
     if (text.len >= 3 && text.ptr[0] == '$' && text.ptr[1] == '{')
-        *whole = closing((struct claw_str){text.ptr + 2, text.len - 2}) == (ptrdiff_t)text.len - 3;
+        how->whole = closing((struct claw_str){text.ptr + 2, text.len - 2}) == (ptrdiff_t)text.len - 3;
     struct expansion e = {.x = x, .why = why, .why_size = why_size};
     claw_buf_init(&e.out, 0);
     int err = expand(&e, text, 0);
+    how->elsewhere = e.elsewhere;
+    if (err == 0 && e.missing) err = CLAW_EAGAIN;
     if (err == 0) {
         struct claw_str s = claw_buf_str(&e.out);
         out->ptr = claw_arena_dup(x->arena, s.ptr, s.len);

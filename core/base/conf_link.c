@@ -250,6 +250,13 @@ static void link_client(struct claw_conf_report *r, const struct claw_conf_entry
         problem(r, e, "key", "give either key or key_sha256");
 }
 
+static void link_limit_headers(struct claw_conf_report *r, const struct claw_conf_node *m)
+{
+    for (size_t i = 0; i < m->n; i++)
+        if (m->entries[i].value->type == CLAW_CONF_MAP)
+            claw_conf_report_add(r, m->entries[i].line, m->entries[i].column, "a limit's match takes a word or a list of them, no operators");
+}
+
 /* A limit is decided without Lua: it knows words and lists of them. */
 static void link_limit_match(struct claw_conf_report *r, const struct claw_conf_node *m)
 {
@@ -258,9 +265,10 @@ static void link_limit_match(struct claw_conf_report *r, const struct claw_conf_
         const struct claw_conf_entry *e = &m->entries[i];
         size_t k = 0;
         while (k < sizeof known / sizeof *known && !claw_str_eqz(e->key, known[k])) k++;
-        bool client = claw_str_eqz(e->key, "client");
-        if (k == sizeof known / sizeof *known)
-            claw_conf_report_add(r, e->line, e->column, "a limit is matched by path, method, model, route_id, upstream_name and client (name, tier) only");
+        bool client = claw_str_eqz(e->key, "client"), headers = claw_str_eqz(e->key, "headers");
+        if (headers && e->value->type == CLAW_CONF_MAP) link_limit_headers(r, e->value);
+        else if (k == sizeof known / sizeof *known)
+            claw_conf_report_add(r, e->line, e->column, "a limit is matched by path, method, model, route_id, upstream_name, headers and client (name, tier) only");
         else if (client && e->value->type == CLAW_CONF_MAP) link_limit_match(r, e->value);
         else if (e->value->type == CLAW_CONF_MAP) claw_conf_report_add(r, e->line, e->column, "a limit's match takes a word or a list of them, no operators");
     }
@@ -308,6 +316,10 @@ static void link_sections(struct claw_conf_report *r, const struct claw_conf_nod
         const struct claw_conf_node *backend = get(e->value, "backend", CLAW_CONF_STRING);
         if ((e->value == caching || e->value == state) && backend && claw_str_eqz(backend->text, "redis") && !url)
             problem(r, e, "backend", "redis needs state.url");
+        const struct claw_conf_node *secret = e->value == caching ? get(e->value, "secret", CLAW_CONF_STRING) : NULL;
+        if (e->value == caching && backend && claw_str_eqz(backend->text, "redis") && !given(e->value, "secret"))
+            problem(r, e, "backend", "redis needs caching.secret");
+        if (secret && secret->text.len && secret->text.len < 16) problem(r, e, "secret", "must have 16 characters or more");
         if (claw_str_eqz(e->key, "logging")) {
             const struct claw_conf_node *output = get(e->value, "output", CLAW_CONF_STRING);
             bool file = output && claw_str_eqz(output->text, "file");

@@ -29,6 +29,10 @@
     PRICE("cost_per_million_cache_write_tokens", "USD",                                            \
           "Price of a million input tokens written to the provider's prompt cache; as input when not given."), \
     PRICE("cost_per_request", "USD", "Price of a request, whatever its tokens.")
+#define INSTANCE_ROLE                                                                              \
+    {"instance_role", BOOL, .fallback = "false",                                                   \
+     .doc = "Without keys: credentials of the EC2 instance's role, from its metadata (IMDSv2). Those of a pod or a container are used unasked, where AWS_WEB_IDENTITY_TOKEN_FILE " \
+            "and AWS_ROLE_ARN, or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI say where. All are renewed before they expire."}
 #define RATES                                                                                      \
     WHOLE("requests_per_second", "requests", NULL, 1, 1e9, "Most requests in a second."),          \
     WHOLE("requests_per_minute", "requests", NULL, 1, 1e9, "Most requests in a minute."),          \
@@ -38,7 +42,9 @@
     WHOLE("tokens_per_day", "tokens", NULL, 1, 1e12, "Most input and output tokens in a day."),    \
     WHOLE("concurrent", "requests", NULL, 1, 1e6, "Most requests at the same time."),              \
     WHOLE("burst", "requests", NULL, 0, 1e9, "Requests allowed at once beyond the steady rate; the whole limit when not given."),  \
-    WHOLE("max_wait_ms", "ms", "0", 0, 600000, "Wait this long for room instead of refusing.")
+    WHOLE("max_wait_ms", "ms", "0", 0, 600000, "Wait this long for room instead of refusing; clients take turns."), \
+    WHOLE("max_waiting", "requests", "1000", 1, 1e6, "Most requests that wait for it (each of its counts)."), \
+    WHOLE("max_waiting_per_client", "requests", "100", 1, 1e6, "Most of them from one client (without `clients`: one address).")
 
 static const struct claw_conf_rule name_rule = {.key = "", .is = STR, .format = CLAW_CONF_NAME};
 static const struct claw_conf_rule place_rule = {.key = "", .is = STR, .format = CLAW_CONF_PLACE};
@@ -61,9 +67,12 @@ static const struct claw_conf_rule server_rules[] = {
     WHOLE("listen_port", NULL, "8080", 0, 65535, "Port to listen on; 0 takes a free one."),
     SECONDS("timeout_seconds", "60", "How long an upstream may take, unless the upstream or route says otherwise."),
     WHOLE("workers", "threads", "(the CPUs this process may use)", 1, 256,
-          "Threads that serve requests. Needs a restart."),
+          "Threads that serve requests; of a container with a quota of CPU time as many as that comes to. Needs a restart."),
     {"tls", MAP, .group = &server_tls_group, .doc = "Serve HTTPS."},
     WHOLE("max_body_mb", "MB", "32", 1, 4096, "Largest request body; larger ones get 413."),
+    WHOLE("upload_hold_kb", "KB", "1024", 1, 4194304,
+          "Forms (multipart/form-data) up to this are held whole. Larger ones are passed on while they come, from their field `model` on, or when "
+          "so much has come without one: then they are routed as without. Once more was sent than is held, no other upstream is tried."),
     WHOLE("max_header_kb", "KB", "32", 1, 1024, "Largest request head; larger ones get 431."),
     SECONDS("idle_timeout_seconds", "75", "Close a client's connection that has been idle so long."),
     SECONDS("header_timeout_seconds", "10", "Time for a request's head to arrive."),
@@ -83,6 +92,11 @@ static const struct claw_conf_rule admin_rules[] = {
     WHOLE("listen_port", NULL, "9090", 0, 65535, "Port for health, metrics and control; 0 turns it off."),
     {"token", STR, SECRET, CLAW_CONF_HEADER, .fallback = "",
      .doc = "Bearer token the admin port asks for; empty: none."},
+    {"hosts", LIST, .each = &place_rule,
+     .doc = "Names the admin port answers to while it has no token, beside addresses and localhost: a page of another site that lets its own name "
+            "lead here is refused. Probes are answered whatever they call it."},
+    WHOLE("recent_requests", "requests", "200", 0, 2000, "Finished requests each worker keeps with how they were decided, for GET /requests, in about 2 KB each; 0: none."),
+    {"allow_policy_write", BOOL, .fallback = "false", .doc = "Let PUT /policies/NAME write files into policies.dir."},
     {0}};
 GROUP(admin, "Health, metrics and control.");
 
@@ -130,6 +144,7 @@ static const struct claw_conf_rule aws_rules[] = {
     {"access_key_id", STR, SECRET, CLAW_CONF_HEADER, .fallback = "(AWS_ACCESS_KEY_ID, with the secret and token beside it)", .doc = "Id of the access key."},
     {"secret_access_key", STR, SECRET, CLAW_CONF_HEADER, .doc = "The key's secret; needed with access_key_id."},
     {"session_token", STR, SECRET, CLAW_CONF_HEADER, .doc = "Of temporary credentials."},
+    INSTANCE_ROLE,
     {"region", STR, .format = CLAW_CONF_NAME, .fallback = "(base_url's, the upstream's region, AWS_REGION, AWS_DEFAULT_REGION)",
      .doc = "Region to sign for; base_url follows from it unless given."},
     {0}};
@@ -137,10 +152,18 @@ GROUP(aws, "Credentials that requests to bedrock are signed with (AWS Signature 
       "with this file: a reload reads them anew.");
 
 static const struct claw_conf_rule health_rules[] = {
-    {"path", STR, NEED, CLAW_CONF_NAME, .doc = "Path to GET, below base_url's host."},
+    {"path", STR, NEED, CLAW_CONF_NAME, .doc = "Path to GET, at base_url's host, with the upstream's key and headers. Any status below 400 is good."},
     SECONDS("interval_seconds", "10", "Time between checks."),
     {0}};
-GROUP(health, "Active health checks.");
+GROUP(health, "Active health checks: one worker asks, one check at a time, for at most 5 seconds. Three in a row that fail set the upstream "
+      "aside; one that is good closes it again, once its pause is over.");
+
+static const struct claw_conf_rule cooling_rules[] = {
+    WHOLE("failures", NULL, "3", 0, 1000, "Failures in a row that set it aside; 0: not by them."),
+    WHOLE("percent", "percent", "25", 0, 100, "Part of the requests of the last 30 seconds that failed which sets it aside; 0: not by it."),
+    WHOLE("requests", NULL, "10", 1, 1e6, "Of at least so many requests."),
+    {0}};
+GROUP(cooling, "When an upstream is set aside, to be asked again after 1, 2, 4 … seconds by one request at a time.");
 
 static const struct claw_conf_rule upstream_rules[] = {
     {"name", STR, .format = CLAW_CONF_NAME, .fallback = "(the key)", .doc = "Unique name; only in the list form."},
@@ -151,9 +174,14 @@ static const struct claw_conf_rule upstream_rules[] = {
     {"api_keys", LIST, SECRET, .each = &api_key_item,
      .doc = "Several keys, chosen by weight among the usable ones."},
     {"base_url", STR, .format = CLAW_CONF_URL, .fallback = "(the provider's; azure and generic have none)",
-     .doc = "URL of the API, http or https. bedrock has one when it knows a region, vertex with project and region."},
+     .doc = "URL of the API, http or https. bedrock has one when it knows a region, vertex with project and region. "
+            "Claude on vertex is below …/publishers/anthropic, an upstream of its own."},
     {"models", LIST, .each = &model_item,
      .doc = "Models it serves: names, globs or maps; any model when not given."},
+    {"protocols", LIST, CLAW_CONF_NOT_EMPTY, .each = &name_rule, .fallback = "(all its type has)",
+     .doc = "Which of its type's protocols it is asked in, preferred first: openai_chat, openai_responses, openai_completions, openai_embeddings, anthropic_messages, "
+            "anthropic_count_tokens, gemini_generate, gemini_embed, gemini_embed_batch, gemini_count_tokens, cohere_chat, cohere_embeddings, bedrock_converse, "
+            "bedrock_embeddings, ollama_chat, ollama_embeddings. Clients of the others are translated for it."},
     {"model_map", MAP, .group = &model_map_group, .doc = "Rename models on the way out."},
     SECONDS("timeout_seconds", "(server.timeout_seconds)", "How long the head of an answer may take."),
     SECONDS("connect_timeout_seconds", "5", "TCP and TLS handshake."),
@@ -161,7 +189,7 @@ static const struct claw_conf_rule upstream_rules[] = {
     SECONDS("stall_timeout_seconds", "120", "Longest silence within an answer."),
     {"headers", MAP, .group = &header_group, .doc = "Headers to send with each request."},
     PRICES,
-    WHOLE("max_concurrency", "requests", "0", 0, 1e6, "Most requests at the same time; 0: no bound."),
+    WHOLE("max_concurrency", "requests", "0", 0, 1e6, "Most requests at the same time, over all workers; past it the next candidate is asked, and without one 429 is answered. 0: no bound."),
     {"region", STR, .format = CLAW_CONF_NAME, .doc = "Region, for strategies and for providers that need one."},
     {"aws", MAP, .group = &aws_group, .doc = "bedrock: sign requests with these credentials, instead of an api_key."},
     {"project", STR, .format = CLAW_CONF_NAME, .fallback = "(service_account's)", .doc = "vertex: the project, for base_url."},
@@ -171,6 +199,9 @@ static const struct claw_conf_rule upstream_rules[] = {
     {"api_version", STR, .format = CLAW_CONF_NAME, .fallback = "(the provider's)", .doc = "What azure's api-version says."},
     {"tls", MAP, .group = &upstream_tls_group, .doc = "TLS with the upstream."},
     {"health", MAP, .group = &health_group, .doc = "Active health checks."},
+    {"cooling", BOOL | MAP, .group = &cooling_group,
+     .doc = "false: it is never set aside, its keys alone are, one for another; or when it is. Besides these it is for as long as a Retry-After of a 429, 503 or 529 says, 300 "
+            "seconds at most."},
     {"lossy", STR, .fallback = "(sampling and the like are dropped, the rest is refused)", .words = "refuse allow",
      .doc = "What a translation cannot express: refuse the request, or drop it and say so in x-openclaw-dropped."},
     {0}};
@@ -259,7 +290,8 @@ static const struct claw_conf_rule retry_rules[] = {
     WHOLE("backoff_ms", "ms", "250", 0, 600000, "Pause before the second attempt; doubles from there."),
     WHOLE("max_backoff_ms", "ms", "8000", 0, 600000, "Longest pause."),
     {"jitter", NUM, .fallback = "0.2", .max = 1, .doc = "Part of the pause that is left to chance."},
-    {"budget", NUM, .fallback = "0.2", .max = 1, .doc = "Retries as a part of live traffic, at most."},
+    {"budget", NUM, .fallback = "0.2", .max = 1, .doc = "Tries beyond the first, as a part of the requests of the last 10 seconds, in the whole process; 10 in "
+     "10 seconds may always be. 0: none."},
     {"total_timeout_seconds", NUM, .unit = "seconds", .fallback = "0", .max = 86400,
      .doc = "Time for all attempts together; 0: no bound."},
     {0}};
@@ -274,9 +306,10 @@ static const struct claw_conf_rule hedge_rules[] = {
 GROUP(hedge, "A second upstream started when the first is slow.");
 
 static const struct claw_conf_rule route_cache_rules[] = {
-    {"enabled", BOOL, .fallback = "true", .doc = "Cache this route's answers."},
-    SECONDS("ttl_seconds", "(caching.default_ttl_seconds)", "How long an answer is kept."),
+    {"enabled", BOOL, .fallback = "true", .doc = "Cache this route's answers, also without caching.enabled (unless that is false)."},
+    SECONDS("ttl_seconds", "(caching.default_ttl_seconds)", "How long an answer is kept; a strategy's own goes before it."),
     {"scope", STR, .fallback = "(caching.scope)", .words = "client shared", .doc = "Who shares cached answers."},
+    {"coalesce", BOOL, .fallback = "(caching.coalesce)", .doc = "Do identical requests under way share one upstream call?"},
     {0}};
 GROUP(route_cache, "Caching of one route.");
 
@@ -288,12 +321,12 @@ static const struct claw_conf_rule route_rules[] = {
     {"policies", LIST, .each = &name_rule, .doc = "Policies to run, in this order, after policies.always."},
     {"retry", MAP, .group = &retry_group, .doc = "Instead of the general retry settings, key by key."},
     SECONDS("timeout_seconds", "(the upstream's)", "How long an upstream may take on this route."),
-    {"cache", BOOL | MAP, .group = &route_cache_group, .doc = "false: never cache; or settings of this route."},
+    {"cache", BOOL | MAP, .group = &route_cache_group, .doc = "false: never cache, nor coalesce; or settings of this route."},
     {"priority", INT, .fallback = "0", .min = -1000000, .max = 1000000,
      .doc = "Routes with a higher one are looked at first."},
     {"hedge", MAP, .group = &hedge_group, .doc = "Start a second upstream when the first is slow."},
     {"on_disconnect", STR, .fallback = "cancel", .words = "cancel finish",
-     .doc = "When the client leaves: cancel the upstream, or let it finish for the cache."},
+     .doc = "When the client leaves: cancel the upstream, or let it finish for the cache (where the answer is to be cached)."},
     {"lossy", STR, .fallback = "(sampling and the like are dropped, the rest is refused)", .words = "refuse allow",
      .doc = "What a translation cannot express: refuse the request, or drop it and say so in x-openclaw-dropped."},
     {0}};
@@ -329,15 +362,21 @@ GROUP(cache_strategy, "Which answers are cached, and how long.");
 static const struct claw_conf_rule cache_strategy_item = {.key = "", .is = MAP, .group = &cache_strategy_group};
 
 static const struct claw_conf_rule caching_rules[] = {
-    {"enabled", BOOL, .fallback = "false", .doc = "Cache complete answers."},
+    {"enabled", BOOL, .fallback = "(false, but for routes with cache)",
+     .doc = "Cache complete answers of status 200, to requests of up to 4 MB. Cache-Control of a request (no-cache, no-store, max-age) is honoured."},
+    {"coalesce", BOOL, .fallback = "(true where answers are cached)",
+     .doc = "Identical requests under way, on any worker, share one upstream call, streams too. true: also where nothing is cached."},
     SECONDS("default_ttl_seconds", "3600", "How long an answer is kept."),
-    WHOLE("max_size_mb", "MB", "100", 1, 1048576, "Most memory for cached answers, all counted."),
+    WHOLE("max_size_mb", "MB", "100", 1, 1048576, "Most memory for cached answers, all counted, and as much again for those on their way, twice as much while others wait for the same. An answer of more than 1/128 of it is not kept."),
     {"scope", STR, .fallback = "(client when clients are given, else shared)", .words = "client shared",
      .doc = "Who shares cached answers."},
     {"backend", STR, .fallback = "memory", .words = "memory redis",
-     .doc = "Where answers are kept; redis is state.url's."},
+     .doc = "Where answers are kept. redis: in memory, and in state.url's, for all instances with the same state.prefix and secret."},
+    {"secret", STR, SECRET | CLAW_CONF_NOT_EMPTY,
+     .doc = "backend redis: what the names of answers are made with, so that nobody who does not know it can make two requests be taken "
+            "for the same. 16 characters or more; a change needs a restart."},
     {"strategies", LIST, .each = &cache_strategy_item,
-     .doc = "What is cached; everything cacheable when not given."},
+     .doc = "What is cached or coalesced: what one of them matches, the most specific first; everything when not given."},
     {0}};
 GROUP(caching, "Answers kept for identical requests.");
 
@@ -366,7 +405,7 @@ static const struct claw_conf_rule logging_rules[] = {
     {"decisions", STR, CLAW_CONF_NOT_EMPTY,
      .doc = "A file that gets one JSON line a request, for -replay: what came (without credentials; bodies up to 64 KB, "
             "which hold what users wrote) and what was decided. None when not given."},
-    {"bodies", BOOL, .fallback = "false", .doc = "Log bodies too. They hold what users wrote."},
+    {"bodies", BOOL, .fallback = "false", .doc = "Put how bodies began into the log line, 4 KB of each: request_body as the client sent it, response_body as it got it (a stream's events too). They hold what users wrote. What is no text is left out."},
     {0}};
 GROUP(logging, "One line a request.");
 
@@ -411,7 +450,7 @@ static const struct claw_conf_rule budget_rules[] = {
     {"usd", NUM, NEED, .unit = "USD", .max = 1e9, .doc = "Most to spend in a period."},
     {"per", STR, .fallback = "month", .words = "day week month total", .doc = "The period."},
     {"soft_stop", BOOL, .fallback = "false",
-     .doc = "End a running stream that reaches the budget with a valid length finish."},
+     .doc = "End a running stream that reaches the budget as one of the greatest length ends: OpenAI's chat and completions, Anthropic's messages and Gemini's, but not what is cached or shared."},
     {0}};
 GROUP(budget, "Spending of one client.");
 
@@ -445,38 +484,91 @@ static const struct claw_conf_rule webhook_item = {.key = "", .is = MAP, .group 
 
 static const struct claw_conf_rule state_rules[] = {
     {"backend", STR, .fallback = "memory", .words = "memory redis",
-     .doc = "Where limits, budgets and cooldowns live."},
+     .doc = "Where limits, budgets and cooldowns live: redis shares them between all instances that name the same state.url and "
+            "state.prefix. While that Redis does not answer each instance goes by what it knows itself."},
     {"url", STR, SECRET, CLAW_CONF_REDIS,
      .doc = "redis://user:password@host:port/db of the Redis that claw.redis asks: port 6379 and database 0 unless given, user and "
             "password percent-encoded and not required. No TLS (rediss://)."},
+    {"prefix", STR, CLAW_CONF_NOT_EMPTY, CLAW_CONF_NAME, .fallback = "openclaw",
+     .doc = "backend redis: what the names of all keys begin with there, and a colon. Instances that share have the same one."},
+    WHOLE("timeout_ms", "ms", "100", 10, 10000,
+          "backend redis: how long a request waits for its answer at most; then, and until Redis answers in that time again, what the "
+          "instance knows itself decides."),
+    SECONDS("lease_seconds", "15", "backend redis: how long a place of a limit on concurrent requests stays taken when its instance has died; "
+            "those alive say so three times in it."),
     {"path", STR, CLAW_CONF_NOT_EMPTY, .fallback = "(openclaw.db when a client has a budget, else none)",
      .doc = "SQLite file of the ledger: what each client spent on which model by the hour, and the spend that budgets are held "
-            "against; a restart finds it again. Beside this file unless absolute; made when it is not there."},
+            "against; a restart finds it again. Beside this file unless absolute, openclaw.db in $STATE_DIRECTORY where systemd or the "
+            "container image set it; made when it is not there."},
     WHOLE("keep_days", "days", "400", 1, 36500, "Hours older than this are forgotten by the ledger."),
     {0}};
 GROUP(state, "What is remembered beyond a request.");
 
 static const struct claw_conf_rule metrics_rules[] = {
-    {"enabled", BOOL, .fallback = "true", .doc = "Serve /metrics on the admin port."},
-    WHOLE("max_series", "series", "10000", 100, 1e6, "Most label sets; further ones are counted together."),
+    {"enabled", BOOL, .fallback = "true", .doc = "Serve /metrics on the admin port; false: it answers 404."},
+    WHOLE("max_series", "series", "10000", 100, 1e6,
+          "Most label sets, policies' own not counted; at most half of them tell of models. Further ones are counted together, as `other`."),
     {0}};
 GROUP(metrics, "Prometheus metrics.");
 
+static const struct claw_conf_rule collector_header_rules[] = {
+    {"*", STR, SECRET, CLAW_CONF_HEADER, .doc = "Header name and value."}, {0}};
+GROUP(collector_header, "Headers towards the collector; all values are kept secret.");
+
 static const struct claw_conf_rule tracing_rules[] = {
-    {"endpoint", STR, NEED, CLAW_CONF_URL, .doc = "OTLP/HTTP receiver."},
-    {"headers", MAP, .group = &header_group, .doc = "Headers to send along."},
+    {"endpoint", STR, NEED, CLAW_CONF_URL, .doc = "OTLP/HTTP receiver, which takes JSON; a URL without a path gets /v1/traces."},
+    {"headers", MAP, .group = &collector_header_group, .doc = "Headers to send along, such as the collector's key."},
     {"service_name", STR, .format = CLAW_CONF_NAME, .fallback = "openclaw-proxy",
      .doc = "service.name of the spans."},
     {"sample_ratio", NUM, .fallback = "1", .max = 1,
-     .doc = "Part of the requests without a sampled parent that is traced."},
+     .doc = "Part of the requests without a valid traceparent that is traced, decided by the trace's id; one with it is traced when that is sampled."},
+    {"trust_parents", BOOL, .fallback = "true",
+     .doc = "Go on with the traces of clients' traceparent; false: each request begins one of its own."},
+    SECONDS("interval_seconds", "1", "What ended meanwhile is exported together, sooner when much has."),
+    SECONDS("timeout_seconds", "10", "Time for one export."),
+    WHOLE("attempts", NULL, "5", 1, 20, "Most attempts of one export."),
+    WHOLE("max_queue", "requests", "4096", 1, 1e6, "Most requests whose spans wait; those of further ones are dropped and counted."),
+    SECONDS("flush_seconds", "5", "Time for what waits when the proxy stops, beyond server.drain_seconds."),
     {0}};
-GROUP(tracing, "Spans with GenAI conventions.");
+GROUP(tracing, "Spans of each request and of each attempt, with OpenTelemetry's HTTP and GenAI conventions.");
 
 static const struct claw_conf_rule price_rules[] = {PRICES, {0}};
 GROUP(price, "Prices of a model.");
 static const struct claw_conf_rule prices_rules[] = {
     {"*", MAP, .group = &price_group, .doc = "Model (or glob) and its prices."}, {0}};
 GROUP(prices, "Prices by model, where the upstream does not say.");
+
+static const struct claw_conf_rule vault_rules[] = {
+    {"address", STR, .format = CLAW_CONF_URL, .fallback = "(VAULT_ADDR)", .doc = "URL of the server, http or https."},
+    {"token", STR, SECRET, CLAW_CONF_HEADER, .fallback = "(VAULT_TOKEN)", .doc = "Token that may read the secrets."},
+    {"token_file", STR, CLAW_CONF_NOT_EMPTY, CLAW_CONF_NAME,
+     .doc = "File that holds the token, as an agent keeps it; read each time secrets are fetched."},
+    {"namespace", STR, .format = CLAW_CONF_HEADER, .fallback = "(VAULT_NAMESPACE)", .doc = "Namespace of the paths."},
+    WHOLE("kv_version", NULL, "2", 1, 2, "Version of the KV engine: with 2, data/ is put behind the first part of a path that has no /data/; with 1, a path is used as it is."),
+    {"tls", MAP, .group = &upstream_tls_group, .doc = "TLS with the server; ca is VAULT_CACERT, server_name VAULT_TLS_SERVER_NAME unless given."},
+    {0}};
+GROUP(vault, "HashiCorp Vault, or what speaks its KV protocol (OpenBao).");
+
+static const struct claw_conf_rule aws_sm_rules[] = {
+    {"access_key_id", STR, SECRET, CLAW_CONF_HEADER, .fallback = "(AWS_ACCESS_KEY_ID, with the secret and token beside it)", .doc = "Id of the access key."},
+    {"secret_access_key", STR, SECRET, CLAW_CONF_HEADER, .doc = "The key's secret; needed with access_key_id."},
+    {"session_token", STR, SECRET, CLAW_CONF_HEADER, .doc = "Of temporary credentials."},
+    INSTANCE_ROLE,
+    {"region", STR, .format = CLAW_CONF_NAME, .fallback = "(AWS_REGION, AWS_DEFAULT_REGION)", .doc = "Region of the secrets; an ARN says its own."},
+    {"endpoint", STR, .format = CLAW_CONF_URL, .fallback = "(Amazon's of the region; AWS_ENDPOINT_URL_SECRETS_MANAGER, AWS_ENDPOINT_URL)",
+     .doc = "URL to ask instead, such as an endpoint within a network."},
+    {0}};
+GROUP(aws_sm, "AWS Secrets Manager.");
+
+static const struct claw_conf_rule secrets_rules[] = {
+    {"refresh_seconds", NUM, .unit = "seconds", .fallback = "300", .max = 2592000,
+     .doc = "How often they are fetched again; one that changed makes a new generation. 0: only when the configuration is loaded by SIGHUP or POST /reload."},
+    SECONDS("timeout_seconds", "10", "Time for fetching all of them."),
+    {"vault", MAP, .group = &vault_group, .doc = "Where ${vault:PATH#FIELD} is."},
+    {"aws", MAP, .group = &aws_sm_group, .doc = "Where ${aws-sm:NAME#FIELD} is."},
+    {0}};
+GROUP(secrets, "Where ${vault:PATH#FIELD} and ${aws-sm:NAME-OR-ARN#FIELD}, which may stand in any value outside of this section, come from. At "
+      "most 64 secrets; each is fetched once, whatever fields of it are used. ${aws-sm:NAME} without a field is the whole text.");
 
 static const struct claw_conf_rule config_rules[] = {
     {"server", MAP, .group = &server_group, .doc = "How clients reach the proxy."},
@@ -497,6 +589,7 @@ static const struct claw_conf_rule config_rules[] = {
     {"tracing", MAP, .group = &tracing_group, .doc = "Traces."},
     {"webhooks", LIST, .each = &webhook_item, .doc = "Events sent to other systems."},
     {"state", MAP, .group = &state_group, .doc = "State shared by several instances."},
+    {"secrets", MAP, .group = &secrets_group, .doc = "Values from Vault and AWS Secrets Manager."},
     {0}};
 GROUP(config, "The whole file.");
 

@@ -1,5 +1,7 @@
 #include "base/conf_tree.h"
 
+#include "base/conf_secret.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <yaml.h>
@@ -191,15 +193,17 @@ static struct claw_conf_node *build_scalar(struct reader *r, const yaml_event_t 
     }
     struct claw_str raw = n->text;
     char why[512];
-    int err = claw_conf_expand(r->x, raw, &n->text, &leaf->whole, why, sizeof why);
+    struct claw_conf_expanded how;
+    int err = claw_conf_expand(r->x, raw, &n->text, &how, why, sizeof why);
     if (err == CLAW_EREQ_MEM) {
         die_memory(r, ev->start_mark);
         return NULL;
     }
-    if (err) {
-        claw_conf_report_add(r->report, n->line, n->column, "%s", why);
-        leaf->broken = true;
-    }
+    if (err && err != CLAW_EAGAIN) claw_conf_report_add(r->report, n->line, n->column, "%s", why);
+    leaf->whole = how.whole;
+    leaf->elsewhere = how.elsewhere;
+    leaf->made_up = how.elsewhere && r->x->keeper->offline;
+    leaf->broken |= err != 0;
     leaf->expanded = n->text.ptr != raw.ptr;
     n->type = CLAW_CONF_STRING;
     if (!leaf->quoted && !leaf->expanded && !leaf->broken) claw_conf_tree_resolve(n);

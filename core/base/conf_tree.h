@@ -21,7 +21,9 @@ struct claw_conf_leaf {
     bool expanded; /* something in the text was replaced: never shown in a problem */
     bool whole;    /* the text was one expression: the schema may want another type than string */
     bool quoted;
-    bool broken;   /* a problem was reported already */
+    bool broken;   /* a problem was reported already, or a secret in it is not there yet */
+    bool elsewhere; /* it refers to a secret from elsewhere */
+    bool made_up;  /* which nobody asked for: the keeper is offline */
 };
 static inline struct claw_conf_leaf *claw_conf_leaf_of(const struct claw_conf_node *n)
 {

@@ -103,19 +103,16 @@ static __attribute__((noinline)) const char *skip_special_string(struct scan *s,
 {
     const char *end = s->end;
 #if CLAW_JSON_X86
-    bool fresh = true; /* AVX2 goes on to the end, or to what only the byte-wise scan judges: once */
+    /* AVX2 goes on to the end, or to what only the byte-wise scan judges: once. */
+    if (end - p >= LONG_LEFT && p - s->begin >= 3 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi")) {
+        p = claw_json_skip_long(p, end);
+        if (p < end && *p == '"') return p + 1;
+    }
     while (end - p >= 32) {
         const char *block = p;
         uint32_t mask = stops(p);
         p = mask ? block + __builtin_ctz(mask) : block + 32;
         if (mask && *p == '"') return p + 1;
-        if (fresh && end - p >= LONG_LEFT && p - s->begin >= 3 && __builtin_cpu_supports("avx2") &&
-            __builtin_cpu_supports("bmi")) {
-            fresh = false;
-            p = claw_json_skip_long(p, end);
-            if (p < end && *p == '"') return p + 1;
-            continue;
-        }
         while (mask) {
             p = block + __builtin_ctz(mask);
             if (*p == '"') return p + 1;
@@ -127,6 +124,12 @@ static __attribute__((noinline)) const char *skip_special_string(struct scan *s,
     }
 #endif
     for (;;) {
+#if CLAW_JSON_X86
+        if (p < end && end - s->begin >= 32 && end - p < 32) { /* the text's last 32 bytes, without those before p */
+            uint32_t mask = stops(end - 32) >> (32 - (end - p));
+            p = mask ? p + __builtin_ctz(mask) : end;
+        }
+#endif
         while (p < end && is_plain(*p)) p++;
         if (p == end) return refuse_here(s, end);
         if (*p == '"') return p + 1;

@@ -75,6 +75,9 @@ bool claw_json_next(struct claw_json_value v, size_t *pos, struct claw_str *key,
 /* Number of elements or members; 0 for scalars. */
 size_t claw_json_count(struct claw_json_value v);
 
+/* Behind the quote that ends the string whose text begins at p, behind its opening quote. Of any bytes; `end` when it is cut. */
+const char *claw_json_string_end(const char *p, const char *end);
+
 /* Wrap one value's text that is known to be valid JSON (e.g. produced by a writer here). Trims white space. */
 struct claw_json_value claw_json_value_of(struct claw_str raw);
 

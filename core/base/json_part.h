@@ -29,7 +29,8 @@ unsigned claw_json_height(struct claw_str raw);
 
 static inline const char *claw_json_skip_space(const char *p, const char *end)
 {
-    while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
+    const uint64_t space = 1ull << ' ' | 1ull << '\n' | 1ull << '\r' | 1ull << '\t';
+    while (p < end && (unsigned char)*p <= ' ' && space >> *p & 1) p++;
     return p;
 }
 

@@ -33,8 +33,7 @@ static inline const char *find_bracket(const char *p, const char *end)
     return p;
 }
 
-/* p is after the opening quote; gives the place after the closing one. */
-static const char *string_end(const char *p, const char *end)
+const char *claw_json_string_end(const char *p, const char *end)
 {
 #if CLAW_JSON_X86
     const __m128i quote = _mm_set1_epi8('"'), back = _mm_set1_epi8('\\');
@@ -69,7 +68,7 @@ static const char *container_end(const char *p, const char *end, unsigned *heigh
     unsigned depth = 0, most = 0;
     while ((p = find_bracket(p, end)) < end) {
         char c = *p++;
-        if (c == '"') p = string_end(p, end);
+        if (c == '"') p = claw_json_string_end(p, end);
         else if (c == '{' || c == '[') most = ++depth > most ? depth : most;
         else if (--depth == 0) break;
     }
@@ -81,7 +80,7 @@ static const char *container_end(const char *p, const char *end, unsigned *heigh
 static const char *value_end(const char *p, const char *end)
 {
     unsigned height;
-    if (*p == '"') return string_end(p + 1, end);
+    if (*p == '"') return claw_json_string_end(p + 1, end);
     if (*p == '{' || *p == '[') return container_end(p, end, &height);
     while (p < end && *p != ',' && *p != '}' && *p != ']' && (unsigned char)*p > 0x20) p++;
     return p;
@@ -195,7 +194,7 @@ bool claw_json_next(struct claw_json_value v, size_t *pos, struct claw_str *key,
     const char *p = claw_json_skip_space(*pos ? v.raw.ptr + *pos : v.raw.ptr + 1, end);
     if (p < end && *p == ',') p = claw_json_skip_space(p + 1, end);
     if (p < end && v.type == CLAW_JSON_OBJECT && *p == '"') {
-        const char *after = string_end(p + 1, end);
+        const char *after = claw_json_string_end(p + 1, end);
         if (key) *key = (struct claw_str){p + 1, (size_t)(after - p) - (after - p < 2 ? 1 : 2)};
         p = claw_json_skip_space(after, end);
         if (p < end && *p == ':') p = claw_json_skip_space(p + 1, end);

@@ -183,9 +183,10 @@ static const char *uncut(const char *p, uint64_t first, uint64_t u)
     return p;
 }
 
-/* On from p while a step holds nothing but plain ASCII text and escapes of one letter, and not the end of the string.
- * Then a byte is escaped just when a backslash stands before it, which needs no arithmetic. */
-AVX2 static const char *skip_usual(const struct fixed *f, const char *p, const char *last)
+/* On from p while a step holds nothing but plain ASCII text and escapes of one letter; and on to the closing quote, *closed,
+ * when no other thing comes before it. There a byte is escaped just when a backslash stands before it, which needs no
+ * arithmetic. */
+AVX2 static const char *skip_usual(const struct fixed *f, const char *p, const char *last, bool *closed)
 {
     for (unsigned calm = 0; p <= last; p += STEP) {
         __m256i x = load(p), y = load(p + 32);
@@ -194,11 +195,16 @@ AVX2 static const char *skip_usual(const struct fixed *f, const char *p, const c
         __m256i fx = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(row(f->usual_escapes), x), x);
         __m256i fy = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(row(f->usual_escapes), y), y);
         /* A quote must be escaped, and what is escaped must be a quote or of the table. */
-        __m256i odd = _mm256_or_si256(_mm256_andnot_si256(ex, qx), _mm256_andnot_si256(_mm256_or_si256(qx, fx), ex));
-        odd = _mm256_or_si256(odd, _mm256_andnot_si256(ey, qy));
-        odd = _mm256_or_si256(odd, _mm256_andnot_si256(_mm256_or_si256(qy, fy), ey));
-        odd = _mm256_or_si256(odd, _mm256_cmpgt_epi8(row(f->space), _mm256_min_epi8(x, y)));
-        if (_mm256_movemask_epi8(odd)) break;
+        __m256i odd_x = _mm256_andnot_si256(_mm256_and_si256(ex, fx), _mm256_xor_si256(ex, qx));
+        __m256i odd_y = _mm256_andnot_si256(_mm256_and_si256(ey, fy), _mm256_xor_si256(ey, qy));
+        __m256i low = _mm256_cmpgt_epi8(row(f->space), _mm256_min_epi8(x, y));
+        if (_mm256_movemask_epi8(_mm256_or_si256(_mm256_or_si256(odd_x, odd_y), low))) {
+            uint64_t odd = bits(_mm256_or_si256(odd_x, _mm256_cmpgt_epi8(row(f->space), x)),
+                                _mm256_or_si256(odd_y, _mm256_cmpgt_epi8(row(f->space), y)));
+            const char *at = p + __builtin_ctzll(odd);
+            *closed = *at == '"';
+            return *closed ? at : p;
+        }
         __m256i escapes = _mm256_or_si256(ex, ey);
         calm = _mm256_testz_si256(escapes, escapes) ? calm + 1 : 0;
         if (calm == CALM) {
@@ -220,7 +226,9 @@ AVX2 const char *claw_json_skip_long(const char *p, const char *end)
     while (p <= last) {
         /* A backslash right before that escapes nothing is one that was escaped. */
         if (usual && (p[-1] == '\\') == (first != 0)) {
-            p = skip_usual(f, p, last);
+            bool closed = false;
+            p = skip_usual(f, p, last, &closed);
+            if (closed) return p;
             first = p[-1] == '\\';
             if (p > last) break;
         }

@@ -13,6 +13,9 @@
 
 #include "base/buf.h"
 
+#define CLAW_LOG_SECRETS 131072u
+#define CLAW_LOG_SECRET_BYTES (32u << 20)
+
 enum claw_log_level { CLAW_LOG_DEBUG, CLAW_LOG_INFO, CLAW_LOG_WARN, CLAW_LOG_ERROR };
 
 struct claw_log_conf {
@@ -32,8 +35,9 @@ int claw_log_reopen(void);
 /* Write what is queued, waiting at most `wait_ms`, stop the thread. */
 void claw_log_close(unsigned wait_ms);
 
-/* Never show `secret` (at least 6 bytes; shorter ones are ignored). Copies. At most 4096 are kept; a secret
- * told twice counts once. Thread: control only, before the configuration it belongs to is published. */
+/* Never show `secret` (at least 6 bytes; shorter ones are ignored). Copies. CLAW_LOG_SECRETS are kept (one that JSON writes otherwise
+ * counts twice), or CLAW_LOG_SECRET_BYTES of them, at some 40 bytes besides each, and beyond them the latest 32; what a line costs does not
+ * depend on how many there are, but for those 32. A secret told twice counts once. Thread: control only, before the configuration it belongs to is published. */
 void claw_log_secret(struct claw_str secret);
 /* A secret that comes and goes (an access token), shown neither while it is lent. The struct is the lender's, zeroed at
  * first; the text must stay until it is returned; returning what is not lent does nothing. Any thread. */
@@ -42,6 +46,9 @@ void claw_log_secret_lend(struct claw_log_lent *l, struct claw_str secret);
 void claw_log_secret_return(struct claw_log_lent *l);
 /* Replace every known secret in place in `b`'s waiting bytes by "***". For error texts and admin answers. */
 void claw_log_redact(struct claw_buf *b);
+
+/* Does a known secret stand in `s`? Any thread. */
+bool claw_log_quotes_secret(struct claw_str s);
 
 /* Would a line of this level be written? Cheap (one relaxed load). */
 bool claw_log_on(enum claw_log_level level);

@@ -1,8 +1,9 @@
 /* log: the secrets that no line shows.
  *
- * A reader goes over the text with a Wu-Manber shift: the last two of six bytes say how far the next place is
- * where any secret could begin. `reach` and `bloom` only ever gain; the sets are immutable but for `recent`,
- * whose entries are written before its count. Sets that were replaced stay: a reader may be inside one. */
+ * A reader goes over the text with a Wu-Manber shift: the last three of six bytes say how far the next place is where any secret
+ * could begin, a Bloom filter of all six whether one does, and a skip list in the order of the texts which. So what a line costs
+ * hardly depends on how many secrets there are: 10,000 without anything in common leave shifts of nearly four bytes. Tables and list only
+ * ever gain, by one writer; a node is whole before it can be found, so that readers take no lock. */
 #include "base/log.h"
 #include "base/log_part.h"
 
@@ -11,34 +12,34 @@
 #include <stdlib.h>
 
 #define SECRET_MIN ((size_t)6)
-#define SECRETS_MAX 4096
-#define RECENT_MAX 64
+#define SECRETS_MAX CLAW_LOG_SECRETS
+#define BYTES_MAX CLAW_LOG_SECRET_BYTES
+#define LATE_MAX 32 /* past those; each costs a search of every line */
+#define LEVELS 9    /* 4^9 secrets */
+#define SHIFT_MAX 4u
 
 struct secret {
     struct claw_str s;
-    int shorter; /* index of the longest other secret that this one begins with, or -1 */
+    _Atomic(struct secret *) next[]; /* of each level that it is in */
 };
 
-struct secrets {
-    struct secrets *older;
-    atomic_size_t recents;
-    struct secret recent[RECENT_MAX];
-    size_t n;
-    struct secret sorted[];
-};
+static _Atomic(struct secret *) heads[LEVELS];
+static atomic_uint secrets_n;
+static size_t secrets_bytes;
+static atomic_uchar reach[1u << 20]; /* SHIFT_MAX - shift */
+static atomic_uchar bloom[1u << 17]; /* of the first six bytes */
 
-static _Atomic(struct secrets *) secrets;
-static unsigned secrets_known;
-static atomic_uchar reach[4096];  /* 5 - shift */
-static atomic_uchar bloom[8192];  /* of the first six bytes */
-
-static unsigned pair_of(const char *p) { return ((unsigned char)p[0] ^ (unsigned)(unsigned char)p[1] << 4) & 4095; }
+static unsigned triple_of(const char *p)
+{
+    uint32_t w = (unsigned char)p[0] | (uint32_t)(unsigned char)p[1] << 8 | (uint32_t)(unsigned char)p[2] << 16;
+    return (w * UINT32_C(0x9E3779B1)) >> 12;
+}
 
 static unsigned bloom_of(const char *p)
 {
     uint64_t w = 0;
     memcpy(&w, p, SECRET_MIN);
-    return (unsigned)((w * UINT64_C(0x9E3779B97F4A7C15)) >> 48);
+    return (unsigned)((w * UINT64_C(0x9E3779B97F4A7C15)) >> 44);
 }
 
 static int str_cmp(struct claw_str a, struct claw_str b)
@@ -47,45 +48,51 @@ static int str_cmp(struct claw_str a, struct claw_str b)
     return r ? r : (a.len > b.len) - (a.len < b.len);
 }
 
-static int secret_cmp(const void *a, const void *b)
+/* The greatest that is not past `text`, or NULL; of each level the link behind it, where `links` is not NULL. */
+static struct secret *find(struct claw_str text, _Atomic(struct secret *) **links)
 {
-    return str_cmp(((const struct secret *)a)->s, ((const struct secret *)b)->s);
+    struct secret *at = NULL;
+    for (int level = LEVELS - 1; level >= 0; level--) {
+        _Atomic(struct secret *) *link = at ? &at->next[level] : &heads[level];
+        struct secret *next;
+        while ((next = atomic_load_explicit(link, memory_order_acquire)) && str_cmp(next->s, text) <= 0) {
+            at = next;
+            link = &at->next[level];
+        }
+        if (links) links[level] = link;
+    }
+    return at;
 }
 
 /* The length of the longest secret that `text` begins with, or 0. */
-static size_t secret_at(const struct secrets *set, struct claw_str text)
+static size_t secret_at(struct claw_str text)
 {
-    size_t best = 0, recents = atomic_load_explicit(&set->recents, memory_order_acquire);
-    for (size_t i = 0; i < recents; i++)
-        if (set->recent[i].s.len > best && claw_str_starts(text, set->recent[i].s)) best = set->recent[i].s.len;
-
-    /* Whatever lies between a prefix of the text and the text begins with that prefix: so the greatest secret
-     * that is not past the text, or one that it begins with in turn, is the longest prefix. */
-    size_t lo = 0, hi = set->n;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (str_cmp(set->sorted[mid].s, text) <= 0) lo = mid + 1;
-        else hi = mid;
+    while (text.len >= SECRET_MIN) {
+        const struct secret *s = find(text, NULL);
+        if (!s) return 0;
+        if (claw_str_starts(text, s->s)) return s->s.len;
+        /* Whatever the text begins with and is not past it lies before `s`, and `s` begins with it, too. */
+        size_t common = 0, most = s->s.len < text.len ? s->s.len : text.len;
+        while (common < most && s->s.ptr[common] == text.ptr[common]) common++;
+        text.len = common;
     }
-    int i = (int)lo - 1;
-    while (i >= 0 && !claw_str_starts(text, set->sorted[i].s)) i = set->sorted[i].shorter;
-    return i >= 0 && set->sorted[i].s.len > best ? set->sorted[i].s.len : best;
+    return 0;
 }
 
 /* The next range of `s` from `from` on that secrets cover, overlapping ones together. False: none. */
-static bool secret_next(const struct secrets *set, struct claw_str s, size_t from, size_t *start, size_t *end)
+static bool secret_next(struct claw_str s, size_t from, size_t *start, size_t *end)
 {
     *end = 0;
     for (size_t i = from; i + SECRET_MIN <= s.len && (*end == 0 || i < *end);) {
         const char *p = s.ptr + i;
-        unsigned shift = 5 - atomic_load_explicit(&reach[pair_of(p + 4)], memory_order_relaxed);
+        unsigned shift = SHIFT_MAX - atomic_load_explicit(&reach[triple_of(p + 3)], memory_order_relaxed);
         if (shift) {
             i += shift;
             continue;
         }
         unsigned h = bloom_of(p);
         if (atomic_load_explicit(&bloom[h >> 3], memory_order_relaxed) & (1u << (h & 7))) {
-            size_t len = secret_at(set, (struct claw_str){p, s.len - i});
+            size_t len = secret_at((struct claw_str){p, s.len - i});
             if (len && *end == 0) *start = i;
             if (len && i + len > *end) *end = i + len;
         }
@@ -96,24 +103,20 @@ static bool secret_next(const struct secrets *set, struct claw_str s, size_t fro
 
 /* With few secrets, a vectorised search for each is cheaper than the table, and nearly every line holds none. */
 #define FEW_SECRETS 6
-static bool none_of_few(const struct secrets *set, struct claw_str s)
+static bool none_of_few(struct claw_str s)
 {
-    size_t recents = atomic_load_explicit(&set->recents, memory_order_acquire);
-    if (set->n + recents > FEW_SECRETS) return false;
-    for (size_t i = 0; i < recents; i++)
-        if (claw_str_find(s, set->recent[i].s) >= 0) return false;
-    for (size_t i = 0; i < set->n; i++)
-        if (claw_str_find(s, set->sorted[i].s) >= 0) return false;
+    if (atomic_load_explicit(&secrets_n, memory_order_relaxed) > FEW_SECRETS) return false;
+    for (const struct secret *one = atomic_load_explicit(&heads[0], memory_order_acquire); one; one = atomic_load_explicit(&one->next[0], memory_order_acquire))
+        if (claw_str_find(s, one->s) >= 0) return false;
     return true;
 }
 
 static void redact_known(struct claw_buf *b, size_t at, size_t keep)
 {
-    const struct secrets *set = atomic_load_explicit(&secrets, memory_order_acquire);
     size_t start, end;
-    if (!set || b->len - at < SECRET_MIN + keep) return;
+    if (!atomic_load_explicit(&heads[0], memory_order_acquire) || b->len - at < SECRET_MIN + keep) return;
     struct claw_str s = {b->data + at, b->len - at - keep};
-    if (none_of_few(set, s) || !secret_next(set, s, 0, &start, &end)) return;
+    if (none_of_few(s) || !secret_next(s, 0, &start, &end)) return;
 
     char *p = b->data + at;
     size_t to = start, from;
@@ -121,7 +124,7 @@ static void redact_known(struct claw_buf *b, size_t at, size_t keep)
         memcpy(p + to, "***", 3);
         to += 3;
         from = end;
-        if (!secret_next(set, s, from, &start, &end)) start = s.len + keep;
+        if (!secret_next(s, from, &start, &end)) start = s.len + keep;
         memmove(p + to, p + from, start - from);
         to += start - from;
     } while (start < s.len);
@@ -188,62 +191,91 @@ void claw_log_redact(struct claw_buf *b)
     if (claw_buf_size(b)) claw_log_redact_from(b, b->off, 0);
 }
 
-/* `old` (may be NULL) and its recent ones, sorted into a new set without recent ones. */
-static struct secrets *secrets_merge(struct secrets *old)
+static bool quotes_lent(struct claw_str s)
 {
-    size_t recents = old ? atomic_load(&old->recents) : 0, n = old ? old->n + recents : 0;
-    struct secrets *set = calloc(1, sizeof *set + n * sizeof *set->sorted);
-    CLAW_ASSERT(set); /* control plane: a secret that cannot be kept back must not be read on */
-    set->older = old;
-    set->n = n;
-    if (n == 0) return set;
-    memcpy(set->sorted, old->sorted, old->n * sizeof *set->sorted);
-    memcpy(set->sorted + old->n, old->recent, recents * sizeof *set->sorted);
-    qsort(set->sorted, n, sizeof *set->sorted, secret_cmp);
-    for (size_t i = 0; i < n; i++) {
-        int j = (int)i - 1;
-        while (j >= 0 && !claw_str_starts(set->sorted[i].s, set->sorted[j].s)) j = set->sorted[j].shorter;
-        set->sorted[i].shorter = j;
-    }
-    return set;
+    bool found = false;
+    if (atomic_load_explicit(&lent_n, memory_order_relaxed) == 0) return false;
+    pthread_rwlock_rdlock(&lent_lock);
+    for (const struct claw_log_lent *l = lent; l && !found; l = l->next) found = claw_str_find(s, l->secret) >= 0;
+    pthread_rwlock_unlock(&lent_lock);
+    return found;
+}
+
+bool claw_log_quotes_secret(struct claw_str s)
+{
+    size_t start, end;
+    if (s.len < SECRET_MIN) return false;
+    return (!none_of_few(s) && secret_next(s, 0, &start, &end)) || quotes_lent(s);
+}
+
+/* In how many levels: a quarter of those in one are in the next. */
+static unsigned levels_of(void)
+{
+    static uint64_t x = UINT64_C(0x2545F4914F6CDD1D);
+    unsigned n = 1;
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    for (uint64_t bits = x; n < LEVELS && (bits & 3) == 0; bits >>= 2) n++;
+    return n;
 }
 
 /* False: it was there already. */
 static bool secret_add(struct claw_str s)
 {
-    struct secrets *set = atomic_load(&secrets);
-    if (set && secret_at(set, s) == s.len) return false;
-    size_t n = set ? atomic_load(&set->recents) : RECENT_MAX;
-    if (n == RECENT_MAX) {
-        set = secrets_merge(set);
-        atomic_store_explicit(&secrets, set, memory_order_release);
-        n = 0;
-    }
-    char *copy = malloc(s.len);
-    CLAW_ASSERT(copy);
+    _Atomic(struct secret *) *links[LEVELS];
+    const struct secret *there = find(s, links);
+    if (there && claw_str_eq(there->s, s)) return false;
+    unsigned levels = levels_of();
+    struct secret *new = malloc(sizeof *new + levels * sizeof *new->next + s.len);
+    CLAW_ASSERT(new); /* control plane: a secret that cannot be kept back must not be read on */
+    char *copy = (char *)&new->next[levels];
     memcpy(copy, s.ptr, s.len);
-    set->recent[n] = (struct secret){.s = {copy, s.len}, .shorter = -1};
-    atomic_store_explicit(&set->recents, n + 1, memory_order_release);
+    new->s = (struct claw_str){copy, s.len};
+    for (unsigned i = 0; i < levels; i++) atomic_init(&new->next[i], atomic_load(links[i]));
+    secrets_bytes += s.len;
+    atomic_fetch_add(&secrets_n, 1);
 
     unsigned h = bloom_of(copy);
     atomic_fetch_or(&bloom[h >> 3], (unsigned char)(1u << (h & 7)));
-    for (unsigned j = 0; j < SECRET_MIN - 1; j++) {
-        atomic_uchar *r = &reach[pair_of(copy + j)];
+    for (unsigned j = 0; j < SHIFT_MAX; j++) {
+        atomic_uchar *r = &reach[triple_of(copy + j)];
         if (atomic_load(r) < j + 1) atomic_store(r, (unsigned char)(j + 1));
     }
+    for (unsigned i = 0; i < levels; i++) atomic_store_explicit(links[i], new, memory_order_release);
+    return true;
+}
+
+static bool is_full(void) { return atomic_load(&secrets_n) >= SECRETS_MAX || secrets_bytes >= BYTES_MAX; }
+
+/* Past the bound (keys that are rotated for years): the latest are lent, each looked for in every line. False: it was there. */
+static bool keep_late(struct claw_str secret)
+{
+    static struct claw_log_lent late[LATE_MAX];
+    static char *texts[LATE_MAX];
+    static unsigned next;
+    if (secret_at(secret) == secret.len) return false;
+    for (unsigned i = 0; i < LATE_MAX; i++)
+        if (late[i].secret.ptr && claw_str_eq(late[i].secret, secret)) return false;
+    unsigned i = next++ % LATE_MAX;
+    claw_log_secret_return(&late[i]);
+    free(texts[i]);
+    texts[i] = malloc(secret.len);
+    CLAW_ASSERT(texts[i]);
+    memcpy(texts[i], secret.ptr, secret.len);
+    claw_log_secret_lend(&late[i], (struct claw_str){texts[i], secret.len});
     return true;
 }
 
 void claw_log_secret(struct claw_str secret)
 {
-    if (secret.len < SECRET_MIN || secrets_known == SECRETS_MAX) return;
-    if (!secret_add(secret)) return;
-    secrets_known++;
+    bool late = is_full();
+    if (secret.len < SECRET_MIN || !(late ? keep_late(secret) : secret_add(secret))) return;
 
     struct claw_buf b;
     claw_buf_init(&b, 0);
     CLAW_ASSERT(claw_buf_add_json(&b, secret) == 0);
     struct claw_str inside = {b.data + 1, b.len - 2};
-    if (!claw_str_eq(inside, secret)) (void)secret_add(inside);
+    if (!claw_str_eq(inside, secret)) (void)(late ? keep_late(inside) : secret_add(inside));
     claw_buf_fini(&b);
 }

@@ -22,4 +22,34 @@ int64_t claw_tokens_of_text(struct claw_str text);
  * tokens a turn, and all of its tools and schemas. Settings, names of roles and ids are not counted. */
 int64_t claw_tokens_of_request(struct claw_str body);
 
+/* What of a request's body is to be counted, taken while the body is there: to count it costs more, and may never be asked for.
+ * Its members are not for others. Texts up to CLAW_TOKENS_SAMPLE are counted whole, of longer ones evenly spaced parts. */
+#define CLAW_TOKENS_SAMPLE 4096u
+struct claw_tokens_prompt {
+    int64_t milli;   /* thousandths of a token beside the texts: of turns, pictures, names in schemas */
+    uint64_t bytes;  /* of all texts, each with a quote at its end */
+    double part;     /* of the body that was walked through */
+    uint32_t len;    /* of kept */
+    uint32_t every;  /* one window in so many is kept */
+    bool any;        /* in a dialect that is known */
+    char kept[CLAW_TOKENS_SAMPLE];
+};
+void claw_tokens_take_request(struct claw_tokens_prompt *p, struct claw_str body);
+int64_t claw_tokens_of_prompt(const struct claw_tokens_prompt *p);
+
+/* A text that comes in pieces, counted as it comes and not kept. All zero: nothing came yet. */
+struct claw_tokens_tally {
+    int64_t milli;          /* thousandths of a token */
+    uint32_t run, capitals; /* of the word, number or run that the text ends with so far */
+    uint8_t last;
+};
+
+/* Add what a model says in an answer or an event of a stream, as it came, in any dialect: its texts, its reasoning where that
+ * can be read, its calls with their arguments. Words cut by the end of a piece go on in the next. deltas: only what stands
+ * in `delta` (OpenAI's Responses say again what they said). What was cut counts up to there. */
+void claw_tokens_add_answer(struct claw_tokens_tally *t, struct claw_str json, bool deltas);
+/* What comes now does not go on with what came. */
+void claw_tokens_break(struct claw_tokens_tally *t);
+int64_t claw_tokens_tallied(const struct claw_tokens_tally *t);
+
 #endif

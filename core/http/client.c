@@ -87,7 +87,7 @@ static void on_stream_read(struct claw_stream *s, const char *data, size_t n)
         return;
     }
     if (claw_h1_complete(&c->parser))
-        complete(c, used == n && c->parser.head->keep_alive && claw_stream_queued(s) == 0);
+        complete(c, used == n && c->parser.head->keep_alive && claw_stream_queued(s) == 0 && !c->sending);
     else
         c->on->on_batch(c);
 }
@@ -140,6 +140,18 @@ static const struct claw_stream_events stream_events = {
     on_stream_open, on_stream_read, on_stream_end, on_stream_drain, on_stream_close,
 };
 
+static size_t unsent(const struct claw_client *c) { return uv_stream_get_write_queue_size((const uv_stream_t *)&c->stream.tcp); }
+
+/* Does it take what it is sent, as far as there is something to take? */
+static bool takes(struct claw_client *c)
+{
+    size_t queued = unsent(c), before = c->seen_queued;
+    bool moved = c->last_ms > c->seen_ms;
+    c->seen_queued = queued;
+    c->seen_ms = c->last_ms;
+    return queued == 0 || queued < before || moved;
+}
+
 /* The timer is not moved with every byte: when it fires it looks how long the last one is ago. */
 static void on_due(struct claw_timer *t)
 {
@@ -150,6 +162,11 @@ static void on_due(struct claw_timer *t)
         return;
     }
     if (c->state != BUSY) return;
+    if (c->sending) {
+        if (takes(c)) claw_timer_start(c->stream.loop, t, c->stall_ms);
+        else fail(c, CLAW_ESTALL, "the upstream stopped taking the request");
+        return;
+    }
     if (!c->head_seen) {
         fail(c, CLAW_EFIRST_BYTE_TIMEOUT, claw_err_text(CLAW_EFIRST_BYTE_TIMEOUT));
         return;
@@ -191,7 +208,7 @@ void claw_client_exchange(struct claw_client *c, struct claw_arena *arena, bool 
     c->state = BUSY;
     c->on = on;
     c->arg = arg;
-    c->any_byte = c->head_seen = false;
+    c->any_byte = c->head_seen = c->sending = false;
     c->bytes_in = 0;
     c->turn = c->stream.loop->turn;
     c->first_byte_ms = first_byte_ms;
@@ -206,6 +223,22 @@ int claw_client_write(struct claw_client *c, const uv_buf_t *bufs, unsigned n)
     CLAW_ASSERT(c->magic == CLIENT_MAGIC);
     if (c->state != BUSY) return 0;
     return claw_stream_write(&c->stream, bufs, n) == CLAW_EAGAIN ? CLAW_EAGAIN : 0;
+}
+
+void claw_client_sends(struct claw_client *c)
+{
+    c->sending = true;
+    c->seen_ms = c->last_ms;
+    c->seen_queued = SIZE_MAX;
+    claw_timer_start(c->stream.loop, &c->timer, c->stall_ms);
+}
+
+void claw_client_sent(struct claw_client *c)
+{
+    if (c->state != BUSY || !c->sending) return;
+    c->sending = false;
+    c->last_ms = claw_loop_now_ms(c->stream.loop);
+    claw_timer_start(c->stream.loop, &c->timer, c->head_seen ? c->stall_ms : c->first_byte_ms);
 }
 
 void claw_client_pause(struct claw_client *c) { claw_stream_pause(&c->stream); }

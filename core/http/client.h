@@ -35,10 +35,13 @@ struct claw_client {
     bool reused;      /* this exchange is not the connection's first */
     bool any_byte;    /* of the present answer */
     bool head_seen, in_feed, gone;
+    bool sending;     /* more of the request follows */
     struct claw_h1 parser;
     struct claw_timer timer;
     uint64_t last_ms; /* of the last progress */
     uint64_t turn;    /* of the loop, in which the exchange began */
+    uint64_t seen_ms; /* while sending: last_ms and what was queued, when the timer was last due */
+    size_t seen_queued;
     unsigned first_byte_ms, stall_ms;
     const struct claw_client_events *on;
     void *arg;        /* the exchange's user */
@@ -65,6 +68,12 @@ void claw_client_exchange(struct claw_client *c, struct claw_arena *arena, bool 
 /* Send bytes of the request. 0 or CLAW_EAGAIN (on_drain follows). When broken it returns 0: on_fail comes from
  * the loop, since an answer (a 413, say) may already wait to be read. */
 int claw_client_write(struct claw_client *c, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
+/* Behind claw_client_exchange: the request is not whole yet. Until claw_client_sent the time for the first byte does not
+ * run; an upstream that takes nothing of what is queued for stall_ms fails with CLAW_ESTALL, at the latest in twice that. Where
+ * the answer is over before, the connection is not reusable. */
+void claw_client_sends(struct claw_client *c);
+/* The last bytes of it have been written. */
+void claw_client_sent(struct claw_client *c);
 void claw_client_pause(struct claw_client *c);
 void claw_client_resume(struct claw_client *c);
 /* Give up: reset and close. No callback but on_closed will come. */

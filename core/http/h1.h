@@ -28,7 +28,7 @@ enum claw_h1_kind { CLAW_H1_REQUEST, CLAW_H1_RESPONSE };
     X(X_FORWARDED_FOR, "x-forwarded-for") X(X_FORWARDED_HOST, "x-forwarded-host")                  \
     X(X_FORWARDED_PROTO, "x-forwarded-proto") X(X_REAL_IP, "x-real-ip")                            \
     X(RETRY_AFTER, "retry-after") X(RETRY_AFTER_MS, "retry-after-ms") X(TRACEPARENT, "traceparent") \
-    X(DATE, "date")
+    X(TRACESTATE, "tracestate") X(DATE, "date")
 
 enum claw_header_id {
     CLAW_H_OTHER = 0,
@@ -145,8 +145,8 @@ bool claw_h1_is_host(struct claw_str s);
 struct claw_h1_parameter { struct claw_str whole, name, value; };
 /* The next one, taken off the query; false: there is none. */
 bool claw_h1_next_parameter(struct claw_str *query, struct claw_h1_parameter *out);
-/* Has the path (up to a '?') a segment "." or "..", also percent-encoded? Behind a base_url it could leave base_url's
- * prefix, with our key on it. */
+/* Has the path (up to a '?') a segment "." or "..", also percent-encoded, between slashes that may be encoded or turned, or with
+ * parameters ("..;x")? Behind a base_url it could leave base_url's prefix, with our key on it, at an upstream that reads paths so. */
 bool claw_h1_has_dots(struct claw_str path);
 /* Is `token` (in any case) a member of the comma-separated `list`? */
 bool claw_h1_has_token(struct claw_str list, struct claw_str token);

@@ -308,10 +308,21 @@ int claw_h1_read_head(struct claw_h1 *p, bool agreed, struct claw_h1_marks *m)
     return 0;
 }
 
-static size_t dots(struct claw_str s)
+/* How `c` (in lower case) is spelled at `at`: in 1 byte, in 3, or not (0). */
+static size_t spelled(struct claw_str s, size_t at, char c)
 {
-    if (s.len >= 3 && s.ptr[0] == '%' && s.ptr[1] == '2' && (s.ptr[2] == 'e' || s.ptr[2] == 'E')) return 3;
-    return s.len && *s.ptr == '.' ? 1 : 0;
+    static const char hex[] = "0123456789abcdef";
+    if (at >= s.len) return 0;
+    if (s.ptr[at] == c) return 1;
+    return s.len - at >= 3 && s.ptr[at] == '%' && s.ptr[at + 1] == hex[c >> 4] && (s.ptr[at + 2] | 0x20) == hex[c & 15] ? 3 : 0;
+}
+
+/* The end of a segment, for whoever reads paths most freely: as it is, encoded, `\`, or with parameters behind it. 0: none. */
+static size_t segment_ends(struct claw_str s, size_t at)
+{
+    size_t n = spelled(s, at, '/');
+    if (!n) n = spelled(s, at, '\\');
+    return n ? n : spelled(s, at, ';');
 }
 
 bool claw_h1_next_parameter(struct claw_str *query, struct claw_h1_parameter *out)
@@ -331,13 +342,13 @@ bool claw_h1_has_dots(struct claw_str path)
 {
     const char *mark = memchr(path.ptr ? path.ptr : "", '?', path.len);
     if (mark) path.len = (size_t)(mark - path.ptr);
-    while (path.len) {
-        const char *slash = memchr(path.ptr, '/', path.len);
-        struct claw_str s = {path.ptr, slash ? (size_t)(slash - path.ptr) : path.len};
-        path.ptr += s.len + (slash != NULL);
-        path.len -= s.len + (slash != NULL);
-        size_t n = dots(s), m = n ? dots((struct claw_str){s.ptr + n, s.len - n}) : 0;
-        if (n && (n == s.len || (m && n + m == s.len))) return true;
+    if (path.len == 0 || (!memchr(path.ptr, '.', path.len) && !memchr(path.ptr, '%', path.len))) return false;
+    for (size_t at = 0, n; at < path.len;) {
+        size_t dots = 0;
+        for (; dots < 3 && (n = spelled(path, at, '.')) != 0; at += n) dots++;
+        if ((dots == 1 || dots == 2) && (at == path.len || segment_ends(path, at))) return true;
+        while (at < path.len && !(n = segment_ends(path, at))) at++;
+        if (at < path.len) at += n;
     }
     return false;
 }

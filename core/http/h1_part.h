@@ -58,6 +58,12 @@ static inline const char *plain_end(const char *at, const char *end)
         if (hits && at[__builtin_ctz(hits)] != '\t') return at + __builtin_ctz(hits);
     }
 #endif
+    /* Eight at a time; what may be odd (carries may say so in error) is looked at one by one. */
+    for (uint64_t w, ones = 0x0101010101010101u; end - at >= 8; at += 8) {
+        memcpy(&w, at, 8);
+        uint64_t del = w ^ ones * 0x7f;
+        if ((((w - ones * 0x20) & ~w) | ((del - ones) & ~del)) & ones * 0x80) break;
+    }
     for (; at < end; at++)
         if (((unsigned char)*at < 0x20 && *at != '\t') || *at == 0x7f) break;
     return at;

@@ -28,7 +28,7 @@ static const uint8_t candidates[(LONGEST + 1) * 32] = {
     [KEY(6, 'c')] = CLAW_H_COOKIE, [KEY(6, 'e')] = CLAW_H_EXPECT, [KEY(7, 't')] = CLAW_H_TRAILER,
     [KEY(7, 'u')] = CLAW_H_UPGRADE, [KEY(7, 'a')] = CLAW_H_API_KEY, [KEY(9, 'f')] = CLAW_H_FORWARDED,
     [KEY(9, 'x')] = CLAW_H_X_API_KEY, [KEY(10, 'c')] = CLAW_H_CONNECTION, [KEY(10, 'k')] = CLAW_H_KEEP_ALIVE,
-    [KEY(10, 's')] = CLAW_H_SET_COOKIE, [KEY(11, 'r')] = CLAW_H_RETRY_AFTER, [KEY(11, 't')] = CLAW_H_TRACEPARENT,
+    [KEY(10, 's')] = CLAW_H_SET_COOKIE, [KEY(10, 't')] = CLAW_H_TRACESTATE, [KEY(11, 'r')] = CLAW_H_RETRY_AFTER, [KEY(11, 't')] = CLAW_H_TRACEPARENT,
     [KEY(12, 'c')] = CLAW_H_CONTENT_TYPE, [KEY(13, 'a')] = CLAW_H_AUTHORIZATION,
     [KEY(14, 'c')] = CLAW_H_CONTENT_LENGTH, [KEY(14, 'r')] = CLAW_H_RETRY_AFTER_MS,
     [KEY(14, 'x')] = CLAW_H_X_GOOG_API_KEY, [KEY(15, 'a')] = CLAW_H_ACCEPT_ENCODING,

@@ -8,6 +8,8 @@
  */
 #include "http/server.h"
 
+#include "base/cursor.h"
+
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -78,6 +80,7 @@ static void answer_ended(struct claw_conn *c)
     c->state = IDLE;
     if (!c->stalled) arm(c, c->server->limits.idle_timeout_ms);
     if (claw_buf_size(&c->pipelined)) claw_loop_defer(c->server->loop, &c->again, again_run);
+    else if (c->stream.paused) claw_stream_resume(&c->stream); /* its body was not wanted any more */
 }
 
 static void refuse(struct claw_conn *c, int code, const char *text)
@@ -134,7 +137,7 @@ static const struct claw_h1_events parser_events = {on_head, on_body, on_done};
 
 static bool begin(struct claw_conn *c)
 {
-    c->body_done = c->replied = c->chunked = c->refused = c->head_only = c->http10 = false;
+    c->body_done = c->replied = c->chunked = c->refused = c->head_only = c->http10 = c->held = false;
     c->head = (struct claw_str){NULL, 0};
     c->left = 0;
     c->bytes_in = c->bytes_out = 0;
@@ -255,6 +258,10 @@ static void on_stream_drain(struct claw_stream *s)
         arm(c, c->server->limits.idle_timeout_ms);
         if (claw_buf_size(&c->pipelined)) claw_loop_defer(c->server->loop, &c->again, again_run);
     } else if (c->request) {
+        if (c->state == BODY) { /* the timer was the answer's */
+            c->timer_bytes = c->bytes_in;
+            arm(c, c->server->limits.body_timeout_ms);
+        }
         c->server->on->on_drain(c);
     }
 }
@@ -277,9 +284,10 @@ static void on_due(struct claw_timer *t)
     switch (c->state) {
     case HEAD: refuse(c, CLAW_EHEAD_TIMEOUT, claw_err_text(CLAW_EHEAD_TIMEOUT)); return;
     case BODY:
-        if (c->bytes_in - c->timer_bytes < (uint64_t)l->body_timeout_ms * 1024 / 1000) {
+        if (!c->held && c->bytes_in - c->timer_bytes < (uint64_t)l->body_timeout_ms * 1024 / 1000) {
             refuse(c, CLAW_EBODY_TIMEOUT, claw_err_text(CLAW_EBODY_TIMEOUT));
         } else {
+            c->held = c->stream.paused;
             c->timer_bytes = c->bytes_in;
             arm(c, l->body_timeout_ms);
         }
@@ -308,30 +316,18 @@ void claw_conn_reply(struct claw_conn *c, int status, struct claw_str head, int6
     c->chunked = length < 0 && !c->http10 && !c->head_only;
 }
 
-static char *put(char *at, const char *z, size_t n)
-{
-    memcpy(at, z, n);
-    return at + n;
-}
-#define PUT(at, lit) put(at, lit, sizeof(lit) - 1)
-
 /* content-length, transfer-encoding, connection and the empty line, into at least 96 bytes. */
 static size_t framing(const struct claw_conn *c, char *to)
 {
     char *at = to;
     if (c->chunked) {
-        at = PUT(at, "transfer-encoding: chunked\r\n");
+        at = CLAW_CURSOR_PUT(at, "transfer-encoding: chunked\r\n");
     } else if (c->left >= 0) {
-        char d[24];
-        size_t k = sizeof d;
-        int64_t n = c->left;
-        do d[--k] = (char)('0' + n % 10);
-        while ((n /= 10) > 0);
-        at = PUT(put(PUT(at, "content-length: "), d + k, sizeof d - k), "\r\n");
+        at = CLAW_CURSOR_PUT(claw_cursor_number(CLAW_CURSOR_PUT(at, "content-length: "), (uint64_t)c->left), "\r\n");
     }
-    if (c->close_after) at = PUT(at, "connection: close\r\n");
-    else if (c->http10) at = PUT(at, "connection: keep-alive\r\n");
-    return (size_t)(PUT(at, "\r\n") - to);
+    if (c->close_after) at = CLAW_CURSOR_PUT(at, "connection: close\r\n");
+    else if (c->http10) at = CLAW_CURSOR_PUT(at, "connection: keep-alive\r\n");
+    return (size_t)(CLAW_CURSOR_PUT(at, "\r\n") - to);
 }
 
 int claw_conn_send(struct claw_conn *c, const uv_buf_t *bufs, unsigned n, bool end)
@@ -405,8 +401,16 @@ void claw_conn_continue(struct claw_conn *c)
     (void)rc; /* a broken connection shows by its end */
 }
 
-void claw_conn_pause(struct claw_conn *c) { claw_stream_pause(&c->stream); }
-void claw_conn_resume(struct claw_conn *c) { claw_stream_resume(&c->stream); }
+void claw_conn_pause(struct claw_conn *c)
+{
+    c->held = true;
+    claw_stream_pause(&c->stream);
+}
+
+void claw_conn_resume(struct claw_conn *c)
+{
+    if (claw_buf_size(&c->pipelined) < PIPELINED_MAX) claw_stream_resume(&c->stream);
+}
 
 /* ---- connections' beginning and end -------------------------------------------------------------------------- */
 

@@ -72,6 +72,7 @@ struct claw_conn {
     bool close_after;    /* no further request on this connection */
     bool body_done;      /* the request is complete */
     bool replied, chunked, stalled;
+    bool held;           /* the user did not take the body, some of the time since the timer was set */
     struct claw_server *server;
     struct claw_conn *prev, *next;
     struct claw_h1 parser;
@@ -122,7 +123,8 @@ void claw_conn_cut(struct claw_conn *c);
 void claw_conn_abort(struct claw_conn *c);
 /* 100 Continue, once, when the request waits for it. */
 void claw_conn_continue(struct claw_conn *c);
-/* Stop and go on taking the request's body. */
+/* Stop and go on taking the request's body. Meanwhile the client's time for it does not run, and nobody notices when it
+ * leaves. What is read already still comes. */
 void claw_conn_pause(struct claw_conn *c);
 void claw_conn_resume(struct claw_conn *c);
 

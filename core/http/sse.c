@@ -1,5 +1,7 @@
 #include "http/sse.h"
 
+#include "base/cursor.h"
+
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -275,12 +277,6 @@ int claw_sse_parse(struct claw_str raw, struct claw_buf *tmp, struct claw_sse_fi
     return 0;
 }
 
-static char *put(char *to, struct claw_str s)
-{
-    if (s.len) memcpy(to, s.ptr, s.len);
-    return to + s.len;
-}
-
 int claw_sse_write(struct claw_buf *out, struct claw_str type, struct claw_str data)
 {
     static const struct claw_str event = {"event: ", 7}, field = {"data: ", 6}, eol = {"\n", 1};
@@ -294,10 +290,10 @@ int claw_sse_write(struct claw_buf *out, struct claw_str type, struct claw_str d
     int rc = claw_buf_reserve(out, size);
     if (rc) return rc;
     char *to = out->data + out->len;
-    if (type.len) to = put(put(put(to, event), type), eol);
-    for (at = 0; next_line(data, &at, &line);) to = put(put(put(to, field), line), eol);
-    if (open) to = put(put(to, field), eol);
-    to = put(to, eol);
+    if (type.len) to = claw_cursor_put(claw_cursor_put(claw_cursor_put(to, event), type), eol);
+    for (at = 0; next_line(data, &at, &line);) to = claw_cursor_put(claw_cursor_put(claw_cursor_put(to, field), line), eol);
+    if (open) to = claw_cursor_put(claw_cursor_put(to, field), eol);
+    to = claw_cursor_put(to, eol);
     CLAW_ASSERT(to == out->data + out->len + size);
     out->len += size;
     return 0;

@@ -4,6 +4,14 @@
 
 #define QUARTERS 4u
 
+/* Is the turn long already, with what it read? uv_now stands still within what one poll brought, and no longer. */
+static bool is_long(struct claw_loop *l)
+{
+    uint64_t woke_ms = l->polling ? uv_now(&l->uv) : l->lanes.woke_ms;
+
+    return uv_hrtime() / 1000 > woke_ms * 1000 + l->lanes.long_us;
+}
+
 static bool take_room(struct claw_loop *l, const struct claw_lane *lane)
 {
     struct claw_lanes *all = &l->lanes;
@@ -14,6 +22,7 @@ static bool take_room(struct claw_loop *l, const struct claw_lane *lane)
         all->taken = 0;
     }
     if (all->taken + weight > CLAW_LANE_A_TURN * QUARTERS) return false;
+    if (all->taken >= CLAW_LANE_ANYWAY * QUARTERS && is_long(l)) return false;
     all->taken += weight;
     return true;
 }
@@ -68,25 +77,41 @@ static void lane_join(struct claw_lanes *all, struct claw_lane *lane)
     lane->prev->next = lane->next->prev = lane;
 }
 
-bool claw_lane_wait(struct claw_loop *l, struct claw_lane *lane, struct claw_lane_ticket *t, void (*run)(struct claw_lane_ticket *t))
+static void line_up(struct claw_loop *l, struct claw_lane *lane, struct claw_lane_ticket *t, void (*run)(struct claw_lane_ticket *t))
 {
     CLAW_ASSERT(!t->lane);
-    if (!lane->first) {
-        if (take_room(l, lane)) return false;
-        lane_join(&l->lanes, lane);
-    }
+    if (!lane->first) lane_join(&l->lanes, lane);
     *t = (struct claw_lane_ticket){.prev = lane->last, .lane = lane, .run = run};
     if (lane->last) lane->last->next = t;
     else lane->first = t;
     lane->last = t;
+}
+
+bool claw_lane_wait(struct claw_loop *l, struct claw_lane *lane, struct claw_lane_ticket *t, void (*run)(struct claw_lane_ticket *t))
+{
+    if (!lane->first && take_room(l, lane)) return false;
+    line_up(l, lane, t, run);
+    return true;
+}
+
+bool claw_lane_wait_read(struct claw_loop *l, struct claw_lane *lane, struct claw_lane_ticket *t, void (*run)(struct claw_lane_ticket *t))
+{
+    if (++l->lanes.reads <= CLAW_LANE_READS_ANYWAY || !is_long(l)) return false;
+    line_up(l, lane, t, run);
     return true;
 }
 
 void claw_lanes_init(struct claw_loop *l)
 {
-    l->lanes = (struct claw_lanes){0};
+    l->lanes = (struct claw_lanes){.long_us = CLAW_LANE_LONG_US, .woke_ms = uv_now(&l->uv)};
     uv_idle_init(&l->uv, &l->lanes.idle);
     l->lanes.idle.data = l;
+}
+
+void claw_lanes_polled(struct claw_loop *l)
+{
+    l->lanes.woke_ms = uv_now(&l->uv);
+    l->lanes.reads = 0;
 }
 
 void claw_lanes_empty(struct claw_loop *l)

@@ -240,6 +240,7 @@ static void on_polled(uv_check_t *h)
     struct claw_loop *l = h->data;
 
     l->polling = false;
+    claw_lanes_polled(l);
 }
 
 /* ---- mailbox ---------------------------------------------------------------------------------------------- */

@@ -56,7 +56,7 @@ struct claw_loop {
     uint64_t turn;  /* counts the turns */
     bool polling;   /* what runs now was called for what the sockets had to say in this turn */
     struct claw_lanes lanes;
-    struct claw_lane handshakes, closes; /* the lanes of all streams (stream.c) */
+    struct claw_lane reads, handshakes, closes; /* the lanes of all streams (stream.c) */
     struct claw_soon soon;
     void *arg; /* the owner's (the worker) */
     unsigned number; /* the owner's: of the worker, from 1; 0 for others */

@@ -126,6 +126,11 @@ void claw_redis_call_free(struct claw_redis_call *c)
     c->over = c->dropped = true; /* its timer goes on: an unanswered call says that Redis is frozen */
 }
 
+void claw_redis_drop(struct claw_redis *x, const char *why)
+{
+    if (x->state == UP) lost(x, why, true);
+}
+
 unsigned claw_redis_count(const struct claw_redis *x) { return x->calls_n; }
 
 /* ---- many elements ------------------------------------------------------------------------------------------ */

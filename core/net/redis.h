@@ -54,6 +54,9 @@ int claw_redis_start(struct claw_redis *x, const struct claw_str *words, size_t 
                      void (*on_done)(struct claw_redis_call *c), void *arg, struct claw_redis_call **out, const char **why) CLAW_MUSTCHECK;
 /* Give it up, or free it after on_done (not within). Its reply is dropped when it comes. */
 void claw_redis_call_free(struct claw_redis_call *c);
+/* What it said means that this is the wrong one (a replica that was the primary): the connection is given up, and all calls
+ * with it, `why` says so; it is looked for anew after a pause. Not from within on_done. */
+void claw_redis_drop(struct claw_redis *x, const char *why);
 /* Calls that wait for a reply, also those given up. */
 unsigned claw_redis_count(const struct claw_redis *x);
 

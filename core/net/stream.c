@@ -29,10 +29,25 @@ static void later(struct claw_stream *s, uint8_t due)
 
 /* ---- reading ---------------------------------------------------------------------------------------------- */
 
+static void on_turn(struct claw_lane_ticket *t)
+{
+    struct claw_stream *s = (struct claw_stream *)((char *)t - offsetof(struct claw_stream, reading));
+
+    s->its_turn = true;
+    claw_stream_set_reading(s);
+}
+
+/* Without a buffer libuv reads nothing; what the socket has stays there. */
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
     struct claw_stream *s = (struct claw_stream *)h;
     size_t n = 0;
+    bool now = s->its_turn;
+    s->its_turn = false;
+    if (!now && claw_lane_wait_read(s->loop, &s->loop->reads, &s->reading, on_turn)) {
+        *buf = uv_buf_init(NULL, 0);
+        return;
+    }
     char *room = s->on_room && !s->tls ? s->on_room(s, &n) : NULL;
     *buf = room ? uv_buf_init(room, (unsigned)n) : uv_buf_init(s->loop->read_buf, CLAW_LOOP_READ_BYTES);
     if (s->loop->slow && s->loop->slow < buf->len) buf->len = s->loop->slow;
@@ -77,7 +92,8 @@ static void on_wire(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
     struct claw_stream *s = (struct claw_stream *)h;
 
     CLAW_ASSERT(s->magic == MAGIC);
-    if (n == 0 || s->ended || s->state >= CLAW_STREAM_FAILED) return;
+    if (s->reading.lane) claw_stream_set_reading(s);
+    if (n == 0 || s->reading.lane || s->ended || s->state >= CLAW_STREAM_FAILED) return;
     if (n < 0)
         on_wire_end(s, (int)n);
     else if (s->tls)
@@ -88,7 +104,7 @@ static void on_wire(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
 
 void claw_stream_set_reading(struct claw_stream *s)
 {
-    bool want = !s->ended && ((s->state == CLAW_STREAM_OPEN && !s->paused) ||
+    bool want = !s->ended && !s->reading.lane && ((s->state == CLAW_STREAM_OPEN && !s->paused) ||
                               (s->state == CLAW_STREAM_HANDSHAKING && !claw_stream_tls_waits(s)));
 
     if (s->state >= CLAW_STREAM_CLOSING) return;
@@ -424,6 +440,7 @@ void claw_stream_close(struct claw_stream *s)
     if (s->state >= CLAW_STREAM_CLOSING) return;
     claw_stream_soon_send(s);
     s->state = CLAW_STREAM_CLOSING;
+    claw_lane_leave(s->loop, &s->reading);
     claw_stream_tls_cancel(s);
     if (claw_lane_wait(s->loop, &s->loop->closes, &s->closing, on_closing))
         uv_read_stop((uv_stream_t *)&s->tcp);

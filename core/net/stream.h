@@ -3,7 +3,8 @@
  *   connecting/handshaking --on_open(0)--> open --+--> on_end (once) --> claw_stream_close --> on_close
  *                    \--on_open(error)------------/
  *
- * Reading: data is handed up as it comes, from the loop's shared buffer, valid until the callback returns.
+ * Reading: data is handed up as it comes, from the loop's shared buffer, valid until the callback returns. One poll may find
+ * hundreds of sockets that have bytes: in a turn that is long already the rest of them are read in the next ones, in order (lane.h).
  * Writing: what the kernel takes at once goes to it in one system call (uv_try_write), large writes without a copy; the
  * rest is copied into the stream's queue and sent when the socket drains. A user that respects CLAW_EAGAIN and waits for
  * on_drain keeps at most one call's bytes queued. TCP_NODELAY is always on.
@@ -43,6 +44,7 @@ struct claw_stream {
     uint8_t soon;      /* stream_soon.c: which of the loop's waiting writes is this one's, from 1; 0: none */
     int fault;         /* libuv's code of the write that broke it */
     bool paused, ended, want_drain, broken, shut;
+    bool its_turn; /* to read, whatever the turn did already */
     struct claw_loop *loop;
     const struct claw_stream_events *on;
     void *arg;         /* the user's */
@@ -53,6 +55,7 @@ struct claw_stream {
     struct claw_stream_write *queue; /* what waits to be written; NULL: nothing */
     size_t queued;
     struct claw_deferred later;
+    struct claw_lane_ticket reading; /* has bytes to read, and waits for its turn */
     struct claw_lane_ticket closing; /* waits for its turn to be closed */
     const char *error; /* text of the last failure, constant or owned by the stream until close */
 };

@@ -1,7 +1,9 @@
 #include "proxy/account.h"
 
+#include "proxy/care.h"
 #include "proxy/ledger.h"
 #include "proxy/pipeline.h"
+#include "proxy/relay.h"
 #include "proxy/webhook.h"
 
 #include <time.h>
@@ -11,10 +13,22 @@ struct claw_attempt *claw_account_last(struct claw_req *r)
     return r->attempts_n && r->attempt < CLAW_ATTEMPTS_MAX ? &r->attempts[r->attempt] : NULL;
 }
 
+/* Usage is always known: what no upstream told is estimated. */
+static void estimate(struct claw_req *r)
+{
+    enum claw_dialect d = (enum claw_dialect)r->dialect;
+    if (r->usage.input >= 0 && r->usage.output >= 0 && !claw_relay_says_more(r)) return;
+    if (!claw_dialect_has_usage(d) || !claw_relay_served(r)) return;
+    bool of_input = claw_dialect_embeds(d);
+    r->estimated = (uint8_t)claw_usage_estimate(&r->usage, of_input, r->usage.input < 0 ? claw_req_prompt_tokens(r) : -1,
+                                                of_input ? 0 : claw_relay_said(r));
+}
+
 void claw_account_settle(struct claw_req *r)
 {
     if (r->accounted) return;
     r->accounted = true;
+    estimate(r);
     struct claw_policy_error err;
     int rc = r->gen->ops->finish(r->gen->policy, r, &err);
     (void)rc; /* logged and counted where it failed */
@@ -38,6 +52,7 @@ void claw_account_attempt(struct claw_req *r, int code, const char *kind)
     a->end_us = now ? now : 1;
     a->code = code;
     a->kind = kind;
+    claw_care_ended(r, a, up, code);
     if (r->outstanding) {
         claw_upstream_stats_end(up->stats);
         r->outstanding = false;
@@ -56,13 +71,23 @@ void claw_account_attempt(struct claw_req *r, int code, const char *kind)
 
 static void count_tokens(struct claw_req *r, struct claw_str upstream, struct claw_str model)
 {
-    const struct { const char *name; int64_t n; } classes[] = {
-        {"input", r->usage.input}, {"cached_input", r->usage.cached}, {"output", r->usage.output}, {"reasoning", r->usage.reasoning},
-        {"cache_write", r->usage.written}};
+    const struct { struct claw_str name; int64_t n; } classes[] = {
+        {CLAW_STR("input"), r->usage.input}, {CLAW_STR("cached_input"), r->usage.cached}, {CLAW_STR("output"), r->usage.output},
+        {CLAW_STR("reasoning"), r->usage.reasoning}, {CLAW_STR("cache_write"), r->usage.written}};
     for (unsigned i = 0; i < sizeof classes / sizeof *classes; i++) {
-        struct claw_str labels[3] = {upstream, model, claw_str_of(classes[i].name)};
-        if (classes[i].n > 0) claw_metrics_add(r->ctx->metrics, CLAW_METRIC_TOKENS, classes[i].n, 3, labels);
+        if (classes[i].n <= 0) continue;
+        struct claw_str labels[3] = {upstream, model, classes[i].name};
+        claw_metrics_add(r->ctx->metrics, CLAW_METRIC_TOKENS, classes[i].n, 3, labels);
     }
+}
+
+static void count_client(struct claw_req *r)
+{
+    struct claw_str of[2] = {r->caller->name, CLAW_STR("input")};
+    if (r->cost_micros > 0) claw_metrics_add(r->ctx->metrics, CLAW_METRIC_CLIENT_COST, r->cost_micros, 1, of);
+    if (r->usage.input > 0) claw_metrics_add(r->ctx->metrics, CLAW_METRIC_CLIENT_TOKENS, r->usage.input, 2, of);
+    of[1] = CLAW_STR("output");
+    if (r->usage.output > 0) claw_metrics_add(r->ctx->metrics, CLAW_METRIC_CLIENT_TOKENS, r->usage.output, 2, of);
 }
 
 static int64_t known(int64_t n) { return n > 0 ? n : 0; }
@@ -70,7 +95,7 @@ static int64_t known(int64_t n) { return n > 0 ? n : 0; }
 static void record(struct claw_req *r, struct claw_str upstream, struct claw_str model)
 {
     const struct claw_ledger_entry e = {
-        .client = r->caller ? r->caller->name : CLAW_STR(""), .route = claw_req_route_id(r), .upstream = upstream, .model = model, .failed = r->error || r->status >= 400,
+        .client = r->caller ? r->caller->name : CLAW_STR(""), .route = claw_req_route_id(r), .upstream = upstream, .model = model, .failed = r->error || r->status >= 400, .estimated = r->estimated != 0,
         .input = known(r->usage.input), .cached = known(r->usage.cached), .written = known(r->usage.written),
         .output = known(r->usage.output), .reasoning = known(r->usage.reasoning), .cost_micros = known(r->cost_micros)};
     claw_ledger_add(r->ctx->page, &e, (int64_t)time(NULL));
@@ -94,11 +119,13 @@ void claw_account_count(struct claw_req *r)
     if (r->caller) {
         struct claw_str asked[2] = {r->caller->name, request[1]};
         claw_metrics_add(m, CLAW_METRIC_CLIENT_REQUESTS, 1, 2, asked);
+        count_client(r);
     }
     if (r->ctx->page) record(r, upstream, upstream.len ? model : CLAW_STR(""));
     if (upstream.len == 0) return;
     struct claw_str sold[2] = {upstream, model};
     if (r->cost_micros > 0) claw_metrics_add(m, CLAW_METRIC_COST, r->cost_micros, 2, sold);
     count_tokens(r, upstream, model);
-    if (r->usage.output > 0) claw_upstream_stats_output(up->stats, model, (uint64_t)r->usage.output);
+    if (r->estimated) claw_metrics_add(m, CLAW_METRIC_ESTIMATED, 1, 2, sold);
+    if (r->usage.output > 0 && !(r->estimated & CLAW_USAGE_OUTPUT)) claw_upstream_stats_output(up->stats, model, (uint64_t)r->usage.output);
 }

@@ -4,7 +4,7 @@
 
 #include "proxy/req.h"
 
-/* Settle usage: cost and log fields through ops->finish, once. A failing hook is logged and counted there; the request's
+/* Settle usage: what was not told of it is estimated (r->estimated), then cost and log fields come through ops->finish; once. A failing hook is logged and counted there; the request's
  * outcome does not change any more. */
 void claw_account_settle(struct claw_req *r);
 /* An attempt ended: its metrics and facts. */

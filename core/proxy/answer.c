@@ -1,6 +1,9 @@
 #include "proxy/answer.h"
 
+#include "base/cursor.h"
 #include "proxy/pipeline.h"
+#include "proxy/recall.h"
+#include "proxy/transcript.h"
 
 /* Of an upstream's answer these do not concern the client: hop-by-hop and framing fields are this connection's own,
  * cookies would tie clients of one pool together. */
@@ -21,24 +24,16 @@ static bool tells_of_body(const struct claw_header *h)
     return h->id == CLAW_H_CONTENT_TYPE || h->id == CLAW_H_CONTENT_ENCODING;
 }
 
-static inline char *put(char *at, struct claw_str s)
-{
-    if (s.len) memcpy(at, s.ptr, s.len);
-    return at + s.len;
-}
-
 static inline char *put_field(char *at, struct claw_str name, struct claw_str value)
 {
-    at = put(put(put(at, name), CLAW_STR(": ")), value);
-    return put(at, CLAW_STR("\r\n"));
+    at = claw_cursor_put(CLAW_CURSOR_PUT(claw_cursor_put(at, name), ": "), value);
+    return CLAW_CURSOR_PUT(at, "\r\n");
 }
 
-static struct claw_str number(char *to, uint64_t n)
+static char *put_number(char *at, struct claw_str name, uint64_t n)
 {
-    size_t k = 24;
-    do to[--k] = (char)('0' + n % 10);
-    while ((n /= 10) > 0);
-    return (struct claw_str){to + k, 24 - k};
+    at = claw_cursor_number(CLAW_CURSOR_PUT(claw_cursor_put(at, name), ": "), n);
+    return CLAW_CURSOR_PUT(at, "\r\n");
 }
 
 /* Names and models come from files and clients: what is no field value, or longer than clients take one, is left out. */
@@ -49,21 +44,18 @@ static char *put_checked(char *at, struct claw_str name, struct claw_str value)
 
 static char *put_own(char *at, struct claw_req *r)
 {
-    char digits[24];
-    const struct claw_generation_upstream *up = claw_req_upstream(r);
+    const struct claw_generation_upstream *up = claw_recall_answers(r) ? NULL : claw_req_upstream(r);
     at = put_field(at, CLAW_STR("x-openclaw-request-id"), (struct claw_str){r->id, 32});
     at = put_checked(at, CLAW_STR("x-openclaw-route"), claw_req_route_id(r));
     if (up) at = put_checked(at, CLAW_STR("x-openclaw-upstream"), up->conf->name);
     if (up) at = put_checked(at, CLAW_STR("x-openclaw-model"), claw_req_sent_model(r));
-    at = put_field(at, CLAW_STR("x-openclaw-attempts"), number(digits, r->attempts_n));
-    at = put_field(at, CLAW_STR("x-openclaw-cache"), CLAW_STR("bypass"));
-    at = put_field(at, CLAW_STR("x-openclaw-overhead-us"), number(digits, r->overhead_us));
+    at = put_number(at, CLAW_STR("x-openclaw-attempts"), r->attempts_n);
+    if (r->recalled == CLAW_RECALL_BYPASS) at = CLAW_CURSOR_PUT(at, "x-openclaw-cache: bypass\r\n");
+    else at = put_field(at, CLAW_STR("x-openclaw-cache"), claw_recall_word(r));
+    at = put_number(at, CLAW_STR("x-openclaw-overhead-us"), r->overhead_us);
     if (r->cost_micros >= 0) {
-        at = put(at, CLAW_STR("x-openclaw-cost-usd: "));
-        at = put(at, number(digits, (uint64_t)r->cost_micros / 1000000));
-        *at++ = '.';
-        for (int64_t unit = 100000; unit; unit /= 10) *at++ = (char)('0' + r->cost_micros / unit % 10);
-        at = put(at, CLAW_STR("\r\n"));
+        at = claw_cursor_micros(CLAW_CURSOR_PUT(at, "x-openclaw-cost-usd: "), (uint64_t)r->cost_micros);
+        at = CLAW_CURSOR_PUT(at, "\r\n");
     }
     return at;
 }
@@ -74,6 +66,22 @@ static bool is_set(const struct claw_req *r, struct claw_str name)
     for (size_t i = 0; i < r->answer_headers_n; i++)
         if (claw_str_ieq(r->answer_headers[i].name, name)) return true;
     return false;
+}
+
+/* The upstream's fields that concern the client. With `mask` a secret in a value is "***": of error answers some repeat the key in a field. What the
+ * body is made of is told as it is: it may be what openclaw.yaml has as the value of a header, which counts as secret. */
+static char *put_upstreams(char *at, const struct claw_req *r, const struct claw_head *from, bool typed, bool mask)
+{
+    for (size_t i = 0; i < from->n; i++) {
+        const struct claw_header *h = &from->headers[i];
+        if (stays_here(from, h) || is_set(r, h->name) || (typed && tells_of_body(h))) continue;
+        at = put_field(at, h->name, h->value);
+        if (!mask || tells_of_body(h) || h->value.len == 0) continue;
+        struct claw_buf value = {.data = at - 2 - h->value.len, .len = h->value.len};
+        claw_log_redact(&value);
+        at = CLAW_CURSOR_PUT(value.data + value.len, "\r\n");
+    }
+    return at;
 }
 
 int claw_answer_head(struct claw_req *r, int status, const struct claw_head *from, struct claw_str type, struct claw_str *out)
@@ -87,18 +95,20 @@ int claw_answer_head(struct claw_req *r, int status, const struct claw_head *fro
     for (size_t i = 0; i < r->answer_headers_n; i++) most += r->answer_headers[i].name.len + r->answer_headers[i].value.len + 4;
     for (size_t i = 0; from && i < from->n; i++) most += from->headers[i].name.len + from->headers[i].value.len + 4;
     if (expose) most += 320 + claw_req_route_id(r).len + claw_req_sent_model(r).len + (up ? up->conf->name.len : 0);
-    char *start = claw_arena_alloc(&r->arena, most), *at = start, digits[24];
+    char *start = claw_arena_alloc(&r->arena, most), *at = start;
     if (!start) return CLAW_EREQ_MEM;
-    at = put(at, CLAW_STR("HTTP/1.1 "));
-    at = put(at, number(digits, (uint64_t)status));
-    at = put(put(put(at, CLAW_STR(" ")), reason), CLAW_STR("\r\n"));
-    for (size_t i = 0; from && i < from->n; i++)
-        if (!stays_here(from, &from->headers[i]) && !is_set(r, from->headers[i].name) && !(type.len && tells_of_body(&from->headers[i])))
-            at = put_field(at, from->headers[i].name, from->headers[i].value);
+    at = CLAW_CURSOR_PUT(claw_cursor_number(CLAW_CURSOR_PUT(at, "HTTP/1.1 "), (uint64_t)status), " ");
+    at = CLAW_CURSOR_PUT(claw_cursor_put(at, reason), "\r\n");
+    if (from) {
+        char *fields = at;
+        at = put_upstreams(fields, r, from, type.len, false);
+        if (claw_log_quotes_secret((struct claw_str){fields, (size_t)(at - fields)})) at = put_upstreams(fields, r, from, type.len, true);
+    }
     if ((!from || type.len) && !is_set(r, CLAW_STR("content-type"))) at = put_field(at, CLAW_STR("content-type"), type.len ? type : CLAW_STR("application/json"));
     if (r->dropped.len) at = put_field(at, CLAW_STR("x-openclaw-dropped"), r->dropped);
     for (size_t i = 0; i < r->answer_headers_n; i++)
         if (r->answer_headers[i].value.ptr) at = put_field(at, r->answer_headers[i].name, r->answer_headers[i].value);
+    if (r->recalled == CLAW_RECALL_HIT) at = put_number(at, CLAW_STR("age"), r->age_s);
     if (expose) at = put_own(at, r);
     CLAW_ASSERT((size_t)(at - start) <= most);
     *out = (struct claw_str){start, (size_t)(at - start)};
@@ -127,6 +137,7 @@ void claw_answer_own(struct claw_req *r, int status, struct claw_str type, struc
     int rc = claw_conn_send(r->conn, &b, 1, true);
     (void)rc; /* queued or broken: the connection looks after itself once the answer ended */
     r->bytes_out = body.len;
+    if (r->transcript) claw_transcript_said(r, &b, 1);
     r->conn = NULL;
 }
 

@@ -3,6 +3,7 @@
 #include "net/networks.h"
 #include "proxy/pipeline.h"
 #include "proxy/spend.h"
+#include "proxy/state.h"
 #include "proxy/webhook.h"
 
 #include <mbedtls/sha256.h>
@@ -329,7 +330,9 @@ static int add_budget(struct claw_buf *b, const struct claw_conf_client *c)
 
 int claw_clients_write(const struct claw_conf *conf, struct claw_buf *out)
 {
-    int rc = claw_buf_add_z(out, "{\"clients\":[");
+    int rc = claw_buf_add_z(out, "{\"shared\":");
+    if (rc == 0) rc = claw_state_write(conf, out);
+    if (rc == 0) rc = claw_buf_add_z(out, ",\"clients\":[");
     for (size_t i = 0; i < conf->clients_n && rc == 0; i++) {
         const struct claw_conf_client *c = &conf->clients[i];
         rc = claw_buf_add_z(out, i ? ",\n{\"name\":" : "\n{\"name\":");

@@ -1,6 +1,7 @@
 #include "proxy/decision_log.h"
 
 #include "base/conf_schema.h"
+#include "proxy/upload.h"
 
 #define BODY_BYTES ((size_t)64 << 10)
 #define HEADER_BYTES ((size_t)16 << 10) /* names and values that are kept */
@@ -91,6 +92,7 @@ static int add_usage(struct claw_buf *b, const struct claw_req *r)
         rc = claw_buf_add_fmt(b, "%s\"%s\":%lld", comma, classes[i].name, (long long)classes[i].n);
         comma = ",";
     }
+    if (rc == CLAW_OK && r->estimated) rc = claw_buf_add_fmt(b, "%s\"estimated\":true", comma);
     if (rc == CLAW_OK) rc = claw_buf_add_z(b, "}");
     if (rc == CLAW_OK && r->cost_micros >= 0) rc = claw_buf_add_fmt(b, ",\"cost_micros\":%lld", (long long)r->cost_micros);
     return rc;
@@ -112,7 +114,7 @@ bool claw_decision_log_wants(const struct claw_req *r) { return claw_log_decisio
 
 void claw_decision_log_write(const struct claw_req *r)
 {
-    if (!r->head || !r->upload_done || !claw_log_decisions_on()) return;
+    if (!r->head || (!r->upload_done && !claw_upload_streams(r)) || !claw_log_decisions_on()) return;
     struct claw_buf *b = claw_log_begin_decision();
     if (!b) return;
     int rc = claw_buf_add_fmt(b, "{\"id\":\"%s\",\"time\":\"", r->id);

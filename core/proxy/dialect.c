@@ -21,6 +21,11 @@ static const struct { struct claw_str verb; enum claw_dialect dialect; bool stre
 #undef VERB
 };
 
+static const struct { struct claw_str path; enum claw_dialect dialect; } versioned[] = {
+    {{"/v2/chat", 8}, CLAW_DIALECT_COHERE_CHAT}, {{"/api/chat", 9}, CLAW_DIALECT_OLLAMA_CHAT},
+    {{"/api/embed", 10}, CLAW_DIALECT_OLLAMA_EMBEDDINGS},
+};
+
 static bool ends(struct claw_str s, struct claw_str with)
 {
     return s.len >= with.len && memcmp(s.ptr + s.len - with.len, with.ptr, with.len) == 0;
@@ -61,6 +66,8 @@ enum claw_dialect claw_dialect_of_path(struct claw_str path, struct claw_str *mo
         struct claw_str before = {path.ptr, path.len - paths[i].path.len};
         if (before.len == 0 || ends(before, CLAW_STR("/v1"))) return paths[i].dialect;
     }
+    for (size_t i = 0; i < sizeof versioned / sizeof *versioned; i++)
+        if (ends(path, versioned[i].path)) return versioned[i].dialect;
     return of_gemini(path, model, stream);
 }
 
@@ -76,3 +83,17 @@ enum claw_dialect claw_dialect_named(struct claw_str name)
 enum claw_family_of_errors claw_dialect_errors(enum claw_dialect d) { return dialects[d].errors; }
 
 bool claw_dialect_is_gemini(enum claw_dialect d) { return dialects[d].errors == CLAW_ERRORS_GEMINI; }
+
+bool claw_dialect_embeds(enum claw_dialect d)
+{
+    switch (d) {
+    case CLAW_DIALECT_OPENAI_EMBEDDINGS: case CLAW_DIALECT_GEMINI_EMBED: case CLAW_DIALECT_GEMINI_EMBED_BATCH: case CLAW_DIALECT_COHERE_EMBEDDINGS:
+    case CLAW_DIALECT_BEDROCK_EMBEDDINGS: case CLAW_DIALECT_OLLAMA_EMBEDDINGS: return true;
+    default: return false;
+    }
+}
+
+bool claw_dialect_has_usage(enum claw_dialect d)
+{
+    return d != CLAW_DIALECT_NONE && d != CLAW_DIALECT_ANTHROPIC_COUNT && d != CLAW_DIALECT_GEMINI_COUNT;
+}

@@ -62,27 +62,64 @@ static int write_gemini(struct claw_buf *out, const struct claw_envelope *e)
     return rc == 0 ? write_all(out, 3, between, values) : rc;
 }
 
+static int write_cohere(struct claw_buf *out, const struct claw_envelope *e)
+{
+    static const char *const between[] = {"{\"id\":", ",\"message\":", "}"};
+    struct claw_str values[] = {or_null(e->id), e->message};
+    return write_all(out, 2, between, values);
+}
+
+static int write_ollama(struct claw_buf *out, const struct claw_envelope *e)
+{
+    static const char *const between[] = {"{\"error\":", "}"};
+    return write_all(out, 1, between, &e->message);
+}
+
 int claw_envelope_write(struct claw_buf *out, const struct claw_envelope *e)
 {
     switch (claw_dialect_errors(e->dialect)) {
     case CLAW_ERRORS_ANTHROPIC: return write_anthropic(out, e);
     case CLAW_ERRORS_GEMINI: return write_gemini(out, e);
+    case CLAW_ERRORS_COHERE: return write_cohere(out, e);
+    case CLAW_ERRORS_OLLAMA: return write_ollama(out, e);
     default: return write_openai(out, e);
     }
 }
 
 int claw_envelope_write_event(struct claw_buf *out, const struct claw_envelope *e, struct claw_str *type)
 {
-    static const char *const between[] = {"{\"type\":\"error\",\"code\":", ",\"message\":", ",\"param\":", "}"};
+    static const char *const between[] = {"{\"type\":\"error\",\"code\":", ",\"message\":", ",\"param\":", /* its SDKs raise for what is inside: */
+                                          ",\"error\":{\"type\":", ",\"code\":", ",\"message\":", ",\"param\":", "}}"};
     *type = CLAW_STR("");
     switch (claw_dialect_errors(e->dialect)) {
     case CLAW_ERRORS_ANTHROPIC: *type = CLAW_STR("error"); return write_anthropic(out, e);
     case CLAW_ERRORS_GEMINI: return write_gemini(out, e);
+    case CLAW_ERRORS_COHERE: return write_cohere(out, e);
+    case CLAW_ERRORS_OLLAMA: return write_ollama(out, e);
     case CLAW_ERRORS_RESPONSES: {
-        struct claw_str values[] = {claw_str_of(e->code), e->message, or_null(e->param)};
+        struct claw_str code = claw_str_of(e->code), param = or_null(e->param);
+        struct claw_str values[] = {code, e->message, param, claw_str_of(e->type), code, e->message, param};
         *type = CLAW_STR("error");
-        return write_all(out, 3, between, values);
+        return write_all(out, 7, between, values);
     }
     default: return write_openai(out, e);
     }
+}
+
+bool claw_envelope_is_error(struct claw_str type, struct claw_str data)
+{
+    return claw_str_eqz(type, "error") || claw_str_eqz(type, "response.failed") || claw_str_starts(data, CLAW_STR("{\"error\"")) ||
+           claw_str_starts(data, CLAW_STR("{\"type\":\"error\""));
+}
+
+bool claw_envelope_raw_is_error(struct claw_str raw)
+{
+    struct claw_str none = CLAW_STR("");
+    bool typed = claw_str_starts(raw, CLAW_STR("event:"));
+    if (!typed && !claw_str_starts(raw, CLAW_STR("data:"))) return false;
+    const char *at = raw.ptr + (typed ? 6 : 5), *end = raw.ptr + raw.len;
+    if (at < end && *at == ' ') at++;
+    if (!typed) return claw_envelope_is_error(none, (struct claw_str){at, (size_t)(end - at)});
+    for (end = at; end < raw.ptr + raw.len && *end != '\n' && *end != '\r'; end++) {}
+    return claw_envelope_is_error((struct claw_str){at, (size_t)(end - at)}, none);
 }

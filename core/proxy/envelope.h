@@ -4,6 +4,8 @@
  *   Responses   as OpenAI's; in a stream `event: error` with {"type":"error","code","message","param"}
  *   Anthropic   {"type":"error","error":{"type","message"},"request_id"}; in a stream the same, `event: error`
  *   Gemini      {"error":{"code":status,"message","status","details":[{"@type":…ErrorInfo,"reason"}]}}; the same in a stream
+ *   Cohere      {"id","message"} (docs.cohere.com/reference/errors); the same in a stream
+ *   Ollama      {"error":message} (its docs/api.md); the same in a stream
  */
 #ifndef CLAW_PROXY_ENVELOPE_H
 #define CLAW_PROXY_ENVELOPE_H
@@ -24,6 +26,11 @@ struct claw_envelope {
 int claw_envelope_write(struct claw_buf *out, const struct claw_envelope *e) CLAW_MUSTCHECK;
 /* The error event's data, appended to `out`, and its type ("": none). */
 int claw_envelope_write_event(struct claw_buf *out, const struct claw_envelope *e, struct claw_str *type) CLAW_MUSTCHECK;
+/* Does an event, or a whole answer (type ""), tell an error, in whatever dialect? Providers quote the key they refuse, also where an
+ * answer began well. */
+bool claw_envelope_is_error(struct claw_str type, struct claw_str data);
+/* The same of an event as it came, by its first line. */
+bool claw_envelope_raw_is_error(struct claw_str raw);
 /* Anthropic's and Gemini's word for a status. */
 const char *claw_envelope_anthropic_type(int status);
 const char *claw_envelope_gemini_status(int status);

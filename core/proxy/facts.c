@@ -9,6 +9,8 @@
 #define NAME_MAX_BYTES 96
 #define EWMA_WEIGHT 0.2
 #define NONE INT64_MIN
+#define FAILED_US 1000000
+#define SLOWEST_US 120000000
 #define TIMES 64         /* classes of times: four an octave, from 1 ms on */
 #define TIMES_MAX 512u   /* samples; then the older ones count half */
 #define TIMES_MIN 20u
@@ -130,6 +132,30 @@ void claw_upstream_stats_ttfb(struct claw_upstream_stats *s, struct claw_str mod
     average(&m->ewma_us, (int64_t)us);
     note_time(m, us);
     atomic_store_explicit(&m->sampled_ms, now_ms, memory_order_relaxed);
+}
+
+void claw_upstream_stats_failed(struct claw_upstream_stats *s, struct claw_str model, uint64_t us, uint64_t now_ms)
+{
+    struct model_facts *m = model_of(s, model, true);
+    if (!m) return;
+    int64_t ewma = atomic_load_explicit(&m->ewma_us, memory_order_relaxed), sample = us > FAILED_US ? (int64_t)us : FAILED_US;
+    if (ewma != NONE && ewma < INT64_MAX / 8 && ewma * 4 > sample) sample = ewma * 4 < SLOWEST_US ? ewma * 4 : SLOWEST_US;
+    average(&m->ewma_us, sample);
+    atomic_store_explicit(&m->sampled_ms, now_ms, memory_order_relaxed);
+}
+
+double claw_upstream_stats_recent_ms(const struct claw_upstream_stats *s)
+{
+    uint64_t latest = 0;
+    double ms = -1;
+    for (unsigned i = 0; i < MODELS_MAX; i++) {
+        int64_t ewma = atomic_load_explicit(&s->models[i].ewma_us, memory_order_relaxed);
+        uint64_t at = atomic_load_explicit(&s->models[i].sampled_ms, memory_order_relaxed);
+        if (ewma == NONE || at < latest) continue;
+        latest = at;
+        ms = (double)ewma / 1000;
+    }
+    return ms;
 }
 
 void claw_upstream_stats_output(struct claw_upstream_stats *s, struct claw_str model, uint64_t tokens)

@@ -20,6 +20,10 @@ int64_t claw_upstream_stats_percentile(const struct claw_upstream_stats *s, stru
 /* A time to first byte was seen / an answer had this many output tokens. */
 void claw_upstream_stats_ttfb(struct claw_upstream_stats *s, struct claw_str model, uint64_t us, uint64_t now_ms);
 void claw_upstream_stats_output(struct claw_upstream_stats *s, struct claw_str model, uint64_t tokens);
+/* The running mean of the time to the first byte of the model heard of last, in ms. < 0: none. */
+double claw_upstream_stats_recent_ms(const struct claw_upstream_stats *s);
+/* It failed after `us`: it counts as slow, four times as slow as it is, as the failure or as a second, whichever is longest. */
+void claw_upstream_stats_failed(struct claw_upstream_stats *s, struct claw_str model, uint64_t us, uint64_t now_ms);
 struct claw_upstream_facts {
     int64_t outstanding;
     double ewma_ttfb_ms;  /* < 0: no sample */

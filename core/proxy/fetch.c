@@ -103,8 +103,10 @@ static bool is_target(struct claw_str s)
     return true;
 }
 
-static int open_url(struct claw_fetch *f, struct claw_str url, struct claw_conf_url *to, struct claw_str *target, const char **why)
+static int open_url(struct claw_fetch *f, const struct claw_fetch_ask *ask, struct claw_conf_url *to, struct claw_str *target, const char **why)
 {
+    struct claw_str url = ask->url;
+    const struct claw_fetch_tls *tls = ask->tls;
     *target = target_of(&url);
     if (!claw_conf_url_parse(url, to, why)) return CLAW_EINVAL;
     if (!is_target(*target)) {
@@ -113,17 +115,18 @@ static int open_url(struct claw_fetch *f, struct claw_str url, struct claw_conf_
     }
     struct claw_fetcher *x = f->fetcher;
     char text[256];
-    if (to->tls && !x->tls && claw_tls_client_new(NULL, true, &x->tls, text, sizeof text) != 0) {
+    if (to->tls && !tls && !x->tls && claw_tls_client_new(NULL, true, &x->tls, text, sizeof text) != 0) {
         *why = "no root certificates on this system (install ca-certificates)";
         return CLAW_ETLS;
     }
     struct claw_conf_upstream u = {.name = CLAW_STR(LABEL), .url = *to, .tls_verify = true};
+    if (tls) u.tls_verify = tls->verify, u.tls_ca = tls->ca, u.tls_server_name = tls->server_name;
     f->host.ptr = claw_arena_dup(&f->arena, to->host.ptr, to->host.len);
     f->host.len = to->host.len;
-    f->endpoint = f->host.ptr ? claw_pool_endpoint(x->pool, &u, to->tls ? x->tls : NULL) : NULL;
+    f->endpoint = f->host.ptr ? claw_pool_endpoint(x->pool, &u, !to->tls ? NULL : tls ? tls->context : x->tls) : NULL;
     if (!f->endpoint) return CLAW_ENOMEM;
     f->own = true;
-    keep_endpoint(x, f->endpoint, &u);
+    if (!tls) keep_endpoint(x, f->endpoint, &u);
     return 0;
 }
 
@@ -176,7 +179,7 @@ static int add_line(struct claw_buf *b, const struct claw_fetch_ask *ask, const 
 {
     int rc = claw_buf_add_str(b, ask->method);
     if (rc == 0) rc = claw_buf_add_z(b, " ");
-    if (rc == 0 && up) rc = claw_buf_add_str(b, up->conf->url.path);
+    if (rc == 0 && up && !ask->at_host) rc = claw_buf_add_str(b, up->conf->url.path);
     bool slash = target.len && target.ptr[0] == '/';
     if (rc == 0 && !slash && !(up && up->conf->url.path.len)) rc = claw_buf_add_z(b, "/");
     if (rc == 0) rc = claw_buf_add_str(b, target);
@@ -187,6 +190,8 @@ static int add_token(struct claw_fetch *f, const struct claw_fetch_ask *ask, con
 {
     struct claw_token *t = f->local->tokens[ask->upstream];
     int rc = claw_token_ready(t, f->fetcher, why);
+    f->token = t;
+    f->began_ms = claw_loop_now_ms(f->fetcher->loop);
     return rc == 0 ? claw_buf_add_fmt(&f->out, "authorization: Bearer %.*s\r\n", CLAW_STR_FMT(claw_token_text(t))) : rc;
 }
 
@@ -205,13 +210,25 @@ static int sign(struct claw_fetch *f, const struct claw_fetch_ask *ask, const st
     return rc;
 }
 
+/* Keys are used in turn, but those that are set aside. */
+static size_t key_of(const struct claw_fetch *f, const struct claw_generation_upstream *up)
+{
+    static _Atomic unsigned turn;
+    if (up->keys_n < 2) return 0;
+    size_t first = turn++ % up->keys_n;
+    for (size_t i = 0; i < up->keys_n; i++) {
+        size_t k = (first + i) % up->keys_n;
+        if (claw_breaker_ready_ms(&up->keys[k]->breaker, claw_loop_now_ms(f->fetcher->loop)) == 0) return k;
+    }
+    return first;
+}
+
 static int write_request(struct claw_fetch *f, const struct claw_fetch_ask *ask, const struct claw_generation_upstream *up,
                          struct claw_str authority, struct claw_str target, const char **why)
 {
-    static _Atomic unsigned turn; /* keys are used in turn */
     struct claw_buf *b = &f->out;
     int rc = add_line(b, ask, up, target);
-    if (rc == 0 && up) rc = claw_buf_add_str(b, up->heads[up->heads_n > 1 ? turn++ % up->heads_n : 0]);
+    if (rc == 0 && up) rc = claw_buf_add_str(b, up->heads[key_of(f, up)]);
     if (rc == 0 && !up) rc = add_field(b, CLAW_STR("host"), authority);
     if (rc == 0 && up && up->asks_token) rc = add_token(f, ask, why);
     if (rc == 0) rc = add_fields(b, ask, up, why);
@@ -233,6 +250,7 @@ static struct claw_str behind(const struct claw_conf_url *url, struct claw_str p
 
 static void count(struct claw_fetch *f, struct claw_str outcome)
 {
+    if (f->configured) return; /* no policy asked for it */
     claw_metrics_add(f->fetcher->metrics, CLAW_METRIC_FETCHES, 1, 1, &outcome);
     claw_metrics_observe(f->fetcher->metrics, CLAW_METRIC_FETCH_SECONDS, claw_loop_clock_us() - f->start_us, 0, NULL);
 }
@@ -289,6 +307,7 @@ static void on_done(struct claw_client *c, bool reusable)
     f->client = NULL;
     if (reusable) claw_pool_release(c);
     else claw_client_close(c);
+    if (f->token && f->head->status == 401) (void)claw_token_refused(f->token, f->began_ms);
     if (!f->own) claw_log_redact(&f->body); /* an upstream may quote the key it was sent */
     finish(f, CLAW_OK, "");
 }
@@ -348,7 +367,7 @@ int claw_fetch_start(struct claw_fetcher *x, struct claw_generation_local *local
     struct claw_fetch *f = calloc(1, sizeof *f);
     if (!f) return CLAW_ENOMEM;
     *f = (struct claw_fetch){.fetcher = x, .local = local, .max_body = ask->max_body, .timeout_ms = ask->timeout_ms,
-                             .start_us = claw_loop_clock_us(), .no_body = claw_str_eqz(ask->method, "HEAD"), .on_done = done, .arg = arg};
+                             .start_us = claw_loop_clock_us(), .configured = ask->configured, .no_body = claw_str_eqz(ask->method, "HEAD"), .on_done = done, .arg = arg};
     x->n++;
     claw_arena_init(&f->arena, NULL, 0, HEAD_BYTES);
     claw_buf_init(&f->out, 0);
@@ -356,9 +375,9 @@ int claw_fetch_start(struct claw_fetcher *x, struct claw_generation_local *local
     claw_timer_init(&f->timer, on_due, f);
     *why = claw_err_text(CLAW_ENOMEM);
     int rc = 0;
-    if (!up) rc = open_url(f, ask->url, &to, &target, why);
+    if (!up) rc = open_url(f, ask, &to, &target, why);
     else if (!is_target(target) || claw_h1_has_dots(target)) rc = CLAW_EINVAL, *why = "path: no spaces, controls, # or dot segments";
-    if (rc == 0) rc = write_request(f, ask, up, to.authority, up ? behind(&up->conf->url, target) : target, why);
+    if (rc == 0) rc = write_request(f, ask, up, to.authority, up && !ask->at_host ? behind(&up->conf->url, target) : target, why);
     if (rc != 0) {
         f->over = true;
         claw_fetch_free(f);

@@ -5,6 +5,7 @@
  *   to an upstream   its base_url, its endpoint, its key and fields, set here; secrets in the answer's body are replaced, as
  *                    in the log, and so they must be in its fields before a policy sees them
  *
+ * An access token that an upstream refuses with 401 is replaced: this answer stands, the next who asks waits for another.
  * The whole answer is kept, bounded. Redirects are answers like any other. A fetcher is a worker's: it keeps the endpoints of
  * URLs fetched lately, so that their connections are kept. Thread: the loop's.
  */
@@ -15,17 +16,27 @@
 
 struct claw_fetcher;
 
+/* TLS to a URL in another way than with the system's roots. `context` is made with `ca` and `verify`; all is the asker's. */
+struct claw_fetch_tls {
+    struct claw_tls_client *context;
+    const char *ca;
+    bool verify;
+    struct claw_str server_name; /* "": the URL's host */
+};
+
 /* What to send. Slices are read before claw_fetch_start returns. */
 struct claw_fetch_ask {
     struct claw_str url;        /* http or https; ptr NULL: to the upstream */
     size_t upstream;            /* index in the generation */
     struct claw_str path;       /* behind the upstream's base_url: "" or with / first, maybe with a query */
+    bool at_host;               /* to an upstream: path stands in the place of base_url's */
     struct claw_str method;
     struct claw_conf_header *headers;
     size_t headers_n;
     struct claw_str body;       /* ptr NULL: none */
     unsigned timeout_ms;        /* for all of it */
     size_t max_body;            /* of the answer */
+    const struct claw_fetch_tls *tls; /* NULL: the system's roots. With one, connections are not kept */
     bool configured;            /* the URL is the configuration's: its addresses may be private, and local may be NULL */
 };
 
@@ -42,7 +53,9 @@ struct claw_fetch {
     size_t max_body;
     unsigned timeout_ms;
     uint64_t start_us;
-    bool own, no_body, stale, over;
+    bool own, no_body, stale, over, configured;
+    struct claw_token *token;        /* of an upstream that asks for one: what was sent with it */
+    uint64_t began_ms;
     void (*on_done)(struct claw_fetch *f);
     void *arg;
     /* the outcome, from on_done on */

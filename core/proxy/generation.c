@@ -27,6 +27,8 @@ static void generation_free(struct claw_generation *g)
 {
     for (size_t i = 0; i < g->conf->upstreams_n; i++)
         if (g->upstreams && g->upstreams[i].tls) claw_tls_client_unref(g->upstreams[i].tls);
+    for (size_t i = 0; g->upstreams && i < g->conf->upstreams_n; i++)
+        for (size_t k = 0; k < g->upstreams[i].keys_n; k++) claw_cooling_key_unref(g->upstreams[i].cooling, g->upstreams[i].keys[k]);
     if (g->tls) claw_tls_server_unref(g->tls);
     if (g->policies) g->policies_free(g->policies);
     claw_conf_free(g->conf);
@@ -76,12 +78,25 @@ static int check_fields(struct claw_generation *g, size_t i, struct claw_conf_pr
         rc = CLAW_EINVAL;
     }
     for (size_t k = 0; k < u->api_keys_n; k++) {
-        if (claw_h1_is_value(u->api_keys[k])) continue;
+        if (claw_h1_is_value(u->api_keys[k].text)) continue;
         snprintf(path, sizeof path, "upstreams.%.*s.api_key", CLAW_STR_FMT(u->name));
         claw_conf_problem_add(problems, g->conf, path, "a key may not hold control characters");
         rc = CLAW_EINVAL;
     }
     return rc;
+}
+
+static int find_cooling(struct claw_generation *g, size_t i)
+{
+    struct claw_generation_upstream *up = &g->upstreams[i];
+    up->cooling = claw_cooling_of(up->conf->name);
+    up->keys = claw_arena_alloc(&g->arena, (up->conf->api_keys_n + 1) * sizeof *up->keys);
+    if (!up->keys) return CLAW_ENOMEM;
+    while (up->keys_n < up->conf->api_keys_n) {
+        up->keys[up->keys_n] = claw_cooling_key(up->cooling, up->conf->api_keys[up->keys_n].text);
+        up->keys_n++;
+    }
+    return 0;
 }
 
 int claw_generation_new(struct claw_conf *conf, struct claw_generation **out, struct claw_conf_problems *problems)
@@ -103,11 +118,13 @@ int claw_generation_new(struct claw_conf *conf, struct claw_generation **out, st
     for (size_t i = 0; i < conf->upstreams_n && rc == 0; i++) {
         g->upstreams[i].conf = &conf->upstreams[i];
         g->upstreams[i].stats = claw_upstream_stats_of(conf->upstreams[i].name);
-        rc = check_fields(g, i, problems);
+        rc = find_cooling(g, i);
+        if (rc == 0) rc = check_fields(g, i, problems);
         if (rc == 0 && conf->upstreams[i].url.tls) rc = make_tls(g, i, problems);
     }
     g->limits = claw_limits_any(conf);
     g->upstream_limits = claw_limits_of_upstreams(conf);
+    g->recalls = conf->caching.any;
     if (rc == 0) rc = claw_clients_new(conf, &g->arena, &g->clients, problems);
     if (rc == 0 && conf->server.tls.cert) {
         char err[256];
@@ -164,7 +181,7 @@ int claw_generation_set_upstream(struct claw_generation *g, size_t i, const char
     up->own = claw_arena_alloc(&g->arena, (1 + SIGNING + fixed_n + u->headers_n) * sizeof *up->own);
     if (!up->heads || !up->own) return CLAW_ENOMEM;
     up->own_n = 0;
-    if (auth.len) up->own[up->own_n++] = (struct claw_str){claw_arena_dup(&g->arena, auth.ptr, auth.len), auth.len};
+    if (auth.len) up->own[up->own_n++] = up->auth = (struct claw_str){claw_arena_dup(&g->arena, auth.ptr, auth.len), auth.len};
     up->signs = auth.len && u->aws.id.len && !configured(u, auth);
     up->asks_token = auth.len && u->account.email.len && !configured(u, auth);
     for (size_t k = 0; up->signs && k < SIGNING; k++) up->own[up->own_n++] = claw_str_of(signing[k]);
@@ -177,7 +194,7 @@ int claw_generation_set_upstream(struct claw_generation *g, size_t i, const char
     for (size_t k = 0; k < up->heads_n && rc == 0; k++) {
         struct claw_buf b;
         claw_buf_init(&b, 0);
-        rc = write_static_head(&b, u, auth, prefix, u->api_keys_n ? u->api_keys[k] : CLAW_STR(""), fixed, fixed_n);
+        rc = write_static_head(&b, u, auth, prefix, u->api_keys_n ? u->api_keys[k].text : CLAW_STR(""), fixed, fixed_n);
         struct claw_str s = claw_buf_str(&b);
         char *copy = rc == 0 ? claw_arena_dup(&g->arena, s.ptr, s.len) : NULL;
         if (rc == 0 && !copy) rc = CLAW_ENOMEM;
@@ -222,6 +239,8 @@ static void local_free_parts(struct claw_generation_local *g)
     free(g->tokens);
     free(g->days);
     free(g->hedge_credit);
+    for (size_t i = 0; g->turns && i < n; i++) free(g->turns[i]);
+    free(g->turns);
     g->magic = 0;
     free(g);
 }
@@ -237,11 +256,14 @@ int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loo
     g->tokens = calloc(n + 1, sizeof *g->tokens);
     g->days = calloc(n + 1, sizeof *g->days);
     g->hedge_credit = calloc(gen->conf->routes_n + 1, sizeof *g->hedge_credit);
-    bool good = g->endpoints && g->tokens && g->days && g->hedge_credit;
+    g->turns = calloc(n + 1, sizeof *g->turns);
+    bool good = g->endpoints && g->tokens && g->days && g->hedge_credit && g->turns;
     for (size_t i = 0; i < n && good; i++) {
         g->endpoints[i] = claw_pool_endpoint(pool, &gen->conf->upstreams[i], gen->upstreams[i].tls);
         if (gen->upstreams[i].asks_token) g->tokens[i] = claw_token_new(&gen->conf->upstreams[i].account, loop);
-        good = g->endpoints[i] && (g->tokens[i] || !gen->upstreams[i].asks_token);
+        size_t keys = gen->upstreams[i].keys_n;
+        if (keys > 1) g->turns[i] = calloc(keys, sizeof *g->turns[i]);
+        good = g->endpoints[i] && (g->tokens[i] || !gen->upstreams[i].asks_token) && (g->turns[i] || keys < 2);
     }
     if (good) g->tally = claw_tally_new(&gen->tallies, loop->number);
     if (!g->tally) {

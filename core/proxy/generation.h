@@ -11,6 +11,7 @@
 #define CLAW_PROXY_GENERATION_H
 
 #include "base/conf.h"
+#include "proxy/cooling.h"
 #include "proxy/dialect.h"
 #include "proxy/facts.h"
 #include "proxy/pool.h"
@@ -20,6 +21,7 @@
 #define CLAW_GENERATION_SERVICE "bedrock" /* that requests are signed for */
 
 struct claw_policy_ops; /* pipeline.h */
+struct claw_cache;
 struct claw_clients;
 struct claw_ledger;
 struct claw_store;
@@ -33,6 +35,10 @@ struct claw_generation_upstream {
     struct claw_str *own;             /* names of those fields: a client's fields of these names are not passed on */
     size_t own_n;
     struct claw_upstream_stats *stats;
+    struct claw_cooling *cooling;
+    struct claw_cooling_key **keys;   /* per API key; keys_n of them are counted by this generation */
+    size_t keys_n;
+    struct claw_str auth;             /* the field that carries the key; "": none */
     /* Where it speaks what, below base_url, {model} for the model; "": it does not, or (all of them) it speaks what its
      * clients speak and paths stay as they came. The second is where streams are asked for. */
     struct claw_str paths[CLAW_DIALECT_COUNT][2];
@@ -51,13 +57,17 @@ struct claw_generation {
     struct claw_tls_server *tls;      /* the listener's; NULL: plain */
     struct claw_generation_upstream *upstreams;
     bool limits, upstream_limits;     /* there are any (limit.h) */
+    bool shares_answers;              /* with other instances; set before it is published */
+    bool recalls;                     /* answers are kept or shared (recall.h) */
     struct claw_clients *clients;     /* NULL: whoever reaches the port may ask */
     struct claw_arena arena;
     void *policies;                   /* script's sources */
+    uint64_t policies_hash;
     void (*policies_free)(void *policies);
     struct claw_tally *_Atomic tallies; /* one for each local there ever was */
     struct claw_store *store;         /* lent: the process' one, which outlives it; NULL: none (-check, -explain) */
     struct claw_ledger *ledger;       /* lent likewise; NULL: nothing is recorded */
+    struct claw_cache *cache;         /* lent likewise; NULL: no answer is kept */
 };
 
 /* A new generation around `conf` (which it owns from here on, on failure too): TLS contexts are made. One reference.
@@ -84,6 +94,7 @@ struct claw_generation_local {
     struct claw_sigv4_day *days;        /* by upstream: the key its requests are signed with */
     struct claw_token **tokens;         /* by upstream; NULL where no token is asked for */
     double *hedge_credit;               /* by route: hedges this worker may start (hedge.h) */
+    double **turns;                     /* by upstream of several keys: how far each is from its next turn (care.h); else NULL */
     struct claw_tally *tally;           /* the generation's; counts this worker's requests */
     struct claw_loop *loop;
     struct claw_deferred deferred;

@@ -3,6 +3,7 @@
 #include "proxy/account.h"
 #include "proxy/pipeline.h"
 #include "proxy/relay.h"
+#include "proxy/upload.h"
 
 struct claw_hedge {
     struct claw_req *r;
@@ -177,6 +178,7 @@ void claw_hedge_arm(struct claw_req *r)
     int64_t ms = r->hedging.after_ms;
     claw_timer_stop(r->ctx->loop, &r->hedge_timer);
     r->hedge_due = false;
+    if (claw_upload_streams(r)) return; /* it can be sent to one */
     if (r->hedge || r->furthest + 1 >= r->candidates_n || r->hedging.budget <= 0) return;
     if (r->hedging.percent) ms = claw_upstream_stats_percentile(claw_req_upstream(r)->stats, claw_req_sent_model(r), r->hedging.percent);
     if (ms > 0) claw_timer_start(r->ctx->loop, &r->hedge_timer, (uint64_t)ms);

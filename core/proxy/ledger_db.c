@@ -222,7 +222,7 @@ static int add_time(struct claw_buf *b, int64_t t, bool quoted)
     char text[32];
     time_t seconds = (time_t)t;
     struct tm tm;
-    gmtime_r(&seconds, &tm);
+    if (!gmtime_r(&seconds, &tm)) return claw_buf_add_fmt(b, "%lld", (long long)t); /* the year has no number in an int */
     strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
     return claw_buf_add_fmt(b, quoted ? "\"%s\"" : "%s", text);
 }

@@ -27,50 +27,86 @@ static const uint64_t bounds[] = {50,     100,    250,     500,     1000,    250
                                   250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 120000000, 300000000};
 #define BOUNDS (sizeof bounds / sizeof *bounds)
 
-struct series {
-    struct series *next; /* in the shard's list of all, newest first */
+/* A label set of the process: the shards' series of it point here. Made once, kept until the process ends. */
+struct set {
+    struct set *next; /* in its chain */
     uint64_t hash;
     enum claw_metric metric;
+    unsigned number;  /* among its family's, from 0 */
     uint8_t labels_n;
     struct claw_str labels[LABELS_MAX];
+};
+
+struct series {
+    struct series *next; /* in the shard's list of its family, newest first */
+    const struct set *set;
     _Atomic int64_t value;            /* counters, gauges; of histograms: the sum in microseconds */
     _Atomic uint64_t *buckets;        /* BOUNDS + 1, not cumulative */
 };
 
 struct claw_metrics_shard {
     struct series *last[CLAW_METRIC_COUNT][RECENT]; /* the owner's: requests in a row mostly count the same series */
-    struct series *_Atomic slots[CLAW_METRICS_SERIES * 2];
-    size_t n;
+    struct series **slots;                          /* the owner's, open-addressed, never more than half full */
+    size_t slots_n, n;
+    struct series *_Atomic all[CLAW_METRIC_COUNT];  /* what the scraper reads */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+#define CHAINS 4096u
+#define SLOTS 256u
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows, but for reading shards */
 static struct claw_metrics_shard *shards[CLAW_METRICS_SHARDS];
 static _Atomic size_t shards_n;
+static struct set *chains[CHAINS];
+static _Atomic size_t sets_n;                 /* without those of "other" */
+static size_t modelled_n;                     /* of these, the ones with a model's name */
+static unsigned numbers[CLAW_METRIC_COUNT];   /* sets of each family */
+static _Atomic size_t sets_max = CLAW_METRICS_SERIES;
 
 struct claw_metrics_shard *claw_metrics_shard_new(void)
 {
     struct claw_metrics_shard *s = NULL;
     pthread_mutex_lock(&lock);
     size_t n = atomic_load(&shards_n);
-    if (n < CLAW_METRICS_SHARDS && (s = calloc(1, sizeof *s)) != NULL) {
+    if (n < CLAW_METRICS_SHARDS && (s = calloc(1, sizeof *s)) != NULL && (s->slots = calloc(SLOTS, sizeof *s->slots)) != NULL) {
+        s->slots_n = SLOTS;
         shards[n] = s;
         atomic_store(&shards_n, n + 1);
+    } else {
+        free(s);
+        s = NULL;
     }
     pthread_mutex_unlock(&lock);
     return s;
 }
 
+void claw_metrics_bound(size_t most) { atomic_store(&sets_max, most); }
+
+size_t claw_metrics_count(void) { return atomic_load(&sets_n); }
+
 void claw_metrics_reset(void)
 {
     for (size_t i = 0; i < atomic_load(&shards_n); i++) {
-        for (size_t k = 0; k < CLAW_METRICS_SERIES * 2; k++) {
-            struct series *s = atomic_load(&shards[i]->slots[k]);
+        for (size_t k = 0; k < shards[i]->slots_n; k++) {
+            struct series *s = shards[i]->slots[k];
             if (s) free(s->buckets);
             free(s);
         }
+        free(shards[i]->slots);
         free(shards[i]);
     }
+    for (size_t i = 0; i < CHAINS; i++) {
+        for (struct set *s = chains[i], *next; s; s = next) {
+            next = s->next;
+            free(s);
+        }
+        chains[i] = NULL;
+    }
+    memset(numbers, 0, sizeof numbers);
+    modelled_n = 0;
+    atomic_store(&sets_n, 0);
     atomic_store(&shards_n, 0);
+    atomic_store(&sets_max, CLAW_METRICS_SERIES);
 }
 
 /* Label values are a few bytes: two overlapping words are cheaper than a call. */
@@ -100,7 +136,7 @@ static inline bool same(const char *a, const char *b, size_t n)
     return true;
 }
 
-static inline bool has(const struct series *s, unsigned n, const struct claw_str *labels)
+static inline bool has(const struct set *s, unsigned n, const struct claw_str *labels)
 {
     if (s->labels_n != n) return false;
     for (unsigned i = n; i-- > 0;) { /* the last label tells most */
@@ -110,24 +146,65 @@ static inline bool has(const struct series *s, unsigned n, const struct claw_str
     return true;
 }
 
-static struct series *series_new(uint64_t hash, enum claw_metric m, unsigned n, const struct claw_str *labels)
+/* Bound: not past it, else as far as there is memory. The lock is held. */
+static struct set *set_new(uint64_t hash, enum claw_metric m, unsigned n, const struct claw_str *labels, bool bound)
 {
-    size_t bytes = sizeof(struct series);
+    bool modelled = strstr(families[m].labels, "model_name") != NULL;
+    size_t most = atomic_load(&sets_max), bytes = sizeof(struct set);
+    if (bound && (atomic_load(&sets_n) >= most || (modelled && modelled_n >= most / 2))) return NULL;
     for (unsigned i = 0; i < n; i++) bytes += labels[i].len;
-    struct series *s = calloc(1, bytes);
+    struct set *s = calloc(1, bytes);
     if (!s) return NULL;
-    if (families[m].type == SECONDS && !(s->buckets = calloc(BOUNDS + 1, sizeof *s->buckets))) {
-        free(s);
-        return NULL;
-    }
-    s->hash = hash;
-    s->metric = m;
-    s->labels_n = (uint8_t)n;
+    *s = (struct set){.next = chains[hash % CHAINS], .hash = hash, .metric = m, .number = numbers[m]++, .labels_n = (uint8_t)n};
     char *at = (char *)(s + 1);
     for (unsigned i = 0; i < n; i++) {
         if (labels[i].len) memcpy(at, labels[i].ptr, labels[i].len);
         s->labels[i] = (struct claw_str){at, labels[i].len};
         at += labels[i].len;
+    }
+    chains[hash % CHAINS] = s;
+    if (bound) {
+        atomic_fetch_add(&sets_n, 1);
+        modelled_n += modelled;
+    }
+    return s;
+}
+
+static const struct set *set_of(uint64_t hash, enum claw_metric m, unsigned n, const struct claw_str *labels, bool bound)
+{
+    pthread_mutex_lock(&lock);
+    struct set *s = chains[hash % CHAINS];
+    while (s && (s->hash != hash || s->metric != m || !has(s, n, labels))) s = s->next;
+    if (!s) s = set_new(hash, m, n, labels, bound);
+    pthread_mutex_unlock(&lock);
+    return s;
+}
+
+static bool widen(struct claw_metrics_shard *shard)
+{
+    size_t more = shard->slots_n * 2;
+    struct series **slots = calloc(more, sizeof *slots);
+    if (!slots) return false;
+    for (size_t k = 0; k < shard->slots_n; k++) {
+        struct series *s = shard->slots[k];
+        size_t i = s ? s->set->hash & (more - 1) : 0;
+        while (s && slots[i]) i = (i + 1) & (more - 1);
+        if (s) slots[i] = s;
+    }
+    free(shard->slots);
+    shard->slots = slots;
+    shard->slots_n = more;
+    return true;
+}
+
+static struct series *series_new(const struct set *set)
+{
+    struct series *s = set ? calloc(1, sizeof *s) : NULL;
+    if (!s) return NULL;
+    s->set = set;
+    if (families[set->metric].type == SECONDS && !(s->buckets = calloc(BOUNDS + 1, sizeof *s->buckets))) {
+        free(s);
+        return NULL;
     }
     return s;
 }
@@ -148,11 +225,20 @@ static uint64_t mix(uint64_t h, struct claw_str s)
     return h ^ h >> 32;
 }
 
+/* The scrape must be UTF-8, and a model's name may be any bytes (percent-encoded in a path, a form's field): one that is not has `?` in their
+ * place. Before it is looked for, so that two do not become the same line. */
+static void mend(struct claw_str *label, char into[LABEL_BYTES])
+{
+    if (claw_buf_is_utf8(*label)) return;
+    for (size_t i = 0; i < label->len; i++) into[i] = (unsigned char)label->ptr[i] < 0x80 ? label->ptr[i] : '?';
+    label->ptr = into;
+}
+
 /* The owner's look-up; the only writer of its shard. */
-static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *given,
-                           size_t bound)
+static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *given, bool bound)
 {
     struct claw_str labels[LABELS_MAX];
+    char mended[LABELS_MAX][LABEL_BYTES];
     uint64_t hash = ((uint64_t)m + 1) * 0x9e3779b97f4a7c15u;
     for (unsigned i = 0; i < n; i++) {
         labels[i] = given[i];
@@ -160,37 +246,48 @@ static struct series *find(struct claw_metrics_shard *shard, enum claw_metric m,
             labels[i].len = LABEL_BYTES;
             while (labels[i].len && ((unsigned char)labels[i].ptr[labels[i].len] & 0xc0) == 0x80) labels[i].len--;
         }
+        mend(&labels[i], mended[i]);
         hash = mix(hash, labels[i]);
     }
-    size_t mask = CLAW_METRICS_SERIES * 2 - 1;
-    for (size_t i = hash & mask;; i = (i + 1) & mask) {
-        struct series *s = atomic_load_explicit(&shard->slots[i], memory_order_relaxed);
-        if (s && s->hash == hash && s->metric == m && has(s, n, labels)) return s;
-        if (s) continue;
-        if (shard->n >= bound || !(s = series_new(hash, m, n, labels))) return NULL;
-        shard->n++;
-        atomic_store_explicit(&shard->slots[i], s, memory_order_release);
-        return s;
+    size_t mask = shard->slots_n - 1, i = hash & mask;
+    for (struct series *s; (s = shard->slots[i]); i = (i + 1) & mask)
+        if (s->set->hash == hash && s->set->metric == m && has(s->set, n, labels)) return s;
+    if (shard->n * 2 >= shard->slots_n) {
+        if (!widen(shard)) return NULL;
+        mask = shard->slots_n - 1;
+        for (i = hash & mask; shard->slots[i];) i = (i + 1) & mask;
     }
+    struct series *s = series_new(set_of(hash, m, n, labels, bound));
+    if (!s) return NULL;
+    shard->slots[i] = s;
+    shard->n++;
+    s->next = atomic_load_explicit(&shard->all[m], memory_order_relaxed);
+    atomic_store_explicit(&shard->all[m], s, memory_order_release);
+    return s;
 }
 
-static inline struct series *find_or_other(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *labels)
+/* None of those last counted; they have a frame of their own, which the others do not pay for. */
+static __attribute__((noinline)) struct series *find_another(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *labels)
 {
     CLAW_ASSERT(n <= LABELS_MAX);
-    struct series **last = shard->last[m];
-    for (unsigned i = 0; i < RECENT && last[i]; i++)
-        if (has(last[i], n, labels)) return last[i];
-    struct series *s = find(shard, m, n, labels, CLAW_METRICS_SERIES);
+    struct series **last = shard->last[m], *s = find(shard, m, n, labels, true);
     if (s) {
         memmove(last + 1, last, (RECENT - 1) * sizeof *last);
         return last[0] = s;
     }
     /* Past the bound there is room for what is counted as "other". */
-    size_t room = CLAW_METRICS_SERIES + CLAW_METRIC_COUNT * 2;
     const struct claw_str other[LABELS_MAX] = {CLAW_STR("other"), CLAW_STR("other"), CLAW_STR("other")};
-    struct series *over = find(shard, CLAW_METRIC_OVERFLOW, 0, NULL, room);
+    struct series *over = find(shard, CLAW_METRIC_OVERFLOW, 0, NULL, false);
     if (over) atomic_fetch_add_explicit(&over->value, 1, memory_order_relaxed);
-    return find(shard, m, n, other, room);
+    return find(shard, m, n, other, false);
+}
+
+static inline struct series *find_or_other(struct claw_metrics_shard *shard, enum claw_metric m, unsigned n, const struct claw_str *labels)
+{
+    struct series **last = shard->last[m];
+    for (unsigned i = 0; i < RECENT && last[i]; i++)
+        if (has(last[i]->set, n, labels)) return last[i];
+    return find_another(shard, m, n, labels);
 }
 
 void claw_metrics_add(struct claw_metrics_shard *s, enum claw_metric m, int64_t n, unsigned labels_n,
@@ -207,21 +304,33 @@ void claw_metrics_set(struct claw_metrics_shard *s, enum claw_metric m, int64_t 
     if (x) atomic_store_explicit(&x->value, v, memory_order_relaxed);
 }
 
+void claw_metrics_clear(struct claw_metrics_shard *shard, enum claw_metric m)
+{
+    for (struct series *s = shard ? atomic_load_explicit(&shard->all[m], memory_order_relaxed) : NULL; s; s = s->next)
+        atomic_store_explicit(&s->value, 0, memory_order_relaxed);
+}
+
 void claw_metrics_observe(struct claw_metrics_shard *s, enum claw_metric m, uint64_t us, unsigned labels_n,
                           const struct claw_str *labels)
 {
     struct series *x = s ? find_or_other(s, m, labels_n, labels) : NULL;
     if (!x) return;
-    unsigned i = 0;
+    unsigned i = us <= bounds[5] ? 0 : us <= bounds[11] ? 6 : 12; /* most are near the beginning of one of these */
     while (i < BOUNDS && us > bounds[i]) i++;
     atomic_store_explicit(&x->buckets[i], atomic_load_explicit(&x->buckets[i], memory_order_relaxed) + 1, memory_order_relaxed);
     atomic_store_explicit(&x->value, atomic_load_explicit(&x->value, memory_order_relaxed) + (int64_t)us, memory_order_relaxed);
 }
 
+void claw_metrics_zero(struct claw_metrics_shard *s)
+{
+    for (unsigned m = 0; m < CLAW_METRIC_COUNT; m++)
+        if (families[m].type == COUNTER && !*families[m].labels) claw_metrics_add(s, (enum claw_metric)m, 0, 0, NULL);
+}
+
 /* ---- scraping ------------------------------------------------------------------------------------------------- */
 
 struct total {
-    const struct series *like;
+    const struct set *like; /* NULL: no shard has it */
     int64_t value;
     uint64_t buckets[BOUNDS + 1];
 };
@@ -239,7 +348,7 @@ static int add_label_value(struct claw_buf *out, struct claw_str v)
 }
 
 /* {a="x",b="y"[,le="…"]}; nothing when there are none. */
-static int add_labels(struct claw_buf *out, const struct family *f, const struct series *s, const char *le)
+static int add_labels(struct claw_buf *out, const struct family *f, const struct set *s, const char *le)
 {
     struct claw_str names = claw_str_of(f->labels);
     int rc = 0;
@@ -257,7 +366,7 @@ static int add_labels(struct claw_buf *out, const struct family *f, const struct
 }
 
 static int add_micros_line(struct claw_buf *out, const char *name, const char *suffix, const struct family *f,
-                           const struct series *s, int64_t micros)
+                           const struct set *s, int64_t micros)
 {
     int rc = claw_buf_add_fmt(out, "%s%s", name, suffix);
     if (rc == 0) rc = add_labels(out, f, s, NULL);
@@ -267,7 +376,7 @@ static int add_micros_line(struct claw_buf *out, const char *name, const char *s
 }
 
 static int add_count_line(struct claw_buf *out, const char *name, const char *suffix, const struct family *f,
-                          const struct series *s, const char *le, int64_t n)
+                          const struct set *s, const char *le, int64_t n)
 {
     int rc = claw_buf_add_fmt(out, "%s%s", name, suffix);
     if (rc == 0) rc = add_labels(out, f, s, le);
@@ -292,37 +401,33 @@ static int add_total(struct claw_buf *out, const struct family *f, const struct 
     return rc == 0 ? add_count_line(out, f->name, "_count", f, t->like, NULL, (int64_t)sum) : rc;
 }
 
-static struct total *total_of(struct total **list, size_t *n, size_t *cap, const struct series *s)
-{
-    for (size_t i = 0; i < *n; i++)
-        if ((*list)[i].like->hash == s->hash && (*list)[i].like->metric == s->metric && has((*list)[i].like, s->labels_n, s->labels)) return &(*list)[i];
-    if (*n == *cap) {
-        size_t more = *cap ? *cap * 2 : 64;
-        struct total *grown = realloc(*list, more * sizeof *grown);
-        if (!grown) return NULL;
-        *list = grown;
-        *cap = more;
-    }
-    struct total *t = &(*list)[(*n)++];
-    memset(t, 0, sizeof *t);
-    t->like = s;
-    return t;
-}
-
+/* The sums of a family's label sets, in the order they came. */
 static int gather(enum claw_metric m, struct total **list, size_t *n, size_t *cap)
 {
-    *n = 0;
+    pthread_mutex_lock(&lock);
+    *n = numbers[m]; /* what comes meanwhile is the next scrape's */
+    pthread_mutex_unlock(&lock);
+    if (*n > *cap) {
+        struct total *grown = realloc(*list, *n * 2 * sizeof *grown);
+        if (!grown) return CLAW_ENOMEM;
+        *list = grown;
+        *cap = *n * 2;
+    }
+    if (*n) memset(*list, 0, *n * sizeof **list);
     for (size_t i = 0; i < atomic_load(&shards_n); i++) {
-        for (size_t k = 0; k < CLAW_METRICS_SERIES * 2; k++) {
-            struct series *s = atomic_load_explicit(&shards[i]->slots[k], memory_order_acquire);
-            if (!s || s->metric != m) continue;
-            struct total *t = total_of(list, n, cap, s);
-            if (!t) return CLAW_ENOMEM;
+        for (struct series *s = atomic_load_explicit(&shards[i]->all[m], memory_order_acquire); s; s = s->next) {
+            if (s->set->number >= *n) continue;
+            struct total *t = &(*list)[s->set->number];
+            t->like = s->set;
             t->value += atomic_load_explicit(&s->value, memory_order_relaxed);
             for (size_t b = 0; s->buckets && b <= BOUNDS; b++)
                 t->buckets[b] += atomic_load_explicit(&s->buckets[b], memory_order_relaxed);
         }
     }
+    size_t kept = 0; /* a set may have no series: there was no memory for it */
+    for (size_t i = 0; i < *n; i++)
+        if ((*list)[i].like) (*list)[kept++] = (*list)[i];
+    *n = kept;
     return 0;
 }
 
@@ -352,4 +457,50 @@ int claw_metrics_write(struct claw_buf *out)
     }
     free(list);
     return rc == 0 ? claw_series_write(out) : rc;
+}
+
+/* ---- as JSON ---------------------------------------------------------------------------------------------------------- */
+
+static int add_json_total(struct claw_buf *out, const struct family *f, const struct total *t)
+{
+    struct claw_str names = claw_str_of(f->labels);
+    int rc = claw_buf_add_z(out, "{");
+    for (unsigned i = 0; names.len && rc == 0; i++) {
+        ptrdiff_t comma = claw_str_find(names, CLAW_STR(","));
+        struct claw_str name = {names.ptr, comma < 0 ? names.len : (size_t)comma};
+        names = comma < 0 ? (struct claw_str){names.ptr, 0} : (struct claw_str){names.ptr + comma + 1, names.len - (size_t)comma - 1};
+        rc = claw_buf_add_fmt(out, "\"%.*s\":", CLAW_STR_FMT(name));
+        if (rc == 0) rc = claw_buf_add_json(out, i < t->like->labels_n ? t->like->labels[i] : CLAW_STR(""));
+        if (rc == 0) rc = claw_buf_add_z(out, ",");
+    }
+    if (rc != 0) return rc;
+    if (f->type == COUNTER || f->type == GAUGE) return claw_buf_add_fmt(out, "\"value\":%lld}", (long long)t->value);
+    rc = claw_buf_add_z(out, f->type == MICROS ? "\"value\":" : "\"sum\":");
+    if (rc == 0) rc = claw_buf_add_micros(out, t->value);
+    if (rc == 0 && f->type == SECONDS) rc = claw_buf_add_z(out, ",\"buckets\":[");
+    for (size_t i = 0; f->type == SECONDS && i <= BOUNDS && rc == 0; i++)
+        rc = claw_buf_add_fmt(out, "%s%llu", i ? "," : "", (unsigned long long)t->buckets[i]);
+    if (rc == 0 && f->type == SECONDS) rc = claw_buf_add_z(out, "]");
+    return rc == 0 ? claw_buf_add_z(out, "}") : rc;
+}
+
+int claw_metrics_write_json(const enum claw_metric *which, unsigned n, struct claw_buf *out)
+{
+    struct total *list = NULL;
+    size_t found = 0, cap = 0;
+    int rc = claw_buf_add_z(out, "\"bounds\":[");
+    for (size_t i = 0; i < BOUNDS && rc == 0; i++) rc = claw_buf_add_fmt(out, "%s%g", i ? "," : "", (double)bounds[i] / 1e6);
+    if (rc == 0) rc = claw_buf_add_z(out, "]");
+    for (unsigned m = 0; m < n && rc == 0; m++) {
+        const struct family *f = &families[which[m]];
+        rc = claw_buf_add_fmt(out, ",\n\"%s\":[", f->name);
+        if (rc == 0) rc = gather(which[m], &list, &found, &cap);
+        for (size_t i = 0; i < found && rc == 0; i++) {
+            if (i) rc = claw_buf_add_z(out, ",");
+            if (rc == 0) rc = add_json_total(out, f, &list[i]);
+        }
+        if (rc == 0) rc = claw_buf_add_z(out, "]");
+    }
+    free(list);
+    return rc;
 }

@@ -1,5 +1,7 @@
 #include "proxy/outgoing.h"
 
+#include "proxy/upload.h"
+
 /* A change to the body on its way out: `gone` bytes at `at` become `text`. */
 struct edit { size_t at, gone; struct claw_str text; };
 #define EDITS 2
@@ -28,6 +30,17 @@ static bool edit_model(struct claw_req *r, struct claw_str body, struct edit *e)
     if (old.type == CLAW_JSON_NONE) return false;
     bool in_path = claw_dialect_is_gemini((enum claw_dialect)r->dialect);
     *e = (struct edit){(size_t)(old.raw.ptr - body.ptr), old.raw.len, quoted(r, in_path ? "models/" : "", r->candidates[r->candidate].model)};
+    return true;
+}
+
+/* The same in a form. */
+static bool edit_field(struct claw_req *r, struct edit *e)
+{
+    const struct claw_upload *u = r->upload;
+    if (!u->has_model) return false;
+    struct claw_str model = r->candidates[r->candidate].model;
+    if (!claw_h1_is_value(model)) model.ptr = NULL; /* it could bring fields of its own */
+    *e = (struct edit){(size_t)u->model_at, (size_t)u->model_bytes, model};
     return true;
 }
 
@@ -72,6 +85,7 @@ unsigned claw_outgoing_body(struct claw_req *r, uv_buf_t *to, size_t *total)
     *total = body.len;
     r->hides_usage = false;
     if (top && r->candidates[r->candidate].model.len) n += edit_model(r, body, &edits[n]);
+    if (r->upload && !r->out_body_set && r->candidates[r->candidate].model.len) n += edit_field(r, &edits[n]);
     if (r->out_body_set && !r->translated && wants_usage(r) && claw_json_scan(body, &r->arena, &made, &err) == 0) top = &made;
     if (top && wants_usage(r)) n += edit_usage(r, body, top, &edits[n]);
     if (n == EDITS && edits[0].at > edits[1].at) {

@@ -6,6 +6,7 @@
 #ifndef CLAW_PROXY_PIPELINE_H
 #define CLAW_PROXY_PIPELINE_H
 
+#include "proxy/limit_queue.h"
 #include "proxy/req.h"
 
 /* How a failed try looks to the retry decision. */
@@ -16,6 +17,7 @@ struct claw_failure {
     bool again;              /* the error table says another try can help */
     unsigned tries;          /* so far, this one included */
     unsigned left;           /* candidates not tried yet */
+    unsigned other_keys;     /* of this upstream, that could be sent now */
     int64_t retry_after_ms;  /* -1: not told */
     uint64_t elapsed_ms;
     struct claw_str body;    /* the beginning of an error answer's body */
@@ -62,6 +64,11 @@ struct claw_policy_ops {
      * is an error (r->answer_status then says which, 0: not told), was cut, or is no answer; *err has its message. */
     int (*event)(void *vm, struct claw_req *r, struct claw_str type, struct claw_str data,
                  const struct claw_policy_event **out, int *n, struct claw_policy_error *err);
+    /* Which of caching.strategies the request is one of (from 1); 0: none. Never waits. */
+    int (*caches)(void *vm, struct claw_req *r, unsigned *which, struct claw_policy_error *err);
+    /* Write a whole answer of the client's dialect in the other way: `stream` says that `body` is an event stream. Replaces what
+     * `out` holds. CLAW_EBAD_RESPONSE: it cannot be. Never waits. */
+    int (*recast)(void *vm, struct claw_req *r, struct claw_str body, bool stream, struct claw_buf *out, struct claw_policy_error *err);
     /* The end: cost_micros and log_fields. Never waits. */
     int (*finish)(void *vm, struct claw_req *r, struct claw_policy_error *err);
     /* The request is about to die: make its handle dead. */
@@ -82,12 +89,17 @@ struct claw_worker_ctx {
     struct claw_pool *pool;
     struct claw_fetcher *fetcher; /* NULL: policies cannot fetch */
     struct claw_redis *redis;   /* a list; made on first use, by URL: they outlive generations */
+    struct claw_state *state;   /* the door to what instances share; NULL: they never did */
+    struct claw_limit_calls limit_calls; /* requests whose turn it is to ask a limit */
+    uint64_t held_ms;           /* when the places of its requests were held on there */
     struct claw_metrics_shard *metrics;
     struct claw_ledger_page *page; /* NULL: nothing is recorded */
+    struct claw_recent *recent; /* requests that ended; NULL: none is kept */
     struct claw_generation_local *current;
     struct claw_lane begins;    /* requests that are read, past those a turn has room for */
     struct claw_req *requests;  /* in flight */
     size_t requests_n;
+    size_t kept_bytes;          /* of bodies: claw_req_keep_prompt */
     struct claw_req *spare;     /* memory to use again */
     size_t spare_n;
     struct claw_background *backgrounds; /* canceled when the worker ends; nobody waits for them */
@@ -98,7 +110,7 @@ struct claw_worker_ctx {
 
 /* The table's rows, in order. */
 enum claw_step {
-    CLAW_STEP_PARSE, CLAW_STEP_ADMIT, CLAW_STEP_ROUTE, CLAW_STEP_LIMIT, CLAW_STEP_TRANSFORM, CLAW_STEP_UPSTREAM, CLAW_STEP_RETRY,
+    CLAW_STEP_PARSE, CLAW_STEP_ADMIT, CLAW_STEP_ROUTE, CLAW_STEP_LIMIT, CLAW_STEP_CACHE, CLAW_STEP_TRANSFORM, CLAW_STEP_UPSTREAM, CLAW_STEP_RETRY,
     CLAW_STEP_BACK, CLAW_STEP_COMMIT, CLAW_STEP_STREAM, CLAW_STEP_ACCOUNT, CLAW_STEP_LOG, CLAW_STEP_RELEASE,
     CLAW_STEP_COUNT
 };

@@ -14,7 +14,8 @@
  * error answer goes through the `error` op. A whole answer for a client that asked for a stream goes through the `event` op
  * too (r->turned); a stream for one that did not is gathered there, bounded by server.max_body_mb, until it is over.
  *
- * Usage is read on the way from events that mention it and from the tail of plain answers; nothing else is decoded.
+ * Usage is read on the way from events that mention it and from the tail of plain answers. Of a stream's events a sample is kept
+ * (said.h): the estimate where usage never comes, or no more because somebody left.
  */
 #ifndef CLAW_PROXY_RELAY_H
 #define CLAW_PROXY_RELAY_H
@@ -41,6 +42,15 @@ bool claw_relay_spoke(const struct claw_req *r);
 extern const struct claw_client_events claw_relay_client_events;
 /* Forget the answer (before another try, or at the end). */
 void claw_relay_reset(struct claw_req *r);
+/* Was an upstream asked, with an answer or at least a client who left while it thought? Then it costs. False of errors. */
+bool claw_relay_served(const struct claw_req *r);
+/* Did anything come after usage was told? Cheap; claw_relay_said says what. */
+bool claw_relay_says_more(const struct claw_req *r);
+/* At the end: the tokens of what the model said and no usage told, by estimate. Of a long plain answer its tail is all there
+ * is: the rest is taken to be like it. */
+int64_t claw_relay_said(struct claw_req *r);
+/* Does the upstream wait for the client? */
+bool claw_relay_paused(const struct claw_req *r);
 /* The client takes bytes again. */
 void claw_relay_drained(struct claw_req *r);
 /* Cut the answer after the commit point: an error event where the protocol has one, then an aborted connection. */

@@ -1,5 +1,8 @@
+#include "base/cursor.h"
+#include "base/tokens.h"
 #include "proxy/pipeline.h"
 #include "proxy/token.h"
+#include "proxy/trace.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -86,6 +89,8 @@ void claw_req_free(struct claw_req *r)
     ctx->requests_n--;
     claw_buf_fini(&r->body);
     claw_buf_fini(&r->out_body);
+    ctx->kept_bytes -= r->kept_bytes;
+    free(r->prompt);
     claw_arena_reset(&r->arena);
     r->magic = 0;
     claw_generation_local_unpin(r->gen);
@@ -96,6 +101,27 @@ void claw_req_free(struct claw_req *r)
     r->next = ctx->spare;
     ctx->spare = r;
     ctx->spare_n++;
+}
+
+bool claw_req_keep_prompt(struct claw_req *r)
+{
+    size_t size = claw_buf_size(&r->body);
+    if (r->prompt_tokens || !r->has_json) return false;
+    if (size <= CLAW_TOKENS_SAMPLE) return true;
+    if (r->ctx->kept_bytes + size <= CLAW_REQ_KEPT_BYTES) {
+        r->kept_bytes = size;
+        r->ctx->kept_bytes += size;
+        return true;
+    }
+    if ((r->prompt = malloc(sizeof *r->prompt))) claw_tokens_take_request(r->prompt, claw_buf_str(&r->body));
+    return false;
+}
+
+int64_t claw_req_prompt_tokens(struct claw_req *r)
+{
+    if (r->prompt_tokens == 0 && r->prompt) r->prompt_tokens = claw_tokens_of_prompt(r->prompt);
+    else if (r->prompt_tokens == 0 && r->has_json) r->prompt_tokens = claw_tokens_of_request(claw_buf_str(&r->body));
+    return r->prompt_tokens ? r->prompt_tokens : -1;
 }
 
 static int hex_digit(char c)
@@ -152,25 +178,6 @@ void claw_req_waited(struct claw_req *r)
     uint32_t now = claw_req_elapsed_us(r);
     r->waited_us += now - r->wait_from_us;
     r->wait_from_us = now;
-}
-
-const struct claw_conf *claw_req_conf(const struct claw_req *r) { return r->gen->gen->conf; }
-
-struct claw_str claw_req_route_id(const struct claw_req *r)
-{
-    return r->route >= 0 ? claw_req_conf(r)->routes[r->route].id : CLAW_STR("");
-}
-
-const struct claw_generation_upstream *claw_req_upstream(const struct claw_req *r)
-{
-    if (r->candidate >= r->candidates_n) return NULL;
-    return &r->gen->gen->upstreams[r->candidates[r->candidate].upstream];
-}
-
-struct claw_str claw_req_sent_model(const struct claw_req *r)
-{
-    if (r->candidate >= r->candidates_n || r->candidates[r->candidate].model.len == 0) return r->model;
-    return r->candidates[r->candidate].model;
 }
 
 /* ---- the upstream's head ----------------------------------------------------------------------------------------- */
@@ -238,10 +245,23 @@ static bool passes(const struct claw_req *r, const struct claw_generation_upstre
 {
     if (stays_here(h->id) || claw_head_hop(r->head, h)) return false;
     if (is_own(h->name)) return false;
+    if (r->trace && (h->id == CLAW_H_TRACEPARENT || h->id == CLAW_H_TRACESTATE)) return false;
     for (size_t i = 0; i < up->own_n; i++)
         if (claw_str_ieq(up->own[i], h->name)) return false;
     for (size_t i = 0; i < r->out_headers_n; i++)
         if (claw_str_ieq(r->out_headers[i].name, h->name)) return false;
+    return true;
+}
+
+/* Unless a policy or the upstream's own headers say where the attempt belongs. */
+static bool traces(const struct claw_req *r, const struct claw_generation_upstream *up)
+{
+    struct claw_str name = CLAW_STR("traceparent");
+    if (!r->trace) return false;
+    for (size_t i = 0; i < up->own_n; i++)
+        if (claw_str_ieq(up->own[i], name)) return false;
+    for (size_t i = 0; i < r->out_headers_n; i++)
+        if (claw_str_ieq(r->out_headers[i].name, name)) return false;
     return true;
 }
 
@@ -330,18 +350,12 @@ static int target_path(struct claw_req *r, const struct claw_generation_upstream
     return 0;
 }
 
-static char *put(char *at, struct claw_str s)
-{
-    if (s.len) memcpy(at, s.ptr, s.len);
-    return at + s.len;
-}
-
 static char *put_field(char *at, struct claw_str name, struct claw_str value)
 {
-    at = put(at, name);
+    at = claw_cursor_put(at, name);
     *at++ = ':';
     *at++ = ' ';
-    at = put(at, value);
+    at = claw_cursor_put(at, value);
     *at++ = '\r';
     *at++ = '\n';
     return at;
@@ -349,11 +363,7 @@ static char *put_field(char *at, struct claw_str name, struct claw_str value)
 
 static char *put_length(char *at, size_t n)
 {
-    char digits[24];
-    size_t k = sizeof digits;
-    do digits[--k] = (char)('0' + n % 10);
-    while ((n /= 10) > 0);
-    return put_field(at, CLAW_STR("content-length"), (struct claw_str){digits + k, sizeof digits - k});
+    return CLAW_CURSOR_PUT(claw_cursor_number(CLAW_CURSOR_PUT(at, "content-length: "), n), "\r\n");
 }
 
 static bool is_set(const struct claw_req *r, struct claw_str name)
@@ -363,10 +373,16 @@ static bool is_set(const struct claw_req *r, struct claw_str name)
     return false;
 }
 
+unsigned claw_req_key(const struct claw_req *r)
+{
+    unsigned key = r->attempts_n && r->attempt < CLAW_ATTEMPTS_MAX ? r->attempts[r->attempt].key : 0;
+    return key == CLAW_NO_KEY ? 0 : key;
+}
+
 int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *out)
 {
     const struct claw_generation_upstream *up = claw_req_upstream(r);
-    struct claw_str fixed = up->heads[up->heads_n > 1 ? r->serial % up->heads_n : 0];
+    struct claw_str fixed = up->heads[up->heads_n > 1 ? claw_req_key(r) : 0];
     struct claw_str path, query = r->translated ? CLAW_STR("") : r->head->query;
     if (target_path(r, up, &path) != 0) return CLAW_EREQ_MEM;
     const char *mark = path.len ? memchr(path.ptr, '?', path.len) : NULL;
@@ -377,22 +393,24 @@ int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *
     size_t most = r->head->method.len + up->conf->url.path.len + path.len + query.len + fixed.len + token.len + 112;
     for (size_t i = 0; i < r->head->n; i++) most += r->head->headers[i].name.len + r->head->headers[i].value.len + 4;
     for (size_t i = 0; i < r->out_headers_n; i++) most += r->out_headers[i].name.len + r->out_headers[i].value.len + 4;
+    bool traced = traces(r, up);
+    if (traced) most += claw_trace_room(r);
     char *start = claw_arena_alloc(&r->arena, most), *at = start;
     if (!start) return CLAW_EREQ_MEM;
-    at = put(at, r->head->method);
+    at = claw_cursor_put(at, r->head->method);
     *at++ = ' ';
-    at = put(at, up->conf->url.path);
-    at = put(at, path.len || up->conf->url.path.len ? path : CLAW_STR("/"));
+    at = claw_cursor_put(at, up->conf->url.path);
+    at = claw_cursor_put(at, path.len || up->conf->url.path.len ? path : CLAW_STR("/"));
     at += write_query(at, query, mark ? &own : NULL);
-    at = put(at, CLAW_STR(" HTTP/1.1\r\n"));
+    at = CLAW_CURSOR_PUT(at, " HTTP/1.1\r\n");
     if (r->out_headers_n == 0) {
-        at = put(at, fixed);
+        at = claw_cursor_put(at, fixed);
     } else { /* a policy may replace or remove one of the fixed fields */
         while (fixed.len) {
             const char *nl = memchr(fixed.ptr, '\n', fixed.len);
             struct claw_str line = {fixed.ptr, (size_t)(nl - fixed.ptr) + 1};
             struct claw_str name = {line.ptr, (size_t)((const char *)memchr(line.ptr, ':', line.len) - line.ptr)};
-            if (!is_set(r, name)) at = put(at, line);
+            if (!is_set(r, name)) at = claw_cursor_put(at, line);
             fixed.ptr += line.len;
             fixed.len -= line.len;
         }
@@ -401,11 +419,13 @@ int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *
         if (passes(r, up, &r->head->headers[i])) at = put_field(at, r->head->headers[i].name, r->head->headers[i].value);
     for (size_t i = 0; i < r->out_headers_n; i++)
         if (r->out_headers[i].value.ptr) at = put_field(at, r->out_headers[i].name, r->out_headers[i].value);
+    if (traced) at = claw_trace_put(r, at);
     if (token.len && !is_set(r, CLAW_STR("authorization"))) {
-        at = put(at, CLAW_STR("authorization: Bearer "));
-        at = put(put(at, token), CLAW_STR("\r\n"));
+        at = CLAW_CURSOR_PUT(at, "authorization: Bearer ");
+        at = CLAW_CURSOR_PUT(claw_cursor_put(at, token), "\r\n");
     }
-    if (sized) at = put_length(at, body_bytes);
+    if (body_bytes == CLAW_REQ_CHUNKED) at = put_field(at, CLAW_STR("transfer-encoding"), CLAW_STR("chunked"));
+    else if (sized) at = put_length(at, body_bytes);
     *at++ = '\r';
     *at++ = '\n';
     CLAW_ASSERT((size_t)(at - start) <= most);

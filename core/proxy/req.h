@@ -26,7 +26,11 @@ enum claw_candidate_mask {
 struct claw_candidate {
     uint16_t upstream; /* index in the generation */
     uint16_t mask;     /* which hooks apply there */
-    uint16_t tries;
+    uint16_t tries : 13;
+    uint16_t aside : 1; /* it was found set aside when candidates were put in order */
+    uint16_t full : 1;  /* passed over: a limit of its upstream's was reached */
+    uint16_t untold : 1; /* passed over: it cannot be told what the client wants */
+    uint16_t place;    /* in the list the route step was given: prices lie there */
     struct claw_str model; /* sent instead of the asked one; "" : as asked */
 };
 
@@ -36,8 +40,14 @@ struct claw_attempt {
     int code;              /* CLAW_OK, or how it failed */
     const char *kind;      /* NULL: fine */
     uint32_t start_us, ttfb_us, end_us; /* since the request began; 0: not reached */
-    bool reused;
+    bool reused : 1;
+    bool probe : 1;            /* its upstream is half open, and this tells how it is (breaker.h) */
+    bool noted : 1;            /* its outcome is known to cooling */
+    bool several : 1;          /* of several keys one is sent */
+    bool renews : 1;           /* its access token was refused, and there is another */
+    uint16_t key;          /* which of the upstream's keys; CLAW_NO_KEY: it has none */
 };
+#define CLAW_NO_KEY UINT16_MAX
 
 enum claw_commit { CLAW_HELD, CLAW_COMMITTED, CLAW_DONE };
 
@@ -45,6 +55,11 @@ struct claw_worker_ctx; /* pipeline.h: what a worker lends its requests */
 struct claw_relay;
 struct claw_hedge;
 struct claw_limit_hold;
+struct claw_limit_place;
+struct claw_recall;
+struct claw_trace;
+struct claw_transcript;
+struct claw_upload;
 
 struct claw_req {
     uint32_t magic;
@@ -62,6 +77,10 @@ struct claw_req {
     bool accounted;         /* usage was settled: cost and log fields are there */
     bool outstanding;       /* counted in the upstream's facts */
     bool translated;        /* this attempt: sent_as is another than dialect, and its answer is to be written anew */
+    bool as_is;             /* who cools keeps its place among the candidates: a policy's word */
+    bool claimed;           /* the present candidate's next attempt is its upstream's probe */
+    bool poor;              /* another try was not made for want of budget */
+    uint8_t rotations;      /* tries again with another key */
     bool array;             /* a stream goes to the client as a JSON array of its events (Gemini's without alt=sse) */
     bool turned;            /* while the event op is asked: a whole answer is to become events */
     bool hides_usage;       /* this attempt: usage was asked for in the client's stead, and is kept from it */
@@ -81,6 +100,9 @@ struct claw_req {
     struct claw_head *head;
     struct claw_buf body;
     struct claw_json_top json;
+    struct claw_transcript *transcript; /* how the bodies began (transcript.h); NULL: they are not logged */
+    struct claw_trace *trace;   /* its place in a trace (trace.h); NULL: tracing is not configured */
+    struct claw_upload *upload; /* the body is a form; NULL: it is none */
     struct claw_str model;  /* asked; "" : none */
     const struct claw_conf_client *caller; /* who asks, by its key; NULL: clients are not configured */
 
@@ -99,9 +121,17 @@ struct claw_req {
 
     struct claw_limit_hold *limits; /* limit's: what is taken and will be put right */
     struct claw_limit_hold *limits_spare;
+    struct claw_limit_place *limit_place; /* its place among those that wait for room; NULL: it never did */
+    struct claw_limit_ask *limit_ask; /* Redis is asked for what it wants to take */
+    struct claw_recall *recall;     /* recall's, once the request may be answered from there */
+    uint32_t age_s;                 /* of the answer it was given from the cache */
+    uint8_t recalled;               /* enum claw_recalled */
     int64_t limit_room_ns;          /* until an upstream that was full has room; 0: none was */
     uint32_t limit_from_us;         /* when it began to wait for room */
+    uint32_t limit_wait_us;         /* as long as it waited there; 0: there was room */
     bool limit_again;               /* it looks again after that, else its place has come */
+    bool soft_stopped;              /* its stream was ended at its client's budget */
+    struct claw_str limited_by;     /* the last limit that refused it, made it wait, or sent it past an upstream; "": none */
 
     /* the exchange */
     struct claw_lease lease;
@@ -135,6 +165,10 @@ struct claw_req {
     struct claw_str error_text;
     struct claw_str upstream_error; /* last failure's text, for the log */
     struct claw_usage usage;
+    int64_t prompt_tokens;       /* of the client's body by estimate; 0: claw_req_prompt_tokens was not asked */
+    struct claw_tokens_prompt *prompt; /* what they can be counted from once the body is gone; or NULL */
+    size_t kept_bytes;           /* of the body, in the worker's sum */
+    uint8_t estimated;           /* which of usage is an estimate: CLAW_USAGE_INPUT, CLAW_USAGE_OUTPUT */
     int64_t cost_micros;         /* -1: unknown */
     struct claw_str log_fields;  /* JSON members without braces, from log hooks; "" : none */
     uint64_t start_us;           /* claw_loop_clock_us */
@@ -160,18 +194,37 @@ void claw_req_cancel_upstream(struct claw_req *r);
 uint32_t claw_req_elapsed_us(const struct claw_req *r);
 /* The time since wait_from_us was spent waiting for others; what follows begins now. */
 void claw_req_waited(struct claw_req *r);
-const struct claw_conf *claw_req_conf(const struct claw_req *r);
+/* The body is of no more use but that its tokens may be asked for. true: it stays, to be counted only then, since it is small or
+ * the worker does not keep CLAW_REQ_KEPT_BYTES of them yet. false: let it go, what is to be counted of it was put aside. */
+#define CLAW_REQ_KEPT_BYTES (16u << 20)
+bool claw_req_keep_prompt(struct claw_req *r);
+/* The tokens of the client's JSON body by estimate, counted once; -1: it is no JSON, or it is gone and nothing of it was kept. */
+int64_t claw_req_prompt_tokens(struct claw_req *r);
+static inline const struct claw_conf *claw_req_conf(const struct claw_req *r) { return r->gen->gen->conf; }
 /* The route's id, "" before or without one; the present candidate's upstream (NULL: none). */
-struct claw_str claw_req_route_id(const struct claw_req *r);
-const struct claw_generation_upstream *claw_req_upstream(const struct claw_req *r);
+static inline struct claw_str claw_req_route_id(const struct claw_req *r)
+{
+    return r->route >= 0 ? claw_req_conf(r)->routes[r->route].id : CLAW_STR("");
+}
+static inline const struct claw_generation_upstream *claw_req_upstream(const struct claw_req *r)
+{
+    return r->candidate < r->candidates_n ? &r->gen->gen->upstreams[r->candidates[r->candidate].upstream] : NULL;
+}
 /* The model sent in the present attempt. */
-struct claw_str claw_req_sent_model(const struct claw_req *r);
+static inline struct claw_str claw_req_sent_model(const struct claw_req *r)
+{
+    return r->candidate < r->candidates_n && r->candidates[r->candidate].model.len ? r->candidates[r->candidate].model : r->model;
+}
 /* Set, replace (value.ptr not NULL) or remove a field of this attempt's head. Copies. CLAW_EINVAL: not a valid
  * name or value, or one the proxy itself must write (host, content-length, transfer-encoding, connection …). */
 int claw_req_set_header(struct claw_req *r, struct claw_str name, struct claw_str value) CLAW_MUSTCHECK;
 /* The same for a field of the answer's head, until that has left. CLAW_EINVAL also for x-openclaw-*. */
 int claw_req_set_answer_header(struct claw_req *r, struct claw_str name, struct claw_str value) CLAW_MUSTCHECK;
-/* The head of this attempt for the upstream (with the empty line), into the arena. Not signed yet. */
+/* The number of the key that this attempt carries; 0 where there is none. */
+unsigned claw_req_key(const struct claw_req *r);
+#define CLAW_REQ_CHUNKED SIZE_MAX
+/* The head of this attempt for the upstream (with the empty line), into the arena. Not signed yet. body_bytes may be
+ * CLAW_REQ_CHUNKED: the body's length is not known. */
 int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *out) CLAW_MUSTCHECK;
 /* Sign it, where its upstream wants that, over the whole body as it goes out. */
 int claw_req_sign_head(struct claw_req *r, const uv_buf_t *body, unsigned n, struct claw_str *head) CLAW_MUSTCHECK;

@@ -79,20 +79,25 @@ struct claw_tally_sum claw_tally_add(struct claw_tally *first, unsigned worker)
     return sum;
 }
 
-void claw_tally_worst(struct claw_tally *first, struct claw_tally_blame *out)
+unsigned claw_tally_blames(struct claw_tally *first, struct claw_tally_blame *to, unsigned n, unsigned most)
 {
-    struct claw_tally_blame *all = calloc(MERGED, sizeof *all);
-    unsigned n = 0;
-    memset(out, 0, sizeof *out);
-    if (!all) return;
     for (struct claw_tally *t = first; t; t = t->next) {
         pthread_mutex_lock(&t->lock);
         for (unsigned i = 0; i < t->blames_n; i++) {
-            struct claw_tally_blame *at = place(all, &n, MERGED, &t->blames[i]);
+            struct claw_tally_blame *at = place(to, &n, most, &t->blames[i]);
             if (at) at->n += t->blames[i].n;
         }
         pthread_mutex_unlock(&t->lock);
     }
+    return n;
+}
+
+void claw_tally_worst(struct claw_tally *first, struct claw_tally_blame *out)
+{
+    struct claw_tally_blame *all = calloc(MERGED, sizeof *all);
+    memset(out, 0, sizeof *out);
+    if (!all) return;
+    unsigned n = claw_tally_blames(first, all, 0, MERGED);
     for (unsigned i = 0; i < n; i++)
         if (all[i].n > out->n) *out = all[i];
     free(all);

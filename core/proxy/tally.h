@@ -41,6 +41,9 @@ void claw_tally_fail(struct claw_tally *t, struct claw_str policy, struct claw_s
 
 /* Over the list; of one worker only unless `worker` is 0. Any thread. What is in flight is begun - ended, never negative. */
 struct claw_tally_sum claw_tally_add(struct claw_tally *first, unsigned worker);
+/* Up to `most` pairs of policy and hook that failed, over the list, behind the `n` that `to` has already (of other lists), in no
+ * order: how many there are then. Any thread. */
+unsigned claw_tally_blames(struct claw_tally *first, struct claw_tally_blame *to, unsigned n, unsigned most);
 /* The policy and hook that failed most over the list, n being how often; n 0: nobody is to blame. Any thread. */
 void claw_tally_worst(struct claw_tally *first, struct claw_tally_blame *out);
 

@@ -21,6 +21,7 @@
 #define LIFE_MAX_MS 86400000u
 #define EARLY_MS 300000u /* so long before the end another is got, */
 #define SPARE_MS 10000u  /* and so long before it this one is not used any more */
+#define REFUSED_MS 60000u /* after a 401 another is got, but not more often: the account itself may be refused */
 #define BACKOFF_MS 1000u
 #define BACKOFF_MAX_MS 60000u
 
@@ -42,6 +43,7 @@ struct claw_token {
     struct claw_buf text;
     struct claw_log_lent lent;
     uint64_t asked_ms, old_ms, end_ms, again_ms; /* of the loop's clock; again_ms: an exchange may begin */
+    uint64_t refused_ms; /* when one was dropped for a 401; 0: none was */
     unsigned failures;
     int rc; /* of the last exchange */
     char error[256];
@@ -255,6 +257,16 @@ static int begin(struct claw_token *t, struct claw_fetcher *x)
     t->busy = false;
     failed(t, "the token endpoint could not be asked: %s", why);
     return CLAW_ETOKEN;
+}
+
+bool claw_token_refused(struct claw_token *t, uint64_t began_ms)
+{
+    uint64_t now = claw_loop_now_ms(t->loop);
+    if (t->asked_ms > began_ms || t->end_ms == 0) return true;
+    if (t->refused_ms && now - t->refused_ms < REFUSED_MS) return false;
+    t->refused_ms = now;
+    t->end_ms = 0;
+    return true;
 }
 
 /* ---- who asks ----------------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
  *   there, fresh       used
  *   there, old         used, while another is got
  *   none, or expired   requests wait for the one exchange under way
+ *   refused with 401   another is got at once, but once a minute at most
  *   it failed          those who waited fail (CLAW_ETOKEN), and whoever comes before the next exchange may begin: 1, 2, 4 … 60 s
  *
  * A worker has one for each account; it outlives generations as long as the account stays the same. Thread: the loop's.
@@ -27,6 +28,9 @@ bool claw_token_is_of(const struct claw_token *t, const struct claw_conf_account
 int claw_token_await(struct claw_token *t, struct claw_req *r, const char **why) CLAW_MUSTCHECK;
 /* The same for who cannot wait: CLAW_ETOKEN, and an exchange begins. */
 int claw_token_ready(struct claw_token *t, struct claw_fetcher *x, const char **why) CLAW_MUSTCHECK;
+/* What was sent with it, by an attempt that began at began_ms of the loop's clock, was refused with 401. True: another is there already, or the next
+ * who asks waits for another. */
+bool claw_token_refused(struct claw_token *t, uint64_t began_ms);
 /* The latest one, "" when there never was any. */
 struct claw_str claw_token_text(const struct claw_token *t);
 

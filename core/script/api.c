@@ -2,11 +2,14 @@
 
 #include "base/conf_schema.h"
 #include "base/tokens.h"
+#include "proxy/care.h"
 #include "proxy/clients.h"
+#include "proxy/canary.h"
 #include "proxy/series.h"
 #include "script/pattern.h"
 
 #include <lauxlib.h>
+#include <math.h>
 
 #define LOG_FIELDS 12
 
@@ -141,7 +144,7 @@ static int core_estimate(lua_State *L)
     struct claw_api_handle *h = claw_api_handle_of(L, r);
     if (!h->estimated) {
         struct claw_str body = claw_buf_str(&r->body);
-        h->tokens = r->has_json ? claw_tokens_of_request(body) : claw_tokens_of_text(body);
+        h->tokens = r->has_json ? claw_req_prompt_tokens(r) : claw_tokens_of_text(body);
         h->estimated = true;
     }
     lua_pushnumber(L, (lua_Number)h->tokens);
@@ -209,6 +212,7 @@ static int core_used(lua_State *L)
     set_count(L, 2, &r->usage.input);
     set_count(L, 3, &r->usage.cached);
     set_count(L, 4, &r->usage.output);
+    if (lua_type(L, 4) == LUA_TNUMBER) r->usage.told.anew = true;
     set_count(L, 5, &r->usage.reasoning);
     set_count(L, 6, &r->usage.written);
     return 0;
@@ -218,6 +222,13 @@ static int core_used(lua_State *L)
 static int core_request_id(lua_State *L)
 {
     lua_pushstring(L, check_req(L)->id);
+    return 1;
+}
+
+/* recalls(r): may its answer be given to others too? Then usage is told in it. */
+static int core_recalls(lua_State *L)
+{
+    lua_pushboolean(L, check_req(L)->recall != NULL);
     return 1;
 }
 
@@ -249,6 +260,31 @@ static int core_facts(lua_State *L)
     if (f.mean_output >= 0) lua_pushnumber(L, f.mean_output);
     else lua_pushnil(L);
     return 4;
+}
+
+/* moved(route): the percentage an operator moved; nil: none. */
+static int core_moved(lua_State *L)
+{
+    double percent = claw_canary_moved(check_str(L, 1));
+    if (percent < 0) lua_pushnil(L);
+    else lua_pushnumber(L, percent);
+    return 1;
+}
+
+/* cooling(index, model): "closed", "open" or "half_open", and ms until it may be asked: nil when it may be now, huge when its
+ * keys are retired. */
+static int core_cooling(lua_State *L)
+{
+    struct claw_vm *vm = claw_vm_of(L);
+    lua_Integer i = luaL_checkinteger(L, 1);
+    struct claw_str model = CLAW_STR("");
+    int64_t left = 0;
+    if (!lua_isnoneornil(L, 2)) model = check_str(L, 2);
+    if (!vm->gen || i < 1 || (size_t)i > vm->gen->conf->upstreams_n) return luaL_error(L, "there is no upstream %d", (int)i);
+    lua_pushstring(L, claw_breaker_word(claw_care_state(&vm->gen->upstreams[i - 1], model, now_ms(vm), &left)));
+    if (left == 0) lua_pushnil(L);
+    else lua_pushnumber(L, left < 0 ? HUGE_VAL : (lua_Number)left);
+    return 2;
 }
 
 /* env(name): the value of a variable listed in policies.env, else nil. */
@@ -471,10 +507,10 @@ void claw_api_push_core(lua_State *L)
     static const luaL_Reg functions[] = {
         {"header", core_header}, {"query", core_query}, {"json", core_json}, {"client_ip", core_client_ip},
         {"client", core_client}, {"may_model", core_may_model},
-        {"estimate", core_estimate}, {"facts", core_facts}, {"random", core_random}, {"now_ms", core_now_ms},
+        {"estimate", core_estimate}, {"facts", core_facts}, {"cooling", core_cooling}, {"moved", core_moved}, {"random", core_random}, {"now_ms", core_now_ms},
         {"now_us", core_now_us}, {"outgoing", core_outgoing},
         {"hash", core_hash}, {"request", core_request}, {"body", core_body}, {"response_body", core_response_body},
-        {"parse", core_parse}, {"json_error", core_json_error}, {"rewritten", core_rewritten}, {"used", core_used}, {"request_id", core_request_id},
+        {"parse", core_parse}, {"json_error", core_json_error}, {"rewritten", core_rewritten}, {"used", core_used}, {"request_id", core_request_id}, {"recalls", core_recalls},
         {"changed", core_changed}, {"is_doc", core_is_doc}, {"log", core_log}, {"load", core_load},
         {"setfenv", core_setfenv}, {"enter", core_enter}, {"leave", core_leave}, {"check", core_check},
         {"deeper", core_deeper}, {"hooked", core_hooked},

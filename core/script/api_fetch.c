@@ -2,6 +2,7 @@
 #include "script/api.h"
 
 #include "proxy/fetch.h"
+#include "proxy/trace.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -122,6 +123,16 @@ static void read_headers(lua_State *L, struct claw_fetch_ask *ask)
     ask->headers_n = n;
 }
 
+/* Who is asked belongs to the request's trace, unless the policy says where. `text` has CLAW_TRACE_PARENT bytes. */
+static void add_trace(const struct claw_req *r, struct claw_fetch_ask *ask, char *text)
+{
+    const struct claw_str name = CLAW_STR("traceparent");
+    for (size_t i = 0; i < ask->headers_n; i++)
+        if (claw_str_ieq(ask->headers[i].name, name)) return;
+    claw_trace_parent(r, text);
+    ask->headers[ask->headers_n++] = (struct claw_conf_header){name, {text, CLAW_TRACE_PARENT}}; /* read_headers left room */
+}
+
 /* fetch(url, upstream, path, method, headers, body, timeout_ms, max_bytes): the answer, or nil, message, code. */
 int claw_api_fetch(lua_State *L)
 {
@@ -137,7 +148,9 @@ int claw_api_fetch(lua_State *L)
         if (i < 1 || (size_t)i > conf->upstreams_n) return luaL_argerror(L, ARG_INDEX, "no upstream");
         ask.upstream = (size_t)i - 1;
     }
+    char trace[CLAW_TRACE_PARENT];
     read_headers(L, &ask);
+    if (family->req && family->req->trace) add_trace(family->req, &ask, trace);
     if (family->fetches_n >= FETCHES_MAX) return failure(L, "16 fetches of this request are under way", "EBUSY");
     if (claw_fetcher_count(vm->ctx->fetcher) >= conf->policies.max_fetches)
         return failure(L, "policies.max_fetches are under way in this worker", "EBUSY");

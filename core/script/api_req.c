@@ -356,8 +356,9 @@ static void push_attempts(lua_State *L, const struct claw_req *r)
     }
 }
 
-static void push_usage(lua_State *L, const struct claw_usage *u)
+static void push_usage(lua_State *L, const struct claw_req *r)
 {
+    const struct claw_usage *u = &r->usage;
     if (u->input < 0 && u->output < 0 && u->cached < 0 && u->reasoning < 0 && u->written < 0) {
         lua_pushnil(L);
         return;
@@ -368,6 +369,9 @@ static void push_usage(lua_State *L, const struct claw_usage *u)
     if (u->cached >= 0) set_number(L, "cached", (double)u->cached);
     if (u->written >= 0) set_number(L, "cache_write", (double)u->written);
     if (u->reasoning >= 0) set_number(L, "reasoning", (double)u->reasoning);
+    if (!r->estimated) return;
+    lua_pushboolean(L, true);
+    lua_setfield(L, -2, "estimated");
 }
 
 enum field {
@@ -408,7 +412,7 @@ static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
         return;
     case F_ANSWER: push_slot(L, r->handle, CLAW_API_REPLY); return;
     case F_ATTEMPTS: push_attempts(L, r); return;
-    case F_USAGE: push_usage(L, &r->usage); return;
+    case F_USAGE: push_usage(L, r); return;
     case F_COST:
         if (r->cost_micros >= 0) lua_pushnumber(L, (double)r->cost_micros);
         else lua_pushnil(L);

@@ -1,11 +1,12 @@
--- embed: what the binary carries, as C. Run at build time: luajit core/script/embed.lua OUT.c LUA_DIR POLICIES_DIR
+-- embed: what the binary carries, as C. Run at build time: luajit core/script/embed.lua OUT.c LUA_DIR POLICIES_DIR PAGES_DIR
 --
 -- LUA_DIR/claw/**/*.lua become bytecode with debug information (claw/route/init.lua is module claw.route);
--- POLICIES_DIR/*.lua stay source text, for they are compiled like a user's. Sorted: equal trees give equal files.
+-- POLICIES_DIR/*.lua stay source text, for they are compiled like a user's; PAGES_DIR/* are what the admin port serves, each also
+-- packed (gzip). Sorted: equal trees give equal files.
 
-local out_path, lua_dir, policies_dir = ...
-if not policies_dir then
-    io.stderr:write("usage: luajit embed.lua OUT.c LUA_DIR POLICIES_DIR\n")
+local out_path, lua_dir, policies_dir, pages_dir = ...
+if not pages_dir then
+    io.stderr:write("usage: luajit embed.lua OUT.c LUA_DIR POLICIES_DIR PAGES_DIR\n")
     os.exit(2)
 end
 
@@ -13,9 +14,9 @@ local function quote(path)
     return "'" .. path:gsub("'", "'\\''") .. "'"
 end
 
-local function files(dir, depth)
+local function files(dir, depth, name)
     local list = {}
-    local find = assert(io.popen(("find %s %s -type f -name '*.lua' 2>/dev/null"):format(quote(dir), depth)))
+    local find = assert(io.popen(("find %s %s -type f -name '%s' 2>/dev/null"):format(quote(dir), depth, name)))
     for path in find:lines() do list[#list + 1] = path:sub(#dir + 2) end
     find:close()
     table.sort(list)
@@ -61,20 +62,29 @@ local function add_list(name, entries)
     out[#out + 1] = "};"
 end
 
-local modules, policies = {}, {}
-for _, path in ipairs(files(lua_dir, "")) do
+local modules, policies, pages = {}, {}, {}
+for _, path in ipairs(files(lua_dir, "", "*.lua")) do
     if path:match("^claw/") then
         local chunk = assert(loadstring(read(lua_dir .. "/" .. path), "@" .. path))
         local bytes = string.dump(chunk)
         modules[#modules + 1] = { name = module_name(path), array = add_array(bytes), size = #bytes }
     end
 end
-for _, path in ipairs(files(policies_dir, "-maxdepth 1")) do
+for _, path in ipairs(files(policies_dir, "-maxdepth 1", "*.lua")) do
     local bytes = read(policies_dir .. "/" .. path)
     policies[#policies + 1] = { name = (path:gsub("%.lua$", "")), array = add_array(bytes), size = #bytes }
 end
+for _, path in ipairs(files(pages_dir, "-maxdepth 1", "*.*")) do
+    local bytes = read(pages_dir .. "/" .. path)
+    pages[#pages + 1] = { name = path, array = add_array(bytes), size = #bytes }
+    local packed = assert(io.popen("gzip -9nc " .. quote(pages_dir .. "/" .. path)))
+    bytes = packed:read("*a")
+    packed:close()
+    if #bytes > 0 then pages[#pages + 1] = { name = path .. ".gz", array = add_array(bytes), size = #bytes } end
+end
 add_list("claw_embedded_lua", modules)
 add_list("claw_embedded_policies", policies)
+add_list("claw_embedded_pages", pages)
 
 local file = assert(io.open(out_path, "wb"))
 assert(file:write(table.concat(out, "\n"), "\n"))

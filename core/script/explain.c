@@ -2,6 +2,7 @@
 #include "script/policy_part.h"
 
 #include "proxy/clients.h"
+#include "proxy/limit.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -46,7 +47,8 @@ static void end_in(lua_State *L, void *arg)
     push_str_or_nil(L, x->err.policy);
     push_str_or_nil(L, x->err.hook);
     lua_pushinteger(L, x->r->decision);
-    lua_call(L, 8, 1);
+    push_str_or_nil(L, x->limits);
+    lua_call(L, 9, 1);
     if (lua_type(L, 1) != LUA_TSTRING) claw_task_raise(L, "explain", "the report is a %s", luaL_typename(L, 1));
     struct claw_str s;
     s.ptr = lua_tolstring(L, 1, &s.len);
@@ -194,7 +196,16 @@ int claw_explained_decide(struct claw_explained *x, bool attempt)
     return rc;
 }
 
-int claw_explained_end(struct claw_explained *x) { return call(x, end_in); }
+int claw_explained_end(struct claw_explained *x)
+{
+    struct claw_buf limits;
+    claw_buf_init(&limits, 0);
+    int rc = x->kind && strcmp(x->kind, "routed") == 0 ? claw_limits_explain(x->r, &limits) : 0;
+    x->limits = claw_buf_str(&limits);
+    if (rc == 0) rc = call(x, end_in);
+    claw_buf_fini(&limits);
+    return rc;
+}
 
 void claw_explained_close(struct claw_explained *x)
 {
@@ -211,6 +222,7 @@ void claw_explained_close(struct claw_explained *x)
 int claw_policy_explain(struct claw_policy_vm *p, struct claw_str request, struct claw_buf *out)
 {
     struct claw_explained x = {.out = out};
+    p->vm->store = NULL; /* one of its own: it counts for nobody */
     int rc = claw_explained_open(&x, p, request);
     if (rc == CLAW_OK) {
         rc = claw_explained_decide(&x, true);

@@ -21,6 +21,14 @@ int claw_policies_read(const struct claw_conf *conf, struct claw_policies **out,
 uint64_t claw_policies_hash(const struct claw_policies *p);
 void claw_policies_free(struct claw_policies *p);
 
+/* A policy's text: "x", "policies/x.lua". Slices live as long as `p`. */
+struct claw_policy_text { struct claw_str name, file, text; bool builtin; };
+/* Each of them, by name; the folder's lib behind them, with names like "lib.x". NULL has none. */
+void claw_policies_each(const struct claw_policies *p, void (*fn)(void *arg, const struct claw_policy_text *t), void *arg);
+/* Another text for the policy of that name, or one more policy. Copies. Before the first VM. CLAW_EINVAL: no name, or bytecode;
+ * CLAW_ENOMEM. */
+int claw_policies_set(struct claw_policies *p, struct claw_str name, struct claw_str text) CLAW_MUSTCHECK;
+
 /* Prove gen->conf together with gen->policies (struct claw_policies) and fill in the upstreams' heads. CLAW_EINVAL with
  * problems, each with its place in openclaw.yaml or as `policies/x.lua:3: …`. Thread: control. */
 int claw_policy_prove(struct claw_generation *gen, struct claw_conf_problems *problems) CLAW_MUSTCHECK;
@@ -37,7 +45,7 @@ size_t claw_policy_vm_bytes(const struct claw_policy_vm *vm);
 /* The decisions; their `vm` is a struct claw_policy_vm. */
 extern const struct claw_policy_ops claw_policy_ops_lua;
 
-/* -explain: `request` is JSON: {"method","path","headers":{…},"body":{…}} or just a body (then POST
+/* -explain: in a VM that serves nobody (what policies store and count stays in it). `request` is JSON: {"method","path","headers":{…},"body":{…}} or just a body (then POST
  * /v1/chat/completions). Prints the decision to `out`. CLAW_EBAD_JSON, CLAW_EPOLICY with a text in out. */
 int claw_policy_explain(struct claw_policy_vm *vm, struct claw_str request, struct claw_buf *out) CLAW_MUSTCHECK;
 

@@ -1,4 +1,4 @@
-/* policy_part: what policy.c, decide.c and explain.c share. Nobody else includes it but their tests. */
+/* policy_part: what policy.c, decide and explain.c share. Nobody else includes it but their tests. */
 #ifndef CLAW_SCRIPT_POLICY_PART_H
 #define CLAW_SCRIPT_POLICY_PART_H
 
@@ -22,7 +22,7 @@ struct claw_policies {
 
 /* The engine's functions, as references in the registry. */
 #define CLAW_ENGINE_MAP(X) X(ADMIT, "admit") X(ROUTE, "route") X(DECIDE, "decide") X(REQUEST, "request") X(RETRY, "retry") \
-    X(TRACE, "trace") X(ERROR, "error") X(RESPONSE, "response") X(EVENT, "event") X(FINISH, "finish") X(EXPLAIN, "explain") \
+    X(TRACE, "trace") X(CACHES, "caches") X(RECAST, "recast") X(ERROR, "error") X(RESPONSE, "response") X(EVENT, "event") X(FINISH, "finish") X(EXPLAIN, "explain") \
     X(EXPLAIN_ATTEMPT, "explain_attempt") X(EXPLAINED, "explained")
 enum claw_engine_fn {
 #define CLAW_ENGINE_ENUM(id, name) CLAW_ENGINE_##id,
@@ -74,6 +74,7 @@ struct claw_explained {
     const char *kind;     /* of the decision: see lua/claw/explain.lua; NULL: none was begun */
     int status;
     struct claw_str code, text; /* in the request's arena */
+    struct claw_str limits;     /* lines of claw_limits_explain, while the report is made */
     struct claw_policy_error err;
 };
 /* As claw_policy_explain takes it. */

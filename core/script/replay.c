@@ -51,6 +51,7 @@ static void read_recorded(struct claw_req *r, const struct claw_json_top *top, s
     r->usage = (struct claw_usage){.input = whole_of(claw_json_get(u, CLAW_STR("input"))), .output = whole_of(claw_json_get(u, CLAW_STR("output"))),
                                    .cached = whole_of(claw_json_get(u, CLAW_STR("cached"))), .reasoning = whole_of(claw_json_get(u, CLAW_STR("reasoning"))),
                                    .written = whole_of(claw_json_get(u, CLAW_STR("cache_write")))};
+    r->estimated = claw_json_get(u, CLAW_STR("estimated")).type == CLAW_JSON_TRUE ? CLAW_USAGE_INPUT | CLAW_USAGE_OUTPUT : 0;
     r->caller = claw_clients_named(claw_req_conf(r), text_of(r, claw_json_top_get(top, CLAW_STR("client"))));
     struct claw_str ip = text_of(r, claw_json_top_get(top, CLAW_STR("ip")));
     if (ip.len && ip.len < sizeof r->peer) {

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -199,6 +200,38 @@ int claw_policies_read(const struct claw_conf *conf, struct claw_policies **out,
     if (p->libs_n) qsort(p->libs, p->libs_n, sizeof *p->libs, by_name);
     p->hash = hash_of(p->libs, p->libs_n, hash_of(p->items, p->n, 0));
     *out = p;
+    return CLAW_OK;
+}
+
+void claw_policies_each(const struct claw_policies *p, void (*fn)(void *arg, const struct claw_policy_text *t), void *arg)
+{
+    for (size_t i = 0; p && i < p->n + p->libs_n; i++) {
+        const struct claw_policy_source *s = i < p->n ? &p->items[i] : &p->libs[i - p->n];
+        fn(arg, &(struct claw_policy_text){s->name, s->file, s->text, s->builtin});
+    }
+}
+
+int claw_policies_set(struct claw_policies *p, struct claw_str name, struct claw_str text)
+{
+    struct claw_policy_source *at = NULL;
+    if (!is_name(name, false) || (text.len && text.ptr[0] == 0x1b)) return CLAW_EINVAL;
+    for (size_t i = 0; i < p->n && !at; i++)
+        if (claw_str_eq(p->items[i].name, name)) at = &p->items[i];
+    char file[96];
+    int len = snprintf(file, sizeof file, "policies/%.*s.lua", CLAW_STR_FMT(name));
+    struct claw_policy_source s = {keep(p, name), keep(p, (struct claw_str){file, (size_t)len}), keep(p, text), false};
+    if (!s.name.ptr || !s.file.ptr || !s.text.ptr) return CLAW_ENOMEM;
+    if (at && !at->builtin) s.file = at->file;
+    if (at) {
+        *at = s;
+    } else {
+        struct claw_policy_source *grown = claw_arena_grow(&p->arena, p->items, p->n * sizeof s, (p->n + 1) * sizeof s);
+        if (!grown) return CLAW_ENOMEM;
+        p->items = grown;
+        p->items[p->n++] = s;
+        qsort(p->items, p->n, sizeof s, by_name);
+    }
+    p->hash = hash_of(p->libs, p->libs_n, hash_of(p->items, p->n, 0));
     return CLAW_OK;
 }
 

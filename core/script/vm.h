@@ -35,6 +35,7 @@ struct claw_embedded {
 };
 extern const struct claw_embedded claw_embedded_lua[];
 extern const struct claw_embedded claw_embedded_policies[];
+extern const struct claw_embedded claw_embedded_pages[]; /* by file name */
 
 /* A string that Lua keeps for as long as the VM lives, by its address. */
 struct claw_vm_name {

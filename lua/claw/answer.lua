@@ -135,8 +135,28 @@ function gemini.events(t)
     return out
 end
 
+local ollama = { content_type = "application/x-ndjson" }
+
+function ollama.spoken(path) return path:find("/api/chat$") ~= nil end
+
+function ollama.has_form(t) return type(t.message) == "table" and type(t.done) == "boolean" end
+
+function ollama.said(text, req)
+    return { model = req.model or "", created_at = os.date("!%Y-%m-%dT%H:%M:%SZ"), done = true, done_reason = "stop",
+        message = { role = "assistant", content = text }, prompt_eval_count = 0, eval_count = 0 }
+end
+
+function ollama.events(t)
+    local first, last = {}, {}
+    for key, value in pairs(t) do last[key] = value end
+    first.model, first.created_at, first.message, first.done = t.model, t.created_at, t.message, false
+    last.message, last.done = { role = "assistant", content = "" }, true
+    return { json.encode(first), "\n", json.encode(last), "\n" }
+end
+
 local function spoken_at(path)
-    return anthropic.spoken(path) and anthropic or gemini.spoken(path) and gemini or openai
+    return anthropic.spoken(path) and anthropic or gemini.spoken(path) and gemini or ollama.spoken(path) and ollama
+        or openai
 end
 
 -- ---- the answer
@@ -149,12 +169,12 @@ end
 
 local function of_table(t, req)
     local dialect
-    for _, one in ipairs({ openai, anthropic, gemini }) do
+    for _, one in ipairs({ openai, anthropic, gemini, ollama }) do
         if not dialect and one.has_form(t) then dialect = one end
     end
     if not dialect or not streams(req, dialect) then return json.encode(t) end
     if dialect == gemini and not req.query:find("alt=sse", 1, true) then return json.encode({ t }) end
-    return table.concat(dialect.events(t, req)), EVENTS
+    return table.concat(dialect.events(t, req)), dialect.content_type or EVENTS
 end
 
 -- The bytes and the content type of an admit verdict with `answer` or `say`. Raises what has no JSON form.

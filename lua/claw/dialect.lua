@@ -7,6 +7,8 @@ local PATHS = {
     { "/responses", "openai_responses" }, { "/embeddings", "openai_embeddings" },
     { "/messages", "anthropic_messages" }, { "/messages/count_tokens", "anthropic_count_tokens" },
 }
+local VERSIONED = { ["/v2/chat"] = "cohere_chat", ["/api/chat"] = "ollama_chat",
+    ["/api/embed"] = "ollama_embeddings" }
 local VERBS = {
     generateContent = "gemini_generate", streamGenerateContent = "gemini_generate", embedContent = "gemini_embed",
     batchEmbedContents = "gemini_embed_batch", countTokens = "gemini_count_tokens",
@@ -24,6 +26,8 @@ function M.of(path)
             if before == "" or before:sub(-3) == "/v1" then return row[2] end
         end
     end
+    local versioned = VERSIONED[path:match("/[^/]+/%l+$")]
+    if versioned then return versioned end
     local model, verb = path:match("/v[1-9][^/]*/models/([^/]+):([^/:]+)$")
     local dialect = verb and VERBS[verb]
     if dialect then return dialect, decoded(model), verb == "streamGenerateContent" end

@@ -1,4 +1,5 @@
--- dry: while -explain and -replay run policies, nothing leaves the process and nothing waits.
+-- dry: while -explain and -replay run policies, nothing leaves the process, nothing waits, and nothing is counted where
+-- others would see it.
 --
 -- The functions of core that would are replaced; tell(text) hears what would have been done. A spawned function runs at
 -- once and to its end, a background function not at all.
@@ -46,6 +47,7 @@ function M.enter(core, name_of, tell)
         end
         return refused("claw.http.fetch")
     end)
+    replace("series", function() return true end)
     replace("redis", function(_, command)
         tell(("would ask redis: %s"):format(tostring(command)))
         return refused("claw.redis")

@@ -18,18 +18,22 @@
 --   event(r, index, type, data)                            nil | false | { { type, data }, … } | message, status (it
 --                                                          is an error) | message (a cut, or no answer). data nil: the
 --                                                          stream's end; type nil: a whole answer in its place
+--   caches(r, index, method, path, model)                  the place of the strategy of caching it is one of; 0: none
+--   recast(r, dialect, events or text)                     a whole answer as a table, or events | nil: it cannot be
 --   retry(r, attempt, number)                              "next" | "same" | "stop", after_ms
 --   finish(r, index, model, input, cached, output, reasoning, cache_write)   micro-dollars | nil, fields | nil
 --   trace(r, method, path, model, stream)                  a text: each route and why (not)
 --   explain(r, method, path, model, stream)                from here on policies run watched and without any network
 --   explain_attempt(r)                                     request is called next
---   explained(r, kind, status, code, text, policy, hook, number)   a text: what was decided and why (claw.explain)
+--   explained(r, kind, status, code, text, policy, hook, number, limits)
+--                                                          a text: what was decided and why (claw.explain)
 -- admit, decide, request, retry and response run on a coroutine that may be suspended in a hook: what they hold across
 -- a hook is their own. r is C's handle of a request. Between route and finish the router remembers the list r was
 -- given.
 
 local claw = require("claw")
 local admission = require("claw.admit")
+local caching = require("claw.caching")
 local cost = require("claw.cost")
 local explain = require("claw.explain")
 local facts = require("claw.facts")
@@ -56,8 +60,8 @@ local function upstreams_of(spec, problems)
     for i, given in ipairs(spec.upstreams) do
         local node = given.node or {}
         local where = is_list and ("upstreams[%d]"):format(i - 1) or "upstreams." .. given.name
-        local head, message = providers.upstream(given.type, given.url or node.base_url, node)
-        if not head then problems[#problems + 1] = { path = where .. ".type", message = message } end
+        local head, message, key = providers.upstream(given.type, given.url or node.base_url, node)
+        if not head then problems[#problems + 1] = { path = where .. "." .. key, message = message } end
         heads[i] = head
         out[i] = {
             index = i, name = given.name, type = given.type, region = node.region, price = given.price,
@@ -97,6 +101,7 @@ local function build(spec, problems)
     env.transformations = transform.compile(conf.transformations, core, env.policies.by_name, env.policies.names,
         problems)
     env.routes = routes.compile(env)
+    env.strategies = caching.compile(conf, core, problems)
     env.facts, env.bind = facts.new(core)
     -- The policies' handle of a request. For a route hook what claw.route needs to know is noted beside it (stream is
     -- given): not for every request, since the note is one more object.
@@ -149,6 +154,15 @@ local function transformed(env, check, r, chain, hook, body)
     return current ~= body and current or nil
 end
 
+-- The body, made by hooks or nil, with the fields of the upstream's provider; nil: it is no JSON.
+local function filled(core, r, made, fields)
+    local body = made or core.body(r)
+    if type(body) == "string" then body = core.parse(r, body) end
+    if not body then return nil end
+    providers.fill(body, fields)
+    return type(made) == "string" and tostring(body) or body
+end
+
 -- What one hook made of one event, appended to `out`.
 local function add_events(out, ev, answer)
     if answer == nil then
@@ -187,6 +201,15 @@ local function tried_at(list, a)
     if list[a.n] and list[a.n].index == a.index then return a.n end
     for i = 1, #list do
         if list[i].index == a.index then return i end
+    end
+    return nil
+end
+
+-- Who is next: C says so where it set somebody aside.
+local function following(list, a, at)
+    if not a.next_index then return at and list[at + 1] end
+    for i = 1, #list do
+        if list[i].index == a.next_index and i ~= at then return list[i] end
     end
     return nil
 end
@@ -328,8 +351,10 @@ local function with_hooks(engine, env, state)
         local made
         if #chains.request > 0 then made = transformed(env, check, r, chains.request, "request", core.body(r)) end
         if attempts[r] then attempts[r][index] = nil end
+        if chains.unspoken and not core.rewritten(r) then return false, "untranslatable", chains.unspoken end
         -- With a path of a policy's the body is in the upstream's own protocol.
-        if not chains.translate or core.rewritten(r) then return made end
+        if core.rewritten(r) then return made end
+        if not chains.translate then return chains.fields and filled(core, r, made, chains.fields) or made end
         local body = made or core.body(r)
         if type(body) == "string" then body = core.parse(r, body) end
         if not body then return false, "untranslatable", "The request's body is no JSON object." end
@@ -339,6 +364,12 @@ local function with_hooks(engine, env, state)
         attempts[r][index] = at
         return text, name, dropped
     end
+
+    function engine.caches(r, index, method, path, model)
+        return caching.pick(env.strategies, r, env.routes[index].id, method, path, model)
+    end
+
+    function engine.recast(r, dialect, given) return caching.recast(core, r, dialect, given) end
 
     function engine.response(r, index)
         local chain, at = chain_of(r, index, "response"), attempt_of(r, index)
@@ -386,20 +417,21 @@ local function with_outcomes(engine, env, state, quiet)
         local list = number and quiet[number] or state[r]
         if not list then return "stop", 0 end
         local rules, at = list.plan.route.retry, tried_at(list, a)
-        local action, after, kind = retry.decide(rules, a, list[at], at and list[at + 1], #list, core.random)
+        local action, after, kind = retry.decide(rules, a, list[at], following(list, a, at), #list, core.random)
         local chains = list.plan[a.index]
         if not chains or #chains.retry == 0 then return action, after end
         return overridden(env, r, chains.retry, a, rules, action, after, kind)
     end
 
-    function engine.finish(r, index, model, input, cached, output, reasoning, cache_write)
+    function engine.finish(r, index, model, input, cached, output, reasoning, cache_write, estimated)
         local list = state[r]
         state[r], engine.attempts[r] = nil, nil
         local micros, usage
         if index and list then
             micros = cost.charge(price_at(list, index, model), input, cached, output, cache_write)
             usage = { input = input, cached = cached, output = output, reasoning = reasoning,
-                cache_write = cache_write, model = model, upstream = env.upstream_names[index] }
+                cache_write = cache_write, estimated = estimated or nil,
+                model = model, upstream = env.upstream_names[index] }
         end
         return account(env, r, list and list.plan or unrouted, micros, usage)
     end
@@ -422,11 +454,11 @@ function M.new(spec)
         session = explain.begin(env, decide, r, { method = method, path = path, model = model, stream = stream })
     end
     function engine.explain_attempt(r) explain.attempt(session, decide, r) end
-    function engine.explained(r, kind, status, code, text, policy, hook, number)
+    function engine.explained(r, kind, status, code, text, policy, hook, number, limits)
         engine.attempts[r] = nil
         return explain.finish(session, env, decide, r,
             { kind = kind, status = status, code = code, text = text, policy = policy, hook = hook,
-                number = number or 0 })
+                number = number or 0, limits = limits })
     end
     return engine
 end

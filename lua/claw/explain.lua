@@ -1,6 +1,7 @@
 -- explain: the decision for one request as a text: each route and why (not), what each policy decided and changed,
 -- candidates in order, hooks, cost.
 
+local caching = require("claw.caching")
 local candidates = require("claw.candidates")
 local dry = require("claw.dry")
 local hooks = require("claw.hooks")
@@ -156,7 +157,7 @@ local function add_hooks(out, env, list)
 end
 
 -- The whole report. outcome: { kind = "routed" | "denied" | "refused" | "answered" | "failed", status, code, text,
--- policy, hook, number (of the list; 0: none) }.
+-- policy, hook, number (of the list; 0: none), limits (lines of those that count it; nil: none do) }.
 function M.finish(self, env, router, r, outcome)
     local q, list = self.q, router.state[r] or router.quiet[outcome.number]
     router.state[r] = nil
@@ -167,7 +168,11 @@ function M.finish(self, env, router, r, outcome)
     if #self.lines > 0 then out[#out + 1] = "policies, as they ran:" end
     for _, line in ipairs(self.lines) do out[#out + 1] = line end
     if self.chosen and (outcome.kind == "refused" or list) then add_candidates(self, out, env, r, list) end
-    if list then add_hooks(out, env, list) end
+    if list then
+        out[#out + 1] = caching.told(env.conf, env.strategies, r, self.chosen, q)
+        add_hooks(out, env, list)
+    end
+    if outcome.limits then out[#out + 1] = "limits:\n" .. outcome.limits:sub(1, -2) end
     out[#out + 1] = decision(self, outcome, list)
     return table.concat(out, "\n") .. "\n"
 end

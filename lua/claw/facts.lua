@@ -3,10 +3,13 @@
 --   facts.model, facts.stream        the requested model (nil: none), whether a stream is asked for
 --   facts.outstanding(c)             requests in flight at a candidate, all workers
 --   facts.latency_ms(c)              running mean of the time to the first byte, age of the last sample; nil: none
+--   facts.state(c)                   "closed"; "open": set aside for now; "half_open": asked by one request at a time
+--   facts.cooling_until(c)           ms until it may be asked again; nil: it may be; math.huge: its keys are retired
 --   facts.cost_micros(c)             estimated cost of this request in micro-dollars (a fraction); nil: no price
 --   facts.input_tokens()             estimated
 --   facts.max_tokens()               what the request allows for the answer; nil: not said
 --   facts.key(kind)                  a text to hash: client, user, session, prompt_prefix, header:X; nil: not there
+--   facts.moved(route)               the percentage that an operator moved away from the route's first; nil: none
 --   facts.hash(text)                 0 … 2^32-1, the same in every process
 
 local cost = require("claw.cost")
@@ -99,6 +102,16 @@ function M.new(core)
     function facts.latency_ms(c)
         local _, ms, age = core.facts(c.index, c.model or asked)
         return ms, age
+    end
+    function facts.state(c)
+        return (core.cooling(c.index, c.model or asked))
+    end
+    function facts.cooling_until(c)
+        local _, ms = core.cooling(c.index, c.model or asked)
+        return ms
+    end
+    function facts.moved(route)
+        return core.moved(route)
     end
     function facts.input_tokens()
         return core.estimate(r)

@@ -134,11 +134,16 @@ function ENTRY.gemini(k)
         supportedGenerationMethods = { "generateContent", "streamGenerateContent", "countTokens" } }
 end
 
--- The body of a list of models. dialect: "openai", "anthropic" or "gemini".
+function ENTRY.ollama(k)
+    return { name = k.id, model = k.id, modified_at = "1970-01-01T00:00:00Z", size = 0, digest = "",
+        details = { format = "", family = k.owner, parameter_size = "", quantization_level = "" } }
+end
+
+-- The body of a list of models. dialect: "openai", "anthropic", "gemini" or "ollama".
 function M.listing(known, dialect)
     local data = json.array()
     for i, k in ipairs(known) do data[i] = ENTRY[dialect](k) end
-    if dialect == "gemini" then return json.encode({ models = data }) end
+    if dialect == "gemini" or dialect == "ollama" then return json.encode({ models = data }) end
     if dialect == "openai" then return json.encode({ object = "list", data = data }) end
     return json.encode({ data = data, has_more = false,
         first_id = known[1] and known[1].id or json.null, last_id = known[1] and known[#known].id or json.null })

@@ -33,7 +33,11 @@ local TRANSLATED = { request = true, response = true, event = true }
 local function for_upstream(route, upstream, active, dialect)
     local name = upstream.name
     local chains = { mask = 0 }
-    chains.translate = translate.pair(dialect, upstream.head, route.lossy or upstream.lossy)
+    chains.translate = translate.pair(dialect, upstream.head, route.lossy or upstream.lossy, upstream.models)
+    local usual = upstream.head and upstream.head.table.fields
+    chains.fields = upstream.head and upstream.head.fields[dialect] or usual
+    chains.differs = chains.fields ~= usual
+    chains.unspoken = translate.unspoken(dialect, upstream.head)
     for _, hook in ipairs(CHAINS) do
         local chain = collect(route.policies, hook)
         for _, t in ipairs(route.transformations) do
@@ -43,7 +47,9 @@ local function for_upstream(route, upstream, active, dialect)
         end
         chains[hook] = chain
         if hook == "retry" then chains.shadow_retry = shadows.collect(route.policies, hook) end
-        if #chain > 0 or (chains.translate and TRANSLATED[hook]) or (hook == "retry" and chains.shadow_retry) then
+        if #chain > 0 or (chains.translate and TRANSLATED[hook])
+            or ((chains.unspoken or chains.fields) and hook == "request")
+            or (hook == "retry" and chains.shadow_retry) then
             chains.mask = chains.mask + phases.by_name[hook].bit
         end
     end
@@ -51,15 +57,15 @@ local function for_upstream(route, upstream, active, dialect)
 end
 
 -- route: { id, policies, transformations, entries }; active: set of the per-request transformations that match.
--- dialect: the client's (nil: none). A plan is { route, mask, cost, log, translates, [upstream index] = { mask,
--- request, response, event, retry, shadow_retry (or nil), translate (or nil) } }.
+-- dialect: the client's (nil: none). A plan is { route, mask, cost, log, translates (it is for that dialect alone),
+-- [upstream index] = { mask, request, response, event, retry, shadow_retry, translate, fields, unspoken (or nil) } }.
 function M.new(route, active, dialect)
     local plan = { route = route, cost = collect(route.policies, "cost"), log = collect(route.policies, "log") }
     plan.mask = (#plan.cost > 0 or #plan.log > 0) and phases.ACCOUNT_BIT or 0
     for _, entry in ipairs(route.entries) do
         local chains = for_upstream(route, entry.upstream, active, dialect)
         plan[entry.upstream.index] = chains
-        plan.translates = plan.translates or chains.translate ~= nil
+        plan.translates = plan.translates or chains.translate ~= nil or chains.unspoken ~= nil or chains.differs
     end
     return plan
 end

@@ -33,10 +33,11 @@ local function sorted(routes)
     return out
 end
 
--- GET /v1/models, /v1beta/models (Gemini's) and either with /{id} are answered here, unless a route asks for that very
--- path. An answer's `anthropic` is for who says by anthropic-version that it speaks so.
+-- GET /v1/models, /v1beta/models (Gemini's), either with /{id}, and /api/tags (Ollama's) are answered here, unless a
+-- route asks for that very path. An answer's `anthropic` is for who says by anthropic-version that it speaks so.
 local function models_answer(known, method, path)
     if method ~= "GET" then return nil end
+    if path == "/api/tags" then return { status = 200, body = models.listing(known, "ollama") } end
     local version, rest = path:match("^/(v1[beta]*)/models(.*)$")
     if version ~= "v1" and version ~= "v1beta" then return nil end
     local kind = version == "v1" and "openai" or "gemini"
@@ -184,7 +185,7 @@ local function resolve(answer, list)
     if not is_hedge(answer.hedge) then
         return nil, "its hedge to be false, milliseconds or one of p50, p75, p90, p95, p99"
     end
-    local out, seen = { hedge = answer.hedge }, {}
+    local out, seen = { hedge = answer.hedge, as_is = answer.as_is == true or nil }, {}
     for i = 1, #answer do
         local c = resolve_one(answer[i], list)
         if not c then return nil, expected end
@@ -213,7 +214,7 @@ local function choose(self, route, list)
 end
 
 local function reordered(self, route, list, r, model, stream)
-    list = { hedge = list.hedge, unpack(list) }
+    list = { hedge = list.hedge, as_is = list.as_is, unpack(list) }
     for _, entry in ipairs(route.reorder) do
         local answer = hooks.call(self.core, entry, "route", nil, self.request_of(r, model, stream), copies(list))
         if answer ~= nil then
@@ -262,7 +263,7 @@ end
 
 -- The list as C gets it: of this request alone, so that masks and the plan can be put in.
 local function finished(list, plan)
-    local out = { plan = plan, hedge = list.hedge }
+    local out = { plan = plan, hedge = list.hedge, as_is = list.as_is }
     for i = 1, #list do
         local c = list[i]
         local mask = plan[c.index].mask
@@ -291,7 +292,7 @@ local function slow(self, route, eligible, r, method, path, model, stream)
     if #list > 0 then list = choose(self, route, list) end
     if route.shadow and #list > 0 then shadowed(self, route, "choose", r, model, stream, eligible_now, list) end
     if #list > 0 and route.waits then
-        local before = { hedge = list.hedge, unpack(list) }
+        local before = { hedge = list.hedge, as_is = list.as_is, unpack(list) }
         list = reordered(self, route, before, r, model, stream)
         if route.shadow then shadowed(self, route, "route", r, model, stream, before, list) end
     end

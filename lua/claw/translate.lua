@@ -7,14 +7,17 @@ local catalog = require("claw.catalog")
 local context = require("claw.protocols.context")
 local errors = require("claw.protocols.errors")
 local json = require("claw.json")
+local models = require("claw.models")
 local protocols = require("claw.protocols")
+local providers = require("claw.providers")
 local whole = require("claw.protocols.whole")
 
 local M = {}
 
 -- { name, from, to, lossy, provider } for what a client of `dialect` (nil: none) and an upstream with this head
--- (providers.upstream) need; nil: nothing is to be translated, or there is nobody who can.
-function M.pair(dialect, head, lossy)
+-- (providers.upstream) need; nil: nothing is to be translated, or there is nobody who can. listed (nil: none): its
+-- models, as claw.models has them.
+function M.pair(dialect, head, lossy, listed)
     if not dialect or not head or #head.protocols == 0 or head.paths[dialect] then return nil end
     local from = protocols.get(dialect)
     if not from or not from.read_request then return nil end
@@ -22,10 +25,19 @@ function M.pair(dialect, head, lossy)
         local to = protocols.get(name)
         if to and to.write_request and to.vocabulary == from.vocabulary then
             return { name = name, from = from, to = to, lossy = lossy, provider = head.table,
-                kind = head.kind, limits = {}, limits_count = 0 }
+                kind = head.kind, models = listed, limits = {}, limits_count = 0 }
         end
     end
     return nil
+end
+
+-- Why a client of `dialect` gets nothing from an upstream with this head: it does not speak that, and nobody translates
+-- it; nil: it may ask.
+function M.unspoken(dialect, head)
+    if not dialect or not head or #head.protocols == 0 or head.paths[dialect] then return nil end
+    local from = protocols.get(dialect)
+    if not from or from.read_request then return nil end
+    return ("%s is not translated, and the upstream this request goes to does not speak it"):format(dialect)
 end
 
 local function on_error(err)
@@ -46,25 +58,39 @@ end
 
 local serial = 0
 
-local function write(pair, cx, body, streams)
+local function write(pair, cx, body, streams, recalls)
     local request = pair.from.read_request(body, cx)
     request.model, request.stream = cx.model, streams
-    cx.request, cx.wants_usage = request, request.include_usage
+    cx.request, cx.wants_usage = request, request.include_usage or recalls
     local made, name = pair.to.write_request(request, cx)
     cx.answering = true
+    if cx.provider.fields then providers.fill(made, cx.provider.fields) end
     return made, name
 end
 
 local LIMITS = 64 -- models whose table is kept, a pair
 
--- The provider's table with the sent model's longest answer in it, where that is known.
+-- Whether a model reasons by what openclaw.yaml says it can; nil: nothing is said.
+local function reasons(pair, model)
+    local details = pair.models and model and models.details(pair.models, model, model)
+    local said = details and details.capabilities
+    if not said then return nil end
+    for _, name in ipairs(said) do
+        if name == "reasoning" then return true end
+    end
+    return false
+end
+
+-- The provider's table with the sent model's longest answer in it, where that is known, and whether it reasons, where
+-- that is said.
 local function provider_for(pair, model)
     local found = pair.limits[model or ""]
     if found then return found end
     local known = model and catalog.find(pair.kind, model)
+    local most, thinks = known and known.max_output_tokens, reasons(pair, model)
     found = pair.provider
-    if known and known.max_output_tokens then
-        found = setmetatable({ max_output = known.max_output_tokens }, { __index = pair.provider })
+    if most or thinks ~= nil then
+        found = setmetatable({ max_output = most, reasons = thinks }, { __index = pair.provider })
     end
     if pair.limits_count < LIMITS then
         pair.limits[model or ""], pair.limits_count = found, pair.limits_count + 1
@@ -82,7 +108,8 @@ function M.request(core, r, pair, body, sent)
         parse = function(text) return core.parse(r, text) end, now = os.time(),
         unique = ("%s%04x"):format(core.request_id(r):sub(1, 16), serial),
     })
-    local made, more = protected(core, r, "request", write, pair, cx, body, req.stream)
+    local recalls = core.recalls and core.recalls(r)
+    local made, more = protected(core, r, "request", write, pair, cx, body, req.stream, recalls)
     if made then return { pair = pair, cx = cx }, made, more or pair.name, context.header(cx) end
     if more and more.status == 400 then return nil, "untranslatable", more.message, more.param end
     return nil, "translation", "The request could not be translated; the log says why."
@@ -112,6 +139,10 @@ local function answer_of(core, r, at, body)
     local answer, message = at.pair.to.read_answer(body, at.cx)
     if not answer then return nil, message or "it is no answer of its protocol" end
     note_usage(core, r, answer.usage)
+    local asked = at.cx.request and at.cx.request.inputs
+    if asked and answer.vectors and #answer.vectors ~= #asked then -- each would be taken for another's
+        return nil, ("it has %d embeddings for %d inputs"):format(#answer.vectors, #asked)
+    end
     return answer
 end
 

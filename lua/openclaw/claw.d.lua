@@ -35,7 +35,7 @@
 ---@field method string
 ---@field path string the client's, without the query
 ---@field query string the query as it came, without the "?"
----@field dialect string? what the client speaks, by its path: "openai_chat", "openai_completions", "openai_responses", "openai_embeddings", "anthropic_messages", "anthropic_count_tokens", "gemini_generate", "gemini_embed", "gemini_embed_batch", "gemini_count_tokens"; nil: none of them
+---@field dialect string? what the client speaks, by its path: "openai_chat", "openai_completions", "openai_responses", "openai_embeddings", "anthropic_messages", "anthropic_count_tokens", "gemini_generate", "gemini_embed", "gemini_embed_batch", "gemini_count_tokens", "cohere_chat", "ollama_chat", "ollama_embeddings"; nil: none of them
 ---@field model string? what the client asked for
 ---@field stream boolean did the client ask for a stream?
 ---@field route string? the route's id, once there is one
@@ -44,7 +44,7 @@
 ---@field body claw.Document? what the client sent, read-only
 ---@field upstream claw.Upstream? who is asked now, once it is known
 ---@field attempts { upstream: string?, status: integer?, kind: string?, ms: number? }[] what was tried by now
----@field usage { input: integer?, output: integer?, cached: integer?, cache_write: integer?, reasoning: integer? }?
+---@field usage { input: integer?, output: integer?, cached: integer?, cache_write: integer?, reasoning: integer?, estimated: boolean? }?
 ---@field cost_micros integer? micro-dollars, once they are known
 ---@field ctx table notes of policies to each other, for this request; of a policy to itself: claw.state
 ---@field elapsed_ms number since the request began
@@ -90,12 +90,16 @@
 ---@class claw.Order
 ---@field [integer] claw.Candidate|string
 ---@field hedge? integer|string|false when the second one is asked too because the first is silent: after milliseconds, or "p95" (p50, p75, p90, p99) of its usual time to the first byte; false: never; nil: as the route says
+---@field as_is? boolean true: whoever is set aside (facts.state) keeps its place in the list; else it is moved to the end
 
 ---@class claw.Facts
 ---@field model string?
 ---@field stream boolean
 ---@field outstanding fun(c: claw.Candidate): integer requests it works at
----@field latency_ms fun(c: claw.Candidate): number?, number? running mean of the time to the first byte, and its age
+---@field latency_ms fun(c: claw.Candidate): number?, number? running mean of the time to the first byte, and its age; what failed counts as slow
+---@field state fun(c: claw.Candidate): "closed"|"open"|"half_open" open: it is set aside for now; half_open: one request at a time asks it
+---@field moved fun(route: string): number? the percentage an operator moved away from the route's first upstream; nil: none
+---@field cooling_until fun(c: claw.Candidate): number? milliseconds until it may be asked again; nil: it may be; math.huge: its keys are retired
 ---@field cost_micros fun(c: claw.Candidate): integer? what the request may cost there
 ---@field input_tokens fun(): integer an estimate
 ---@field max_tokens fun(): integer?
@@ -120,6 +124,11 @@
 ---@field status integer?
 ---@field n integer tries by now
 ---@field left integer candidates behind this one
+---@field key integer? which of the upstream's keys was sent, from 1
+---@field other_keys integer? further keys of it that could be sent now
+---@field rotations integer? tries so far that were made again with another key
+---@field state string? the upstream's: "closed", "open" or "half_open"
+---@field next_index integer? the upstream that would be next
 ---@field index integer
 ---@field upstream string?
 ---@field retry_after_ms integer?
@@ -131,7 +140,7 @@
 ---One of these.
 ---@class claw.RetryVerdict
 ---@field next? true the next candidate
----@field after_ms? integer the same one, after 0 to 600000 ms
+---@field after_ms? integer the same one, after 0 to 600000 ms; with another key, where there is one
 ---@field stop? true
 
 ---@class claw.Event
@@ -144,6 +153,7 @@
 ---@field output integer? reasoning included
 ---@field reasoning integer?
 ---@field cache_write integer? of the input: written to the provider's cache
+---@field estimated boolean? true: no upstream told it, or not all of it
 ---@field cost_micros integer? what it costs by the price list, and by the hooks before this one
 ---@field model string
 ---@field upstream string
@@ -294,7 +304,7 @@ claw.http = {}
 
 ---Ask somebody. With `upstream` the request goes behind that upstream's base_url, with its key: the policy never sees
 ---it. Options: url or upstream, path, method (POST with a body, else GET), headers, body (text, or a table
----or document: JSON), timeout_ms (5000), max_body_kb (1024).
+---or document: JSON), timeout_ms (5000), max_body_kb (1024). With `tracing` it carries the request's traceparent.
 ---Waits.
 ---Errors: ETIMEOUT, ECONNECT, EDENIED (a private address), ETOO_LARGE and others.
 ---Raises: an unknown option, neither or both of url and upstream.

@@ -115,6 +115,10 @@ function M.new(seed)
         local live = core.live[index] or {}
         return live.outstanding or 0, live.ms, live.age, live.mean
     end
+    function core.cooling(index)
+        local live = core.live[index] or {}
+        return live.state or "closed", live.cooling
+    end
     function core.request(r) return r.req end
     function core.log(level, message, fields)
         core.logged[#core.logged + 1] = { level = level, message = message, fields = fields }

@@ -294,12 +294,20 @@ describe("recorded traffic of Google and of Responses", function()
             end
         end)
     end
-    -- The other dialects' streams, for a client that speaks one of these.
+    -- What the other dialects' clients and upstreams said, by these and back.
     for _, case in ipairs(recorded.cases(function(c)
-        return c.events and (c.meta.api == "chat" and not c.name:find("^cohere/") or c.meta.api == "messages")
+        return c.meta.api == "chat" and not c.name:find("^cohere/") or c.meta.api == "messages" or c.name:find("^vertex/claude")
     end)) do
         local own = case.meta.api == "chat" and "openai_chat" or "anthropic_messages"
         for i = 1, 2 do
+            if case.request and case.name ~= "anthropic/citations" then -- its document, a text, goes as one
+                it(case.name .. ": the request, by " .. NAMES[i], function() request_through(case, own, NAMES[i], NAMES[i]) end)
+            end
+            if case.meta.status == 200 and case.json then
+                it(case.name .. ": the answer, by " .. NAMES[i], function() answer_through(case, own, NAMES[i]) end)
+            end
+        end
+        for i = 1, case.events and 2 or 0 do
             it(case.name .. ": the stream, to " .. NAMES[i], function() stream_through(case.events, own, NAMES[i]) end)
         end
     end

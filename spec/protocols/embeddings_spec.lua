@@ -8,7 +8,7 @@ local recorded = require("support.recorded")
 local written = require("support.written")
 
 local UPSTREAMS = { "openai_embeddings", "gemini_embed", "cohere_embeddings", "ollama_embeddings", "bedrock_embeddings" }
-local CLIENTS = { "openai_embeddings", "gemini_embed", "gemini_embed_batch" }
+local CLIENTS = { "openai_embeddings", "gemini_embed", "gemini_embed_batch", "ollama_embeddings" }
 
 local function to(name, body, overrides)
     return written.request("openai_embeddings", name, body, overrides)

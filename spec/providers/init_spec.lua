@@ -3,12 +3,13 @@ local providers = require("claw.providers")
 
 local KEYS = { family = "string", auth = true, headers = "table", protocols = "table", version = "string", forms = "table",
     stream_usage = "boolean", api_version = "string", tool_id_length = "number", reasoning_field = "string",
-    cache_control = "boolean", document_url = "boolean", top_k = "boolean", call_ids = "boolean", remote_files = "boolean" }
+    cache_control = "boolean", document_url = "boolean", top_k = "boolean", call_ids = "boolean", remote_files = "boolean",
+    responses_fields = "table", lacks = "table" }
 local CLIENTS = { openai_chat = true, openai_completions = true, openai_responses = true, openai_embeddings = true,
     anthropic_messages = true, anthropic_count_tokens = true, gemini_generate = true, gemini_embed = true,
     gemini_embed_batch = true, gemini_count_tokens = true }
 local OTHERS = { cohere_chat = true, bedrock_converse = true, ollama_chat = true, cohere_embeddings = true,
-    bedrock_embeddings = true }
+    bedrock_embeddings = true, ollama_embeddings = true }
 
 local function check_protocols(list)
     for _, row in ipairs(list or {}) do
@@ -80,6 +81,20 @@ describe("claw.providers", function()
         assert.same({}, providers.upstream("generic", "http://localhost:11434").paths)
     end)
 
+    it("asks an upstream in the protocols that it names, in their order", function()
+        local head = providers.upstream("openai", "http://x", { protocols = { "openai_responses", "openai_embeddings" } })
+        assert.same({ "openai_responses", "openai_embeddings" }, head.protocols)
+        assert.is_nil(head.paths.openai_chat)
+        assert.equal("/v1/responses", head.paths.openai_responses[1])
+        local none, message, key = providers.upstream("anthropic", nil, { protocols = { "openai_chat" } })
+        assert.is_nil(none)
+        assert.equal('"openai_chat" is none of those it speaks there: anthropic_messages, anthropic_count_tokens', message)
+        assert.equal("protocols", key)
+        none, message = providers.upstream("generic", "http://x", { protocols = { "openai_chat" } })
+        assert.is_nil(none)
+        assert.equal("generic speaks whatever its clients do", message)
+    end)
+
     it("is true of OpenAI's and Anthropic's own clients", function()
         assert.equal("openai_chat", dialect.of("/v1" .. path("openai", "https://o/v1", "openai_chat")))
         assert.equal("anthropic_messages", dialect.of("/v1" .. path("anthropic", "https://a/v1", "anthropic_messages")))
@@ -100,6 +115,18 @@ describe("claw.providers", function()
         }) do
             for key, value in pairs(quirks) do assert.equal(value, providers.upstream(name).table[key], name .. " " .. key) end
         end
+    end)
+
+    it("asks Vertex for Claude in Anthropic's words, without the model", function()
+        local head = providers.upstream("vertex", "https://x/v1/projects/p/locations/l/publishers/anthropic")
+        assert.same({ "anthropic_messages", "anthropic_count_tokens" }, head.protocols)
+        assert.equal("/models/count-tokens:rawPredict", head.paths.anthropic_count_tokens[1])
+        assert.is_nil(head.fields.anthropic_count_tokens.model)
+        assert.is_false(head.fields.anthropic_messages.model)
+        assert.equal("/models/{model}:streamRawPredict", head.paths.anthropic_messages[2])
+        assert.equal("anthropic", head.table.family)
+        assert.same({ a = 1, anthropic_version = "vertex-2023-10-16" }, providers.fill({ model = "m", a = 1 }, head.table.fields))
+        assert.same({ anthropic_version = "own" }, providers.fill({ anthropic_version = "own" }, head.table.fields))
     end)
 
     it("suggests", function()

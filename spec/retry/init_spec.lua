@@ -90,6 +90,25 @@ describe("claw.retry", function()
         assert.equal("next", (decide({ status = 503 }, rules({ on = { "http_503" } }))))
     end)
 
+    it("goes on with another key of the same upstream at once, while there is one", function()
+        for _, status in ipairs({ 401, 403, 429 }) do
+            local a = { status = status, other_keys = 2, left = 1, retry_after_ms = 9000 }
+            assert.same({ "same", 0 }, { (decide(a)), (select(2, decide(a))) })
+            a.other_keys = 0
+            assert.equal("next", (decide(a)))
+        end
+        assert.equal("next", (decide({ status = 503, other_keys = 2, left = 1 })))
+        assert.equal("stop", (decide({ status = 429, other_keys = 2 }, rules({ on = { 503 } }))))
+    end)
+
+    it("counts a try with another key as one, and as no failing over", function()
+        local third = { status = 429, other_keys = 1, rotations = 2, n = 3, left = 1 }
+        assert.equal("same", (decide(third)))
+        assert.equal("next", (decide({ status = 503, rotations = 2, n = 3, left = 1 })))
+        assert.equal("stop", (decide({ status = 503, rotations = 1, n = 3, left = 1 })))
+        assert.equal("stop", (decide(third, rules({ attempts = 3 }))))
+    end)
+
     it("names what it cannot listen for", function()
         local problems = {}
         retry.compile({ on = { "conect", 4 } }, nil, 1, "routes[0]", problems)

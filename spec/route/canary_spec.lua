@@ -32,6 +32,38 @@ describe("claw.route.canary", function()
         assert.same({ b = 1000 }, split(candidates.list({ "b", percentage = 5 })))
     end)
 
+    it("gives what an operator moved instead, divided as it was", function()
+        local function moved(percent, list)
+            local choose, asked = canary({ salt = "r" }), fake_facts(nil, { moved = percent })
+            return candidates.shares(1000, function() return choose(list, asked, function() return 0.3 end) end)
+        end
+        local two = candidates.list("stable", { "new", percentage = 10 })
+        for _, percent in ipairs({ 1, 25, 50, 99 }) do
+            assert.is_true(math.abs((moved(percent, two).new or 0) / 10 - percent) <= 0.5)
+        end
+        assert.same({ stable = 1000 }, moved(0, two))
+        assert.same({ new = 1000 }, moved(100, two))
+        local three = moved(40, candidates.list("stable", { "x", percentage = 5 }, { "y", percentage = 15 }))
+        assert.is_true(math.abs(three.x - 100) <= 10 and math.abs(three.y - 300) <= 10)
+        local unsaid = moved(40, candidates.list("stable", "x", "y"))
+        assert.is_true(math.abs(unsaid.x - 200) <= 10 and math.abs(unsaid.y - 200) <= 10)
+        assert.same({ alone = 1000 }, moved(40, candidates.list("alone")))
+    end)
+
+    it("follows at once when that is moved, and back", function()
+        local list, live = candidates.list("stable", { "new", percentage = 10 }), {}
+        local choose, asked = canary({ salt = "r" }), fake_facts(nil, live)
+        local function share()
+            local one = function() return choose(list, asked, function() return 0.3 end) end
+            return (candidates.shares(1000, one).new or 0) / 10
+        end
+        assert.is_true(math.abs(share() - 10) <= 0.5)
+        live.moved = 60
+        assert.is_true(math.abs(share() - 60) <= 0.5)
+        live.moved = nil
+        assert.is_true(math.abs(share() - 10) <= 0.5)
+    end)
+
     it("falls back in the order of the file", function()
         local choose = canary()
         local list = candidates.list("a", { "b", percentage = 100 }, "c")

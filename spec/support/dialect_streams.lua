@@ -199,4 +199,41 @@ function M.openai_responses(list)
     return nil, out
 end
 
+function M.ollama_chat(list)
+    local out, done = { text = "", thinking = "", calls = {} }, false
+    for at, e in ipairs(list) do
+        if done then return wrong(at, "behind the end") end
+        if e.type or e.data:find("\n", 1, true) then return wrong(at, "no line") end
+        local line = json.decode(e.data)
+        if type(line) ~= "table" then return wrong(at, "no JSON: %s", e.data) end
+        if line.error then
+            if type(line.error) ~= "string" then return wrong(at, "an error without a message") end
+            out.error, done = line.error, true
+        else
+            local message = line.message
+            if type(line.model) ~= "string" or not tostring(line.created_at):find("^%d+%-%d%d%-%d%dT%d%d:%d%d:%d%dZ$") then
+                return wrong(at, "no head")
+            end
+            if type(message) ~= "table" or message.role ~= "assistant" or type(message.content) ~= "string" then
+                return wrong(at, "no message")
+            end
+            out.text, out.thinking = out.text .. message.content, out.thinking .. (message.thinking or "")
+            for _, call in ipairs(message.tool_calls or {}) do
+                if call["function"].index ~= #out.calls then return wrong(at, "call %d out of order", call["function"].index) end
+                if type(call["function"].arguments) ~= "table" then return wrong(at, "arguments that are no object") end
+                table.insert(out.calls, { id = call.id, name = call["function"].name, input = call["function"].arguments })
+            end
+            if line.done then
+                if message.content ~= "" or message.tool_calls then return wrong(at, "the last line says something") end
+                if type(line.done_reason) ~= "string" then return wrong(at, "no reason") end
+                done, out.stop, out.usage = true, line.done_reason, { line.prompt_eval_count, line.eval_count }
+            elseif line.eval_count then
+                return wrong(at, "usage before the end")
+            end
+        end
+    end
+    if not done then return wrong(#list, "no last line") end
+    return nil, out
+end
+
 return M

@@ -23,6 +23,10 @@ function M.new(overrides)
         local live = core.live[index] or {}
         return live.outstanding or 0, live.ms, live.age, live.mean
     end
+    function core.cooling(index)
+        local live = core.live[index] or {}
+        return live.state or "closed", live.cooling
+    end
     function core.now_ms() return 1000 end
     function core.now_us() return 1000000 end
     function core.aside(r, ctx)

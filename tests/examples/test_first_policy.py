@@ -17,7 +17,7 @@ from test_examples import BINARY, ROOT, check_found, free_port, ready
 BLOCK = re.compile(r"```([a-z]*)\n(.*?)```", re.S)
 
 
-def wait(what, why, seconds=20):
+def wait(what, why, seconds=60):
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, why
@@ -45,7 +45,7 @@ class Shell:
 
     def end(self):
         self.p.stdin.close()
-        self.p.wait(10)
+        self.p.wait(60)
         self.p.stdout.close()
 
 
@@ -63,7 +63,7 @@ def started():
     yield one
     for p in all:
         p.send_signal(signal.SIGTERM)
-        assert p.wait(20) == 0
+        assert p.wait(60) == 0
 
 
 @pytest.mark.skipif(not shutil.which("busted"), reason="needs busted")

@@ -7,10 +7,11 @@ seconds=${FUZZ_SECONDS:-60}
 flags="-std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -DLLHTTP_STRICT_MODE=1
   -Icore -Itests -Ibuild/llhttp/include $(pkg-config --cflags libuv luajit yaml-0.1)"
 mkdir -p build/fuzz/obj
+newest=$(find core -name '*.h' -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2)
 objects=
-for f in core/base/*.c core/http/h1*.c core/http/header.c core/http/sse.c core/http/event_stream.c build/llhttp/api.c build/llhttp/http.c build/llhttp/llhttp.c; do
+for f in core/base/*.c core/http/h1*.c core/http/header.c core/http/sse.c core/http/event_stream.c core/http/multipart.c build/llhttp/api.c build/llhttp/http.c build/llhttp/llhttp.c; do
   o=build/fuzz/obj/$(echo "$f" | tr / _).o
-  [ "$o" -nt "$f" ] || clang $flags -c "$f" -o "$o"
+  [ "$o" -nt "$f" ] && [ "$o" -nt "$newest" ] || clang $flags -c "$f" -o "$o"
   objects="$objects $o"
 done
 passed=0 failed=0

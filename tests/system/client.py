@@ -97,6 +97,16 @@ def chat(model="m", stream=False, **more):
     return body
 
 
+def form(*parts, boundary="b"):
+    """The bytes of a form (multipart/form-data) of (name, value) and (name, filename, content)."""
+    out = b""
+    for name, *more in parts:
+        file = f'; filename="{more[0]}"\r\nContent-Type: audio/mpeg' if len(more) == 2 else ""
+        content = more[-1] if isinstance(more[-1], bytes) else more[-1].encode()
+        out += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content + b"\r\n"
+    return out + f"--{boundary}--\r\n".encode()
+
+
 def ask(proxy, body=None, **how):
     """One request on a connection of its own; its whole answer."""
     tls = how.pop("tls", None)
@@ -139,12 +149,11 @@ def client_tls(ca=None):
 
 
 def eventually(check, timeout=5, every=0.02):
-    """For state that only polling shows (metrics, /proc): the first true value of check()."""
+    """For state that only polling shows (metrics, /proc): the first true value of check(). None in time is a failure."""
     end = time.monotonic() + timeout
     while True:
         value = check()
         if value:
             return value
-        if time.monotonic() > end:
-            return value
+        assert time.monotonic() <= end, f"not within {timeout} s"
         threading.Event().wait(every)

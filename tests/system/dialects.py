@@ -1,16 +1,16 @@
-"""What the four chat dialects say, read and written by simple means that share nothing with the proxy's.
+"""What the chat dialects say, read and written by simple means that share nothing with the proxy's.
 
 asked(dialect, body)            a request's body -> Asked
 request(dialect, asked, model)  Asked -> (path, body)
 said(dialect, answer)           an answer's body (bytes: JSON, or a stream) -> Said
 
-dialect: chat, responses, messages, gemini; of upstreams also cohere, ollama, bedrock.
+dialect: chat, responses, messages, gemini, ollama; of upstreams also cohere, bedrock.
 """
 import dataclasses
 import json
 from urllib.parse import quote
 
-DIALECTS = ["chat", "responses", "messages", "gemini"]
+DIALECTS = ["chat", "responses", "messages", "gemini", "ollama"]
 
 
 @dataclasses.dataclass
@@ -340,6 +340,41 @@ def request_gemini(a, model):
     return f"/v1beta/models/{quote(model, safe='')}:" + ("streamGenerateContent?alt=sse" if a.streams else "generateContent"), b
 
 
+def request_ollama(a, model):
+    """As its SDK says it: calls and results without ids."""
+    messages = [{"role": "system", "content": a.system}] if a.system else []
+    for role, parts in a.turns:
+        m = {"role": role}
+        for p in parts:
+            if p[0] == "text":
+                m["content"] = m.get("content", "") + p[1]
+            elif p[0] == "image":
+                m.setdefault("images", []).append(p[1][1])
+            elif p[0] == "call":
+                m.setdefault("tool_calls", []).append({"function": {"name": p[2], "arguments": p[3]}})
+            else:
+                messages.append({"role": "tool", "tool_name": p[2], "content": p[3]})
+        if len(m) > 1:
+            messages.append(m)
+    b = {"model": model, "messages": messages, "stream": a.streams}
+    if a.tools:
+        b["tools"] = [{"type": "function", "function": {"name": n, **({"description": d} if d else {}), **({"parameters": s} if s else {})}} for n, d, s in a.tools]
+    options = {**({"num_predict": a.max_tokens} if a.max_tokens else {}), **({"stop": a.stop} if a.stop else {})}
+    if options:
+        b["options"] = options
+    if a.schema:
+        b["format"] = a.schema
+    if a.thinks:
+        b["think"] = True
+    return "/api/chat", b
+
+
+def ollama_says(a):
+    """Can its clients ask that? Images go by content, calls' inputs are objects; nothing else is there."""
+    parts = [p for _, parts in a.turns for p in parts]
+    return not any(p[0] == "document" or p[0] == "image" and isinstance(p[1], str) or p[0] == "call" and not isinstance(p[3], dict) for p in parts) and not a.left_out
+
+
 # ---- what only upstreams speak
 
 def asked_cohere(b):
@@ -393,7 +428,7 @@ def asked(dialect, body, streams=False):
 
 
 def request(dialect, a, model):
-    return {"chat": request_chat, "responses": request_responses, "messages": request_messages, "gemini": request_gemini}[dialect](a, model)
+    return {"chat": request_chat, "responses": request_responses, "messages": request_messages, "gemini": request_gemini, "ollama": request_ollama}[dialect](a, model)
 
 
 # ---- answers
@@ -420,7 +455,9 @@ STOPS = {
 
 
 def events(body):
-    """(type, data) of a stream's events."""
+    """(type, data) of a stream's events, or of a stream of lines."""
+    if body[:1] == b"{":
+        return [(None, line) for line in body.decode().split("\n") if line]
     out = []
     for block in body.decode().replace("\r\n", "\n").split("\n\n"):
         kind, data = None, []
@@ -599,6 +636,7 @@ def said_ollama(pieces):
     s = Said()
     for b in pieces:
         m = b.get("message") or {}
+        s.error = b.get("error") or s.error
         s.text += m.get("content") or ""
         s.thinking += m.get("thinking") or ""
         s.calls += [[c["function"]["name"], c["function"]["arguments"]] for c in m.get("tool_calls") or []]

@@ -6,7 +6,7 @@ local dialects = require("spec.support.dialect_streams")
 local rules = require("spec.support.stream_rules")
 
 local CHECK = { chat = rules.openai_chat, messages = rules.anthropic_messages, gemini = dialects.gemini,
-    responses = dialects.openai_responses }
+    responses = dialects.openai_responses, ollama = dialects.ollama_chat }
 
 io.stdout:setvbuf("line")
 for line in io.lines() do

@@ -369,10 +369,35 @@ def test_log_line_of_an_error(proxy, up, model):
     assert line["status"] == 400 and line["attempts"][0]["status"] == 400
 
 
+def test_usage_that_is_not_told_is_estimated(proxy, up, model):
+    up.on(model, lambda ex: ex.reply({"choices": [{"index": 0, "message": {"role": "assistant", "content": "One two three."}}]}))
+    answer = ask(proxy, chat(model))
+    line = proxy.request_line(answer)
+    assert line["usage_estimated"] is True and 3 <= line["input_tokens"] <= 30 and 3 <= line["output_tokens"] <= 5
+    assert line["cost_usd"] == pytest.approx((line["input_tokens"] * 30 + line["output_tokens"] * 60) / 1e6, abs=1e-6)
+    assert float(answer.get("x-openclaw-cost-usd")) == pytest.approx(line["cost_usd"])
+    assert proxy.metric("openclaw_usage_estimated_total", upstream_name="main", model_name=model) == 1
+
+
+def test_usage_of_a_stream_its_client_left_is_estimated(proxy, up, model):
+    def script(ex):
+        ex.stream_head()
+        for one in stream_events()[:5]:
+            ex.chunk(one)
+        ex.until_gone()
+    up.on(model, script)
+    with Raw(proxy.port) as c:
+        m = c.send(request(body=chat(model, stream=True))).head()
+        while b"tok4" not in m.body:
+            c.chunk(m)
+    line = proxy.wait_log(lambda e: e.get("msg") == "request" and e.get("model") == model)
+    assert line["status"] == 499 and line["usage_estimated"] is True and 5 <= line["output_tokens"] <= 15 and line["cost_usd"] > 0
+
+
 def test_no_usage_is_not_a_zero(proxy, up, model):
-    up.on(model, lambda ex: ex.reply({"choices": []}))
+    up.on(model, lambda ex: ex.reply({"error": {"message": "no"}}, 400))
     line = proxy.request_line(ask(proxy, chat(model)))
-    assert line["input_tokens"] is None and line["output_tokens"] is None and line["cost_usd"] is None
+    assert line["input_tokens"] is None and line["output_tokens"] is None and line["cost_usd"] is None and line["usage_estimated"] is None
 
 
 TABLE_2 = {

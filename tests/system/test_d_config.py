@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from client import ask, chat
-from proxy import ROOT, free_port, run
+from proxy import ROOT, WRAPPER, free_port, run
 
 GOOD = """server:
   listen_address: "127.0.0.1"
@@ -234,9 +234,44 @@ def test_file_log_and_reopen(start, tmp_path, upstreams):
     assert pathlib.Path(log).stat().st_size > 0
 
 
-def test_sections_without_effect_are_told(write):
-    """A key list that is not enforced must not look as if it were."""
-    done = run("-check", "-config", write(GOOD + "tracing: {endpoint: 'http://127.0.0.1:4318', headers: {authorization: sk-client-0123456789}}\n"))
-    assert done.returncode == 0
-    assert "tracing is checked, but not acted on" in done.stdout
-    assert "sk-client" not in done.stdout + done.stderr
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_started_without_standard_files(start, closed):
+    """No socket gets the number of a closed one: what is logged goes nowhere, and the process ends as it should."""
+    p = start({"upstreams": {"m": {"type": "mock"}}, "routes": [{"id": "r", "strategy": {"type": "failover", "upstreams": ["m"]}}]},
+              wrapper=["sh", "-c", f'exec "$@" {closed}', "sh", *WRAPPER])
+    assert ask(p).status == 200
+    for one in closed.split():
+        assert str(pathlib.Path(f"/proc/{p.pid}/fd/{one[0]}").readlink()) == "/dev/null"
+
+
+# ---- logging.bodies
+
+def test_bodies_are_logged_where_they_are_asked_for(start, upstreams):
+    """As the client sent it, before a policy; as the client got it, plain, streamed, refused here, kept; its bound; no secrets, no audio."""
+    up, secret = upstreams(), "sk-upstream-3f9d01c2"
+    p = start({"upstreams": {"u": {"type": "openai", "base_url": up.url(), "api_key": secret}}, "routes": [{"id": "r", "strategy": {"upstream": "u"}}],
+               "caching": {"enabled": True}, "logging": {"bodies": True}},
+              policies={"mask.lua": "return { name = 'mask', api = 1, request = function(req, body) if body then body.user = 'masked' end end }"})
+
+    def line(body, **more):
+        answer = ask(p, body, **more)
+        return answer, p.request_line(answer)
+    sent = chat("gpt-4", user="ann")
+    for _ in ("from the upstream", "from the cache"):
+        answer, told = line(sent)
+        assert json.loads(told["request_body"]) == sent and told["response_body"] == answer.body.decode()
+    assert up.exchanges[-1].body["user"] == "masked" and len(up.exchanges) == 1
+    answer, told = line(chat("gpt-4", stream=True, temperature=0.5))
+    assert told["response_body"].startswith("data: {") and told["response_body"] in answer.body.decode() and told["stream"]
+    _, told = line(b'{"model":')
+    assert told["request_body"] == '{"model":' and "JSON" in told["response_body"]
+    _, told = line(chat("gpt-4", user="\u00e9" * 5000 + "\"\\"))
+    assert 4000 < len(told["request_body"].encode()) <= 4096
+    up.on("leaks", lambda ex: ex.reply({"error": {"message": f"bad key {secret}"}}, 400))
+    _, told = line({**chat("leaks"), "user": secret})
+    assert "bad key" in told["response_body"] and secret not in json.dumps(told)
+    _, told = line(b"\x00\x01\x02audio", path="/v1/audio/translations", headers=[("content-type", "audio/mpeg")])
+    assert "request_body" not in told
+    p.write_config({**p.config, "logging": {"bodies": False}})
+    p.wait_generation(1)
+    assert not {"request_body", "response_body"} & set(line(chat("gpt-5"))[1])

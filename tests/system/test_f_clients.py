@@ -5,7 +5,7 @@ import time
 import pytest
 
 from client import Raw, ask, chat, eventually, request
-from proxy import INSTRUMENTED, Proxy
+from proxy import INSTRUMENTED, WRAPPER, Proxy
 from upstream import Upstream, delta, event, stream_events
 from wire import Closed, Cut
 
@@ -277,6 +277,21 @@ def test_max_connections(start, upstreams):
         c.close()
 
 
+@pytest.mark.not_under("valgrind", reason="it takes descriptors of its own")
+def test_clients_leave_descriptors_for_the_rest(start, upstreams):
+    """More clients than the process may have descriptors: those accepted are served, the admin port answers, the others come later."""
+    up = upstreams()
+    p = start({"upstreams": {"u": {"type": "openai", "base_url": up.url()}}, "routes": [{"id": "r", "strategy": {"type": "failover", "upstreams": ["u"]}}]},
+              wrapper=["sh", "-c", 'ulimit -n 160; exec "$@"', "sh", *WRAPPER])
+    conns = [Raw(p.port) for _ in range(300)]
+    for c in conns:
+        c.send(request(body=chat(), close=True))
+    assert p.admin("/healthz")[0] == 200
+    assert [c.response().status for c in conns] == [200] * 300
+    for c in conns:
+        c.close()
+
+
 def test_client_gone_is_not_an_upstream_failure(proxy, up, model):
     before = proxy.metric("openclaw_upstream_requests_total", upstream_name="main", status="eof")
     up.on(model, lambda ex: ex.until_gone())
@@ -369,7 +384,7 @@ def test_stopped_reader_of_small_events(small, who):
     c.close()
 
 
-@pytest.mark.not_under("slowio", reason="fills the sockets' buffers")
+@pytest.mark.not_under("slowio", "gcstress", reason="fills the sockets' buffers")
 @pytest.mark.parametrize("who", ["small-1", "claude-1"])
 @pytest.mark.timeout(90)
 def test_reader_of_small_events_that_never_wakes(start, upstreams, who):

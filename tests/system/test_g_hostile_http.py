@@ -319,6 +319,19 @@ def test_odd_paths_choose_no_other_peer(strict, up, path):
         assert target.startswith("/v1/") and "/../" not in target
 
 
+@pytest.mark.parametrize("path", ["/v1/..", "/v1/%2E%2e", "/v1/.%2e/x", "/v1/..%2fx", "/v1/x%2F..", "/v1/..\\x", "/v1/x%5c%2e%2E%5Cy", "/v1/..;/x", "/v1/..;a=b/x", "/v1/..%3b/x", "/v1/.;/x"])
+def test_dot_segments_are_refused_however_they_are_spelled(strict, up, path):
+    """An upstream that decodes once more, or takes `\\` for `/`, would leave base_url with our key."""
+    mark = up.mark()
+    assert ask(strict, chat("dots"), path=path).status == 400 and up.since(mark) == []
+
+
+@pytest.mark.parametrize("path", ["/v1/...", "/v1/.x", "/v1/x..", "/v1/..x", "/v1/x%2fy", "/v1/a;b/c", "/v1/x%2ey", "/v1/m-1.5:go", "/v1/x?y=/../z", "/v1/%2e%2e%2", "/v1/%"])
+def test_other_dots_go_on(strict, up, path):
+    mark = up.mark()
+    assert ask(strict, chat("dots"), path=path).status == 200 and [e.request.target for e in up.since(mark)] == [path]
+
+
 @pytest.mark.parametrize("headers", [[("X-Forwarded-Host", "evil.test")], [("X-Forwarded-For", "10.0.0.1"), ("X-Real-IP", "10.0.0.1")], [("Forwarded", "for=10.0.0.1;host=evil.test")],
                                      [("X-Original-URL", "/admin"), ("X-Rewrite-URL", "/admin")], [("X-HTTP-Method-Override", "DELETE")]])
 def test_headers_choose_no_peer(strict, up, model, headers):

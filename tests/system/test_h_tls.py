@@ -13,6 +13,8 @@ from proxy import Proxy
 from upstream import Upstream, stream_events
 from wire import Cut
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory):

@@ -212,6 +212,27 @@ def test_response_of_a_compressed_answer_is_not_garbled(hooks):
     assert answer.status == 200 and json.loads(body)["policy"] == "saw Hello."
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_what_comes_compressed_all_the_same_does_not_go_by_its_policies(hooks, model, stream):
+    """Though asked for identity. Another candidate is asked; where no policy would read it, it is the client's."""
+    import gzip
+    packed = gzip.compress(b"".join(stream_events()) if stream else json.dumps(CHAT).encode())
+
+    def script(ex, only="/"):
+        if ex.request.target.startswith(only):
+            return ex.reply(packed, headers=[("content-encoding", "gzip")], type="text/event-stream" if stream else "application/json")
+        ex.stream() if stream else ex.reply()
+    hooks.up.on(model, lambda ex: script(ex, "/a/"))
+    name = "shouting" if stream else "answering"
+    answer = go(hooks, name, model, stream=stream)
+    assert answer.status == 200 and answer.get("x-openclaw-upstream") == "b" and ("TOK2" in answer.text if stream else answer.json()["policy"])
+    hooks.up.on(model, script)
+    answer = go(hooks, name, model, stream=stream)
+    assert answer.status == 502 and [a["kind"] for a in hooks.request_line(answer)["attempts"]] == ["bad_response"] * 2
+    answer = go(hooks, "plain", model, stream=stream)
+    assert answer.status == 200 and answer.body == packed
+
+
 def test_cost_and_log(hooks):
     answer = go(hooks, "accounting", headers=[("x-tier", "gold\u00e9")])
     line = hooks.request_line(answer)

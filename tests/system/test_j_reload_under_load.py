@@ -13,6 +13,8 @@ from proxy import Proxy
 from upstream import Upstream, stream_events
 from wire import Closed, Cut
 
+pytestmark = pytest.mark.alone
+
 
 def stamp(n):
     """Marks the request, the answer and the log line: three places that must agree for one request."""
@@ -265,3 +267,13 @@ def test_drain_writes_the_last_log_lines(start, upstreams):
     for t in p.readers:
         t.join(5)
     assert set(ids) <= {l["id"] for l in p.request_lines()}
+
+
+def test_asked_to_end_again_and_again(start, upstreams):
+    """To the last moment: it ends by itself, with 0, not by a signal."""
+    p = start(config(upstreams()))
+    end = time.monotonic() + 30 * p.slow
+    while p.process.poll() is None and time.monotonic() < end:
+        p.signal(signal.SIGTERM)
+        time.sleep(0.0002)   # for no event: signals come at every moment of the end
+    assert p.process.wait(1) == 0

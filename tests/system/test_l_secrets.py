@@ -79,14 +79,18 @@ def everything(p):
     for status in (400, 401, 429, 500):
         p.up.on(f"s{status}", lambda ex, s=status: ex.reply({"error": {"message": f"Incorrect API key provided: {ex.request.get('authorization')}"}}, s))
         go(chat(f"s{status}"))
-    p.up.on("echo", lambda ex: ex.reply({"choices": []}, headers=[("x-plain", "1")]))
-    go(chat("echo"))
+    for status in (200, 400, 401, 503):
+        p.up.on(f"h{status}", lambda ex, s=status: ex.reply({"choices": []}, s, headers=[("x-plain", "1"), ("www-authenticate", f'Bearer realm="{ex.request.get("authorization")}"'),
+                                                                                        ("x-echo", str(ex.request.get("x-secret"))), ("x-last", "2")]))
+        answer = go(chat(f"h{status}"))
+        assert (answer.get("x-plain"), answer.get("x-echo"), answer.get("x-last"), answer.get("content-type")) == ("1", "***", "2", "application/json")
     p.up.on("cut", lambda ex: (ex.send(b"HTTP/1.1 200 OK\r\nx: " + ex.request.get("authorization").encode() + b"\0\r\n\r\n"), ex.close()))
     go(chat("cut"))
     with Raw(p.port) as c:
         c.send(b"POST /v1/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + THEIRS[0].encode() + b"\r\nBad Header: 1\r\n\r\n")
         seen.append(bytes(c.response().raw))
-    for path in ("/metrics", "/healthz", "/readyz", "/", "/generations", "/upstreams", "/config"):
+    for path in ("/metrics", "/healthz", "/readyz", "/", "/generations", "/upstreams", "/config", "/live", "/requests", "/requests/inflight", "/routes", "/policies", "/policies/nosy", "/clients",
+                 "/limits", "/cache", "/openapi.json", "/dashboard"):
         status, text, headers = p.admin(path)
         seen.append((text + json.dumps(headers)).encode())
     return b"\n".join(seen).decode("utf-8", "replace")

@@ -8,6 +8,8 @@ from client import Raw, ask, chat, eventually, in_parallel, request
 from proxy import INSTRUMENTED, Proxy
 from upstream import Upstream, endless, stream_events
 
+pytestmark = pytest.mark.alone
+
 @pytest.fixture(scope="module")
 def flat():
     up = Upstream(backlog=1024)

@@ -6,6 +6,8 @@ from hostile import ADDED_MS, cpu_ms, headed, hold, most, ping, release, route, 
 from proxy import INSTRUMENTED, SLOW, Proxy, run
 from upstream import Upstream
 
+pytestmark = pytest.mark.alone
+
 FILL = "local t = {} for i = 1, 1e9 do t[i] = { {} } end"
 HOOKS = {
     "admit": f"admit = function(req) {FILL} end",
@@ -84,7 +86,7 @@ def test_a_policy_that_keeps_all_it_makes():
         assert failed > 20
         longest.sort()
         print(f"ms of CPU of an ordinary request: median {longest[55]:.1f}, most {longest[-1]:.1f}")
-        assert INSTRUMENTED or longest[104] <= ADDED_MS, longest
+        assert INSTRUMENTED or longest[-1] <= ADDED_MS, longest
         assert p.metric("openclaw_policy_errors_total", policy="leak") == failed == p.metric("openclaw_policy_errors_total")
     finally:
         end(p)

@@ -7,6 +7,8 @@ from proxy import Proxy
 from redis_server import Redis
 from upstream import Upstream
 
+pytestmark = pytest.mark.alone
+
 KEY = "sk-hostile-0b7c2f51"
 
 # What scripts say about what they get.
@@ -131,7 +133,7 @@ SCRIPTS = {
     "background_of_background": (FINE, "local function f() claw.time.sleep(1) claw.task.background(f) end claw.task.background(f)"),
     # ---- claw.time
     "sleep_odd": (FINE, "for _, ms in ipairs({ -1, 0 / 0, 1 / 0, -1 / 0, 600001, 1e300, '5', true, {}, body }) do raises('claw.time.sleep', claw.time.sleep, ms) end raises('claw.time.sleep', claw.time.sleep) claw.time.sleep(0) claw.time.sleep(0.001) claw.time.sleep(-0)"),
-    "sleep_loop": (ENDS, "for i = 1, 1000 do claw.time.sleep(0) end"),
+    "sleep_loop": (ENDS, "for i = 1, 150 do claw.time.sleep(0) end"),
     # ---- claw.re
     "re_catastrophic": (ENDS, "for _, p in ipairs({ '(a+)+$', '(a|aa)+$', '(a*)*b', '(.*)*=', '^(a?){30}a{30}$', '(x+x+)+y', '((a+)+)+c', '(?:(?:(?:a+)+)+)+b' }) do assert(not claw.re.find(('a'):rep(60000) .. '!', p)) end"),
     "re_recursive": (FINE, "for _, p in ipairs({ '(?R)*', '((?1))', '(?:(?=(a+))a)+$', '(a(?1)?b)+c', '\\\\((?:[^()]++|(?R))*\\\\)' }) do pcall(claw.re.find, ('('):rep(60000), p) end"),
@@ -190,12 +192,12 @@ SCRIPTS = {
 LONG = {
     "fetch_private": SCRIPTS.pop("fetch_private"),
     "fetch_loop": (ENDS, "for i = 1, 10000 do claw.http.fetch('http://127.0.0.1:PORT/private') end"),
-    "fetch_loop_to_upstream": (ENDS, "for i = 1, 10000 do claw.http.fetch({ upstream = 'a', path = '/loop' }) end"),
+    "fetch_loop_to_upstream": (ENDS, "for i = 1, 3000 do claw.http.fetch({ upstream = 'a', path = '/loop' }) end"),
     "fetch_answer_past_memory": (FAILS, "local keep = {} for i = 1, 20 do local answer = claw.http.fetch({ upstream = 'a', path = '/megabytes', max_body_kb = 8192 }) keep[i] = answer.body .. i end"),
     "redis_reply_wide": SCRIPTS.pop("redis_reply_wide"),
     "redis_reply_narrow": (ENDS, "claw.redis.call('EVAL', 'local t = {} for i = 1, 7000 do t[i] = i end local u = {} for i = 1, 400 do u[i] = t end return u', 0)"),
     "redis_loop": SCRIPTS.pop("redis_loop"),
-    "redis_loop_of_pings": (ENDS, "for i = 1, 20000 do claw.redis.call('PING') end"),
+    "redis_loop_of_pings": (ENDS, "for i = 1, 5000 do claw.redis.call('PING') end"),
     "sleep_loop": SCRIPTS.pop("sleep_loop"),
     "task_memory": SCRIPTS.pop("task_memory"),
     "task_loops": (FAILS, "local tasks = {} for i = 1, 60 do tasks[i] = claw.task.spawn(function() claw.time.sleep(5) while true do end end) end for i = 1, 60 do assert(claw.task.wait(tasks[i])) end"),
@@ -268,7 +270,7 @@ def test_nobody_else_notices(proxy, name):
         answer, computed = meanwhile(proxy, name)
         answers.append(answer)
         return computed
-    within(BUDGET_MS + ADDED_MS, added)
+    within(ADDED_MS, added)
     within(ANSWER_MS, lambda: max(ping(c) for c in proxy.held))
     assert proxy.process.poll() is None
     for answer in answers:
@@ -315,5 +317,5 @@ def test_no_turn_of_the_loop_is_long(others, turns, tmp_path, name):
         finally:
             p.stop()
         return int(noted.read_text().split()[0]) / 1000 if turns else 0
-    within(BUDGET_MS + ADDED_MS, longest)
+    within(ADDED_MS, longest)
     assert [e.request.target for e in up.exchanges if "private" in e.request.target] == []

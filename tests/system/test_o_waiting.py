@@ -12,8 +12,11 @@ import pytest
 from certs import Authority, server_context
 from client import Raw, ask, chat, in_parallel, request
 from conftest import UPSTREAM_KEY
+from hostile import within
 from proxy import Proxy
 from upstream import CHAT, Upstream
+
+pytestmark = pytest.mark.alone
 
 
 class At200:
@@ -246,7 +249,7 @@ def test_the_total_time_ends_the_wait(start, upstreams):
     p = start({"upstreams": {"a": {"type": "openai", "base_url": up.url()}}, "retry": {"total_timeout_seconds": 1},
                "routes": [route("sleepy", "sleepy", upstreams=["a"])], "policies": {"always": []}}, policies=POLICIES)
     answer, took = timed(lambda: go(p, "sleepy", headers=[("x-sleep-admit", "60000")]))
-    assert answer.status == 504 and answer.json()["error"]["code"] == "deadline" and 1 <= took < 5
+    assert answer.status == 504 and answer.json()["error"]["code"] == "deadline" and 0.95 <= took < 5
     assert p.request_line(answer)["overhead_us"] < 500_000 and up.exchanges == []
 
 
@@ -379,7 +382,7 @@ def test_how_a_fetch_fails(fetching):
         ex.end()
     fetching.other.on("chunked", chunked)
     out, took = timed(lambda: fetch(fetching, url=fetching.other.url("/"), body={"model": "mute"}, timeout_ms=200))
-    assert out["code"] == "ETIMEOUT" and 0.2 <= took < 2
+    assert out["code"] == "ETIMEOUT" and 0.19 <= took < 2
     assert fetch(fetching, url=fetching.other.url("/"), body={"model": "large"}, max_body_kb=4)["code"] == "ETOO_LARGE"
     assert fetch(fetching, url=fetching.other.url("/"), body={"model": "chunked"}, max_body_kb=4)["code"] == "ETOO_LARGE"
     assert fetch(fetching, url=fetching.other.url("/"), body={"model": "chunked"}, max_body_kb=8)["bytes"] == 8000
@@ -579,32 +582,32 @@ def test_500_requests_wait_at_the_same_time(waiting):
 @pytest.mark.not_under("asan", "gcstress", "valgrind", "tsan", "slowio", reason="times the loop")
 @pytest.mark.skipif(not shutil.which("cc"), reason="there is no cc")
 @pytest.mark.parametrize("how", ["sleep", "fetch"])
-def test_no_turn_is_long_while_500_wait(start, upstreams, tmp_path, how):
-    """What one tick of the clock wakes, and what answers at once, goes on over many turns: in CPU time, which is the turn's
-    own and not the neighbours'."""
-    turns, file = tmp_path / "turns.so", tmp_path / "turns"
-    root = os.environ.get("CLAW_ROOT") or os.path.join(os.path.dirname(__file__), "..", "..")
-    subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", turns, os.path.join(root, "tests/bench/turns.c"), "-ldl"], check=True)
-    slow, up = At200(), upstreams()
-    waits = "claw.time.sleep(200)" if how == "sleep" else f'assert(claw.http.fetch("http://127.0.0.1:{slow.port}/", {{ timeout_ms = 60000 }}))'
-    p = start({"server": {"workers": 1}, "upstreams": {"a": {"type": "openai", "base_url": up.url()}}, "routes": [route("plain", upstreams=["a"])],
-               "policies": {"allow_private": ["127.0.0.0/8"], "max_fetches": 1000}},
-              policies={"waits.lua": "return { name = 'waits', api = 1, admit = function(req) %s return { deny = 418 } end }" % waits},
-              wrapper=["env", f"LD_PRELOAD={turns}", f"TURNS_FILE={file}"])
-    conns = [Raw(p.port, timeout=60) for _ in range(500)]
-    try:
-        for _ in range(4):
+def test_no_turn_is_long_while_500_wait(start, upstreams, turns, tmp_path, how):
+    """What comes at once, what one tick of the clock wakes, and what answers at once, goes on over many turns: in CPU time, which
+    is the turn's own; neighbours on the same core and its caches can still add to it. A turn ends its work by the clock, at
+    1.5 ms (net/lane), so that a slow machine has more turns and not longer ones."""
+    up = upstreams()
+
+    def longest():
+        slow, noted = At200(), tmp_path / "turns"
+        waits = "claw.time.sleep(200)" if how == "sleep" else f'assert(claw.http.fetch("http://127.0.0.1:{slow.port}/", {{ timeout_ms = 60000 }}))'
+        p = start({"server": {"workers": 1}, "upstreams": {"a": {"type": "openai", "base_url": up.url()}}, "routes": [route("plain", upstreams=["a"])],
+                   "policies": {"allow_private": ["127.0.0.0/8"], "max_fetches": 1000}},
+                  policies={"waits.lua": "return { name = 'waits', api = 1, admit = function(req) %s return { deny = 418 } end }" % waits},
+                  env={"LD_PRELOAD": str(turns), "TURNS_FILE": str(noted)})
+        conns = [Raw(p.port, timeout=60) for _ in range(500)]
+        try:
+            for _ in range(4):
+                for c in conns:
+                    c.send(request(body=chat("m")))
+                assert all(c.response().status == 418 for c in conns)
+        finally:
             for c in conns:
-                c.send(request(body=chat("m")))
-            assert all(c.response().status == 418 for c in conns)
-    finally:
-        for c in conns:
-            c.close()
-        p.stop()
-        slow.stop()
-    longest = [int(us) for us in file.read_text().split()]
-    # the first rounds' turns may also read hundreds of sockets for the first time
-    assert longest[3] < 5000, longest
+                c.close()
+            p.stop()
+            slow.stop()
+        return int(noted.read_text().split()[0]) / 1000
+    within(5, longest)
 
 
 def test_a_reload_while_tasks_wait(start, upstreams):

@@ -11,6 +11,8 @@ from proxy import INSTRUMENTED
 from upstream import stream_events
 from wire import Cut
 
+pytestmark = pytest.mark.alone
+
 
 def config(up, **policies):
     return {"upstreams": {"u": {"type": "openai", "base_url": up.url()}}, "routes": [{"id": "r", "strategy": {"type": "failover", "upstreams": ["u"]}}],
@@ -184,10 +186,14 @@ def test_requests_of_an_old_generation_are_cut_in_the_end(start, upstreams):
     assert ask(p, chat()).status == 200
 
 
-@pytest.mark.not_under("slowio", reason="a thousand reloads")
+RELOADS = int(os.environ.get("CLAW_RELOADS", "100" if INSTRUMENTED else "300"))
+
+
+@pytest.mark.not_under("slowio", reason="hundreds of reloads")
 @pytest.mark.skipif(INSTRUMENTED, reason="the instrumentation's own memory would be measured")
-@pytest.mark.timeout(120)
-def test_a_thousand_reloads(start, upstreams):
+@pytest.mark.timeout(60 + RELOADS)
+def test_reloads_under_load_keep_memory_flat(start, upstreams):
+    """CLAW_RELOADS of them after a hundred that warm up."""
     up = upstreams()
     p = start(config(up), policies={"half.lua": GOOD})
 
@@ -196,22 +202,27 @@ def test_a_thousand_reloads(start, upstreams):
             p.drop_policy("half.lua", GOOD.replace('"good"', f'"{i}"'))
             status, text, _ = p.admin("/reload", "POST")
             assert status == 200, text       # published here, or by the watch a moment ago
+    def settled():
+        """Resident, without generations that only wait for a turn of a busy machine to be freed."""
+        eventually(lambda: p.generations()["live"] <= 2, 10 * p.slow)
+        return p.rss()
+
     load = Load(p, threads=2)
     try:
-        go(0, 200)
-        before = p.rss()
-        go(200, 800)
-        after = p.rss()
+        go(0, 100)
+        before = settled()
+        go(100, RELOADS)
+        after = settled()
     finally:
         seen = load.stop()
     assert len(seen) > 100 and [s for _, s in seen if s != 200] == []
-    assert p.metric("openclaw_reloads_total", result="published") == 1001
+    assert p.metric("openclaw_reloads_total", result="published") == 101 + RELOADS
     assert p.metric("openclaw_reloads_total", result="refused") == 0
     assert eventually(lambda: p.generations()["live"] <= 2, 5 * p.slow)
     assert after - before <= 8 << 20, f"{(after - before) >> 10} KB"
     assert {g["state"] for g in p.generations()["generations"]} <= {"current", "draining"}
     mark = up.mark()
-    assert ask(p, chat()).status == 200 and up.since(mark)[0].body["version"] == "999"
+    assert ask(p, chat()).status == 200 and up.since(mark)[0].body["version"] == str(99 + RELOADS)
 
 
 # Something of each kind that a generation owns: compiled patterns, series, keys, tasks, timers, notes, bytes of bodies.
@@ -234,9 +245,6 @@ function P.response(req, body) body.back = VERSION end
 function P.log(req) return { seen = claw.state(req).seen } end
 return P
 """
-RELOADS = int(os.environ.get("CLAW_RELOADS", "100"))
-
-
 @pytest.mark.skipif(not INSTRUMENTED, reason="says something only where allocations are watched")
 @pytest.mark.not_under("tsan", reason="looks at memory")
 @pytest.mark.timeout(60 + RELOADS)

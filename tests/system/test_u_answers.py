@@ -75,6 +75,10 @@ def test_a_stored_answer_asks_nobody(talking):
     assert chunks[-2]["usage"]["total_tokens"] == 0 and chunks[-1] == b"[DONE]"
     answer = said(talking, "opening hours", path="/v1/messages", more={"stream": True})
     assert data_of(answer)[0]["type"] == "message_start" and data_of(answer)[-1] == {"type": "message_stop"}
+    answer = said(talking, "opening hours", path="/api/chat")
+    lines = [json.loads(line) for line in answer.body.splitlines()]
+    assert answer.get("content-type") == "application/x-ndjson" and [line["done"] for line in lines] == [False, True]
+    assert lines[0]["message"]["content"] == "9 to 17."
     assert talking.up.since(mark) == []
     assert said(talking, "What is a proxy?").json()["choices"][0]["message"]["content"] == "Hello."
     assert talking.metric("openclaw_policy_answers_total", policy="faq_answer") >= 3

@@ -53,18 +53,27 @@ def post(p, path, body, **how):
     ("/v1/messages", "x", lambda e: e["type"] == "error" and e["error"]["type"] == "not_found_error" and "model_not_found"),
     ("/v1beta/models/x:generateContent", None,
      lambda e: (e["error"]["code"], e["error"]["status"]) == (404, "NOT_FOUND") and e["error"]["details"][0]["reason"]),
-], ids=["chat", "responses", "anthropic", "gemini"])
+    ("/v2/chat", "x", lambda e: len(e["id"]) == 32 and '"x"' in e["message"] and "model_not_found"),
+    ("/api/chat", "x", lambda e: '"x"' in e["error"] and "model_not_found"),
+], ids=["chat", "responses", "anthropic", "gemini", "cohere", "ollama"])
 def test_refusals_are_in_the_clients_dialect(dialects, path, model, read):
     answer = post(dialects, path, {"model": model} if model else CONTENTS)
     assert answer.status == 404 and read(answer.json()) == "model_not_found", answer.body
     bad = post(dialects, path, [])
-    assert bad.status == 400 and "error" in bad.json()
+    assert bad.status == 400 and ("message" if path == "/v2/chat" else "error") in bad.json()
+
+
+def test_who_is_not_translated_is_refused_and_no_upstream_is_asked(dialects):
+    mark = dialects.up.mark()
+    answer = post(dialects, "/v2/chat", {"model": "gpt", "messages": HI})
+    assert answer.status == 400 and "is not translated" in answer.json()["message"]
+    assert not dialects.up.since(mark)
 
 
 @pytest.mark.parametrize("path,dialect,model", [
     ("/v1/chat/completions", "openai_chat", None), ("/v1/messages", "anthropic_messages", None),
     ("/v1beta/models/g%2Ex:streamGenerateContent?alt=sse", "gemini_generate", "g.x"), ("/v1/models/g:countTokens", "gemini_count_tokens", "g"),
-    ("/v1/moderations", "none", None),
+    ("/v1/moderations", "none", None), ("/v2/chat", "cohere_chat", None),
 ])
 def test_policies_and_the_log_know_the_dialect(dialects, path, dialect, model):
     answer = post(dialects, path, {"model": "nobody"} if not model else CONTENTS)

@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import anthropic
+import ollama
 import openai
 import pytest
 
@@ -115,3 +116,48 @@ def test_a_google_client_embeds_at(translated):
         answer = c.response()
     assert answer.status == 200 and answer.json() == {"embedding": {"values": [0.5, 1]}}, answer.body
     assert translated.up.seen("emb")[-1].body == {"model": "emb", "input": "Hi", "encoding_format": "float"}
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_too_few_or_too_many_embeddings_are_no_answer(translated, n):
+    """Each would be taken for another's."""
+    data = [{"index": i, "embedding": [0.5, i]} for i in reversed(range(n))]
+    translated.up.on("emb", lambda ex: ex.reply({"object": "list", "model": "emb", "data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}}))
+
+    def batch(texts):
+        asked = {"requests": [{"model": "models/emb", "content": {"parts": [{"text": t}]}} for t in texts]}
+        with Raw(translated.port) as c:
+            return c.send(request("POST", "/v1beta/models/emb:batchEmbedContents", body=json.dumps(asked).encode())).response()
+    answer = batch(["a", "b"])
+    assert answer.status == 502 and f"{n} embeddings for 2 inputs" in answer.json()["error"]["message"], answer.body
+    line = translated.request_line(answer)
+    assert line["error"] == "bad_response" and line["attempts"][0]["kind"] == "bad_response", line
+    answer = batch(["a", "b", "c"][:n])
+    assert [e["values"][1] for e in answer.json()["embeddings"]] == list(range(n)), answer.body
+    del translated.up.scripts["emb"]
+
+
+def test_an_ollama_client_lists_embeds_and_hears_of_errors(translated):
+    client = ollama.Client(f"http://127.0.0.1:{translated.port}", timeout=15 * translated.slow)
+    assert [m.model for m in client.list().models] == list(ALL)
+    got = client.embed("emb", ["Hi"])
+    assert (got.embeddings, got.prompt_eval_count, got.model) == ([[0.5, 1]], 3, "emb")
+    with pytest.raises(ollama.ResponseError, match="nobody") as e:
+        client.chat("nobody", HI)
+    assert e.value.status_code == 404
+    translated.up.on("emb", lambda ex: ex.reply({"error": {"message": "too much"}}, status=429))
+    with pytest.raises(ollama.ResponseError, match="too much") as e:
+        client.embed("emb", "Hi")
+    assert e.value.status_code == 429
+    del translated.up.scripts["emb"]
+
+
+@pytest.mark.parametrize("model", ["coh", "bed"])
+def test_an_ollama_client_streams_from(translated, model):
+    client = ollama.Client(f"http://127.0.0.1:{translated.port}", timeout=15 * translated.slow)
+    tool = {"type": "function", "function": {"name": "weather", "description": "It.", "parameters": {"type": "object", "properties": {}}}}
+    lines = list(client.chat(model, HI, tools=[tool], stream=True))
+    assert "".join(one.message.content or "" for one in lines) == "let me see"
+    calls = [c.function for one in lines for c in one.message.tool_calls or []]
+    assert [(c.name, c.arguments) for c in calls] == [("weather", {"city": "Oslo"})]
+    assert [one.done for one in lines].count(True) == 1 and (lines[-1].prompt_eval_count, lines[-1].eval_count) == (5, 6)

@@ -238,6 +238,76 @@ def unpack(part):
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
+CLAUDE = "/v1/projects/p-1/locations/l/publishers/anthropic"
+SAID = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5", "content": [{"type": "text", "text": "Oi"}],
+        "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 9, "output_tokens": 2}}
+
+
+def claude(**upstream):
+    v = Vertex(models=["claude-sonnet-4-5@20250929"], model_map={"sonnet": "claude-sonnet-4-5@20250929"}, **upstream)
+    v.config["upstreams"]["v"]["base_url"] = v.up.url(CLAUDE)
+    before = v.p.generation()
+    v.p.write_config(v.config)
+    v.p.wait_generation(before)
+    v.up.on("Raw", lambda ex: ex.reply(SAID))
+    v.up.default = lambda ex: ex.reply(SAID)
+    return v
+
+
+def test_claude_gets_its_clients_bytes_without_the_model():
+    """Anthropic's own clients: the model stands in the path, all else goes out as it came, with the version's field."""
+    text = b'{"model": "claude-sonnet-4-5@20250929", "max_tokens": 9.0, "x": [ ], "messages": [{"role":"user","content":"\\u00e1"}]%s}'
+    with claude() as v:
+        for stream, verb in ((b"", "rawPredict"), (b', "stream": true', "streamRawPredict")):
+            answer = ask(v.p, text % stream, path="/v1/messages", headers=[("anthropic-version", "2023-06-01")])
+            assert answer.status == 200 and (stream or answer.json() == SAID), answer.text
+            sent = v.asked()[-1]
+            assert sent.target == f"{CLAUDE}/models/claude-sonnet-4-5@20250929:{verb}" and sent.get("authorization") == f"Bearer {TOKEN}-1"
+            assert sent.get("anthropic-version") in (None, "2023-06-01")
+            body = json.loads(sent.body)
+            assert body.pop("anthropic_version") == "vertex-2023-10-16"
+            assert body == {k: w for k, w in json.loads(text % stream).items() if k != "model"}
+            for value in (b'9.0', b'[ ]', b'[{"role":"user","content":"\\u00e1"}]'):
+                assert value in sent.body
+        answer = ask(v.p, text.replace(b"claude-sonnet-4-5@20250929", b"sonnet") % b"", path="/v1/messages")
+        assert answer.status == 200 and v.asked()[-1].target.endswith("/claude-sonnet-4-5@20250929:rawPredict") and b'"model"' not in v.asked()[-1].body
+
+
+def test_claudes_tokens_are_counted_there():
+    with claude() as v:
+        v.up.default = lambda ex: ex.reply({"input_tokens": 14})
+        v.up.on("claude-sonnet-4-5@20250929", v.up.default)
+        body = {"model": "sonnet", "messages": [{"role": "user", "content": "Hi"}]}
+        answer = ask(v.p, body, path="/v1/messages/count_tokens")
+        assert answer.status == 200 and answer.json() == {"input_tokens": 14}, answer.text
+        sent = v.asked()[-1]
+        assert sent.target == f"{CLAUDE}/models/count-tokens:rawPredict"
+        assert json.loads(sent.body) == {**body, "model": "claude-sonnet-4-5@20250929", "anthropic_version": "vertex-2023-10-16"}
+
+
+def test_claude_answers_other_dialects():
+    with claude() as v:
+        answer = v.ask({"model": "sonnet", "messages": [{"role": "user", "content": "Hi"}]})
+        assert answer.status == 200 and answer.json()["choices"][0]["message"]["content"] == "Oi"
+        sent = v.asked()[-1]
+        assert sent.target == f"{CLAUDE}/models/claude-sonnet-4-5@20250929:rawPredict"
+        body = json.loads(sent.body)
+        assert body["anthropic_version"] == "vertex-2023-10-16" and "model" not in body and body["messages"], body
+
+
+def test_claudes_body_after_a_policy():
+    hook = """return { name = "p", api = 1, request = function(req, body)
+        if req.client.headers["x-text"] then return claw.json.encode({ model = body.model, messages = body.messages, max_tokens = 7 }) end
+        body.max_tokens = 7
+        return body
+    end }"""
+    with claude(config={"policies": {"always": ["p"]}}, policies={"p.lua": hook}) as v:
+        for headers in ([], [("x-text", "1")]):
+            answer = ask(v.p, {"model": "sonnet", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}, path="/v1/messages", headers=headers)
+            assert answer.status == 200, answer.text
+            assert json.loads(v.asked()[-1].body) == {"anthropic_version": "vertex-2023-10-16", "max_tokens": 7, "messages": [{"role": "user", "content": "Hi"}]}
+
+
 def test_a_token_is_got_with_a_signed_assertion():
     with Vertex() as v:
         for _ in range(3):
@@ -283,6 +353,27 @@ def test_a_token_that_is_old_is_replaced_while_it_serves():
             assert v.ask().status == 200
         assert v.tokens == 2
         assert v.ask().status == 200 and v.asked()[-1].get("authorization") == f"Bearer {TOKEN}-2"
+
+
+def test_a_token_that_is_refused_is_replaced():
+    with Vertex() as v:
+        refused = set()
+
+        def script(ex):
+            if ex.request.get("authorization") in refused:
+                return ex.reply({"error": {"message": "Request had invalid authentication credentials.", "status": "UNAUTHENTICATED"}}, 401)
+            return ex.reply({"id": "c", "object": "chat.completion", "model": "m", "choices": []})
+        v.up.on("m", script)
+        assert v.ask().status == 200
+        refused.add(f"Bearer {TOKEN}-1")
+        assert v.ask().status == 200    # nobody notices
+        assert [r.get("authorization") for r in v.asked()] == [f"Bearer {TOKEN}-{i}" for i in (1, 1, 2)]
+        refused.add(f"Bearer {TOKEN}-2")
+        for _ in range(3):              # the account itself is refused: not an exchange for each request
+            a = v.ask()
+            assert a.status == 401 and "UNAUTHENTICATED" in a.body.decode()
+        assert len(v.exchanges()) == 2 and len(v.asked()) == 6
+        assert '"open"' not in v.p.admin("/upstreams")[1]
 
 
 def test_a_token_without_life_serves_who_waited():
@@ -341,6 +432,17 @@ def test_it_outlives_a_reload():
         assert len(v.exchanges()) == 2
 
 
+def test_a_new_account_in_its_file_is_live_by_itself():
+    with Vertex() as v:
+        assert v.ask().status == 200
+        before = v.p.generation()
+        (v.p.dir / "account.json").write_text(json.dumps(account(v.up.url("/token"), client_email="other@p-1.iam.example")))
+        v.p.wait_generation(before)
+        assert v.ask().status == 200
+        claims = urllib.parse.parse_qs(v.exchanges()[-1].body.decode())["assertion"][0].split(".")[1]
+        assert json.loads(unpack(claims))["iss"] == "other@p-1.iam.example"
+
+
 def test_it_is_never_shown():
     with Vertex({"logging": {"level": "debug"}}) as v:
         answer = v.ask(chat("quotes"))
@@ -359,6 +461,21 @@ def test_a_policys_fetch_carries_it():
         assert v.ask().status == 200 and v.asked()[-1].json()["fetched"] == "ETOKEN"     # it does not wait
         assert v.ask().status == 200 and v.asked()[-1].json()["fetched"] == 200
         assert v.asked()[-2].get("authorization") == f"Bearer {TOKEN}-1" and v.tokens == 1
+
+
+def test_a_token_that_a_policys_fetch_is_refused_with_is_replaced():
+    policy = """return { name = "fetches", api = 1, request = function(req, body)
+        local answer, message, code = claw.http.fetch({ upstream = "v", path = "/x" })
+        body.fetched = answer and answer.status or code
+        return body
+    end }"""
+    with Vertex({"policies": {"always": ["fetches"]}}, policies={"fetches.lua": policy}) as v:
+        v.up.default = lambda ex: ex.reply({}, 401 if ex.request.target.endswith("/x") and ex.request.get("authorization").endswith("-1") else 200)
+        seen = []
+        for _ in range(3):
+            assert v.ask().status == 200
+            seen.append((v.asked()[-1].json()["fetched"], v.asked()[-1].get("authorization")))
+        assert seen == [("ETOKEN", f"Bearer {TOKEN}-1"), (401, f"Bearer {TOKEN}-2"), (200, f"Bearer {TOKEN}-2")] and v.tokens == 2
 
 
 def test_a_static_token():

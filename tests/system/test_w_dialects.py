@@ -35,6 +35,7 @@ def two():
         "upstreams": {
             "anthropic": {"type": "anthropic", "api_key": UPSTREAM_KEY, "base_url": up.url("/anthropic/v1"), "models": ["claude"]},
             "openai": {"type": "openai", "api_key": UPSTREAM_KEY, "base_url": up.url("/openai/v1"), "models": ["gpt"]},
+            "reasons": {"type": "openai", "api_key": UPSTREAM_KEY, "base_url": up.url("/reasons/v1"), "models": ["o3*"], "protocols": ["openai_responses"]},
         },
         "routes": [
             {"id": "two", "match": {"path": "*", "headers": {"x-two": "1"}}, "strategy": {"type": "failover", "upstreams": ["anthropic", "openai"]}},
@@ -45,6 +46,7 @@ def two():
              "strategy": {"type": "first_available", "upstreams": ["anthropic", "openai"]}},
             {"id": "guarded", "match": {"path": "*", "headers": {"x-policy": "guard"}}, "policies": ["json_schema_guard"],
              "strategy": {"type": "first_available", "upstreams": ["anthropic", "openai"]}},
+            {"id": "reasons", "match": {"path": "*", "headers": {"x-two": "3"}}, "strategy": {"type": "first_available", "upstreams": ["reasons"]}},
             {"id": "slow", "match": {"path": "*", "headers": {"x-slow": "1"}},
              "strategy": {"type": "first_available", "min_context": 10, "upstreams": ["anthropic", "openai"]}},
             {"id": "one", "match": {"path": "*"}, "retry": {"attempts": 1},
@@ -238,6 +240,33 @@ def test_json_schema_guard_reads_translated_answers(two):
     assert two.request_line(answer)["schema"] == "ok"
 
 
+# ---- an upstream that is asked in one of its protocols
+
+REASONED = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "o3", "output": [
+    {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "ENC"},
+    {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": "Hello.", "annotations": []}]}],
+    "usage": {"input_tokens": 5, "output_tokens": 9, "output_tokens_details": {"reasoning_tokens": 4}}}
+
+
+def test_an_upstreams_protocols_say_how_it_is_asked(two):
+    """All clients reach it by Responses; what it thought goes there and back, turn after turn."""
+    two.up.on("o3", lambda ex: ex.reply(REASONED))
+    mark = two.up.mark()
+    answer = chat(two, model="o3", x_two="3")
+    assert answer.json()["choices"][0]["message"]["content"] == "Hello.", answer.body
+    messages = [{"role": "user", "content": "Hi"}]
+    for turn in range(3):
+        body = {"model": "o3", "max_tokens": 900, "thinking": {"type": "enabled", "budget_tokens": 800}, "messages": messages}
+        answer = post(two, body, "/v1/messages", x_two="3").json()
+        assert [b["type"] for b in answer["content"]] == ["thinking", "text"] and answer["content"][0]["signature"] == "openai:ENC"
+        messages += [{"role": "assistant", "content": answer["content"]}, {"role": "user", "content": "And?"}]
+    sent = [ex.request for ex in two.up.since(mark)]
+    assert [s.target for s in sent] == ["/reasons/v1/responses"] * 4
+    items = json.loads(sent[-1].body)["input"]
+    assert [i.get("encrypted_content") for i in items if i.get("type") == "reasoning"] == ["ENC"] * 2
+    assert [i.get("role") or i["type"] for i in items] == ["user", "reasoning", "assistant", "user", "reasoning", "assistant", "user"]
+
+
 # ---- what is answered here: counts and models
 
 @pytest.mark.parametrize("more", [{}, {"x_slow": "1"}], ids=["simple", "filtered"])
@@ -267,3 +296,27 @@ def test_models_are_listed_in_the_clients_dialect(two):
     assert get(two, "/v1/models/gpt", anthropic_version="2023-06-01").json()["display_name"] == "gpt"
     assert [m["name"] for m in get(two, "/v1beta/models").json()["models"]] == ["models/claude", "models/gpt"]
     assert get(two, "/v1beta/models/gpt").json()["name"] == "models/gpt" and get(two, "/v1beta/models/none").status == 404
+
+
+# ---- the built-in mock, for clients of every dialect
+
+def test_the_mock_answers_every_dialect():
+    p = Proxy({"upstreams": {"mock": {"type": "mock"}}, "routes": [{"id": "all", "match": {"path": "*"}, "strategy": {"upstream": "mock"}}], "retry": {"attempts": 1}})
+    asked = {"/v1/chat/completions": {"messages": HI}, "/v1/messages": {"max_tokens": 9, "messages": HI}, "/v1/responses": {"input": "Hi"},
+             "/v1beta/models/m:generateContent": {"contents": [{"parts": [{"text": "Hi"}]}]}, "/v1/completions": {"prompt": "Hi"}}
+    try:
+        for path, body in asked.items():
+            answer = post(p, {"model": "m", **body}, path)
+            assert answer.status == 200 and b"You said: Hi" in answer.body, answer.body
+            gemini = path.endswith("generateContent")
+            stream = path.replace("generateContent", "streamGenerateContent?alt=sse")
+            streamed = post(p, body if gemini else {"model": "m", "stream": True, **body}, stream)
+            assert streamed.status == 200 and streamed.get("content-type").startswith("text/event-stream") and b"said" in streamed.body, streamed.body
+            line = p.request_line(streamed)
+            assert line["upstream"] == "mock" and line["input_tokens"] > 0 and line["output_tokens"] > 0
+        failed = post(p, {"model": "mock-status-503", "max_tokens": 9, "messages": HI}, "/v1/messages")
+        assert failed.status in (503, 529) and failed.json()["type"] == "error", failed.body
+        assert len(post(p, {"model": "m", "input": "x"}, "/v1/embeddings").json()["data"]) == 1
+        assert post(p, {"model": "m", "messages": HI}, "/v1/messages/count_tokens").json()["input_tokens"] > 0
+    finally:
+        p.stop()

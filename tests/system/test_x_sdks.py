@@ -2,6 +2,8 @@
 import json
 
 import anthropic
+import cohere
+import ollama
 import openai
 import pydantic
 import pytest
@@ -15,16 +17,21 @@ from upstream import Upstream
 
 CASES = {c.name: c for c in recorded.cases()}
 
-# By what is asked, who answers. Responses is spoken to by its own clients only: all who speak it speak chat, too.
+# By what is asked, who answers. Responses is spoken to by its own clients only: all who speak it speak chat, too. So does Ollama,
+# whose own protocol chat's clients never meet.
 ASKED = {
-    "plain": ["openai/chat-multi-turn", "anthropic/basic", "gemini/system", "vertex/claude", "openai/responses-instructions-multi-turn", "xai/responses-reasoning"],
-    "stream": ["openai/chat-stream-usage-2", "mistral/stream", "anthropic/stream", "gemini/stream", "openai/responses-stream-2"],
+    "plain": ["openai/chat-multi-turn", "anthropic/basic", "gemini/system", "vertex/claude", "openai/responses-instructions-multi-turn", "xai/responses-reasoning",
+              "cohere/basic", "ollama/basic", "bedrock/basic", "azure/chat-basic", "groq/basic", "mistral/basic", "perplexity/citations"],
+    "stream": ["openai/chat-stream-usage-2", "mistral/stream", "anthropic/stream", "gemini/stream", "openai/responses-stream-2", "cohere/thinking-stream",
+               "ollama/stream", "bedrock/stream", "together/stream", "cerebras/stream", "azure/chat-stream-prompt-filter"],
     "tools": ["openai/chat-tool-call-2", "openai/chat-tool-call-parallel", "anthropic/tool-call-parallel", "gemini/tool-call", "vertex/tool-call-parallel",
-              "openai/responses-tool-choice"],
+              "openai/responses-tool-choice", "cohere/tool-call-parallel", "ollama/tool-call", "deepseek/tool-call", "openrouter/tool-call",
+              "groq/tool-call"],
     "streamed tools": ["openai/chat-tool-call-parallel-stream", "mistral/tool-call-stream", "anthropic/tool-call-parallel-stream", "vertex/claude-stream",
-                       "openai/responses-tool-call-stream"],
-    "thinking": ["anthropic/thinking-tools", "gemini/thinking-thoughts", "mistral/thinking-chunks", "groq/reasoning"],
-    "streamed thinking": ["openrouter/stream-comments", "anthropic/thinking-stream-2", "gemini/thinking-stream", "openai/responses-reasoning-summary-stream"],
+                       "openai/responses-tool-call-stream", "bedrock/tool-stream-2", "azure/chat-tool-call-stream", "groq/tool-call-stream"],
+    "thinking": ["anthropic/thinking-tools", "gemini/thinking-thoughts", "mistral/thinking-chunks", "groq/reasoning", "cohere/thinking", "ollama/tool-call", "bedrock/thinking"],
+    "streamed thinking": ["openrouter/stream-comments", "anthropic/thinking-stream-2", "gemini/thinking-stream", "openai/responses-reasoning-summary-stream",
+                          "cohere/thinking-stream", "bedrock/thinking-stream", "deepseek/reasoning-content-stream"],
     "schema": ["mistral/json-schema", "gemini/json-schema", "openai/responses-json-schema"],
     "streamed schema": ["anthropic/json-schema-stream", "openai/responses-json-schema-stream"],
 }
@@ -152,15 +159,56 @@ def gemini_sdk(p, case, headers):
         u and ((u.prompt_token_count or 0) + (u.tool_use_prompt_token_count or 0), (u.candidates_token_count or 0) + (u.thoughts_token_count or 0)), parsed
 
 
-SDKS = {"chat": chat_sdk, "responses": responses_sdk, "messages": messages_sdk, "gemini": gemini_sdk}
+def cohere_sdk(p, case, headers):
+    sdk = cohere.ClientV2("k", base_url=f"http://127.0.0.1:{p.port}", timeout=15 * SLOW, max_retries=0)
+    ask = {"model": MODEL, "messages": HI, "request_options": {"additional_headers": headers, "max_retries": 0}}
+    if case.tools:
+        ask["tools"] = [{"type": "function", "function": {"name": n, "parameters": s}} for n, s in case.tools.items()]
+    if not case.streams:
+        done = sdk.chat(**ask)
+        content, usage = done.message.content or [], done.usage
+        calls = [[c.function.name, dialects.decoded(c.function.arguments)] for c in done.message.tool_calls or []]
+        text, thinking = ("".join(getattr(c, k, None) or "" for c in content) for k in ("text", "thinking"))
+        return (done.message.tool_plan or "") + text, calls, thinking, usage and (usage.billed_units.input_tokens, usage.billed_units.output_tokens), None
+    events = list(sdk.chat_stream(**ask))
+    deltas = [e.delta.message.content for e in events if e.type == "content-delta"]
+    text, thinking = ("".join(getattr(d, k, None) or "" for d in deltas) for k in ("text", "thinking"))
+    usage = next(e.delta.usage for e in events if e.type == "message-end")
+    return text, [], thinking, (usage.billed_units.input_tokens, usage.billed_units.output_tokens), None
+
+
+def ollama_sdk(p, case, headers):
+    sdk = ollama.Client(f"http://127.0.0.1:{p.port}", headers=headers, timeout=15 * SLOW)
+    tools = [{"type": "function", "function": {"name": n, "description": "It.", "parameters": s}} for n, s in case.tools.items()]
+    got = sdk.chat(MODEL, HI, tools=tools or None, stream=case.streams, think=case.kind == "thinking" or None,
+                   format=case.model and case.model.model_json_schema())
+    answers = list(got) if case.streams else [got]
+    messages = [a.message for a in answers]
+    calls = [[c.function.name, dict(c.function.arguments)] for m in messages for c in m.tool_calls or []]
+    return "".join(m.content or "" for m in messages), calls, "".join(m.thinking or "" for m in messages), \
+        (answers[-1].prompt_eval_count, answers[-1].eval_count), case.model and case.model.model_validate_json("".join(m.content or "" for m in messages))
+
+
+SDKS = {"chat": chat_sdk, "responses": responses_sdk, "messages": messages_sdk, "gemini": gemini_sdk, "cohere": cohere_sdk, "ollama": ollama_sdk}
+OWN_ONLY = {"cohere"}      # its clients are passed on, not translated
+
+
+def fits(dialect, name):
+    """Does a client of this dialect reach who said that?"""
+    if dialect in OWN_ONLY:
+        return name.startswith(dialect + "/")
+    if dialect == "chat" and name.startswith(("mistral/", "ollama/")):       # passed on as they come: Mistral's words are not quite OpenAI's
+        return False
+    if name in ("cohere/thinking-stream", "deepseek/reasoning-content-stream"):       # cut by max_tokens: OpenAI's helpers raise at that
+        return dialect not in ("chat", "responses")
+    return dialect == "responses" or "/responses-" not in name
 
 
 def runs():
     for dialect in SDKS:
         for kind, names in ASKED.items():
             for name in names:
-                own_words = name.startswith("mistral/") and dialect == "chat"       # not quite OpenAI's, and passed on as they come
-                if not own_words and (dialect == "responses" or "/responses-" not in name):
+                if fits(dialect, name):
                     yield pytest.param(dialect, name, kind, id=f"{dialect}-{kind}-{name}")
 
 

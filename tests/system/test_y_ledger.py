@@ -55,6 +55,19 @@ def test_sums_equal_the_logs(start, up, model):
     assert p.metric("openclaw_ledger_requests_written_total") == 13
 
 
+def test_what_was_not_told_is_charged_and_marked(start, up, model):
+    p = start(config(up))
+    ask(p, chat(model))
+    up.on(model, lambda ex: ex.reply({"choices": [{"index": 0, "message": {"role": "assistant", "content": "One two three."}}]}))
+    ask(p, chat(model))
+    p.wait_request_lines(2)
+    lines, row = p.request_lines(), whole(p)
+    assert sorted(bool(line.get("usage_estimated")) for line in lines) == [False, True]
+    assert row["requests"] == 2 and row["estimated"] == 1
+    assert row["output_tokens"] == sum(line["output_tokens"] for line in lines)
+    assert round(row["cost_usd"] * 1e6) == round(sum(line["cost_usd"] for line in lines) * 1e6)
+
+
 def test_csv(start, up, model):
     p = start(config(up))
     ask(p, chat(model))
@@ -110,6 +123,7 @@ def die(p):
     p.process.stdout.close()
     p.process.stderr.close()
     p.process = None
+    del p.odd_lines[-1:]        # the kill may cut the line that was being written
 
 
 @pytest.mark.timeout(120)
@@ -118,7 +132,7 @@ def test_killed_in_mid_load(start, upstreams):
     up = upstreams()
     p = start(config(up, retry={"attempts": 1}))
     cost = None
-    sure_before = most_before = 0
+    sure_before = most_before = lag = 0
     for turn in range(10):
         mark, times, lock, stop = up.mark(), [], threading.Lock(), threading.Event()
 
@@ -149,7 +163,10 @@ def test_killed_in_mid_load(start, upstreams):
         with sqlite3.connect(p.dir / "spend.db") as db:
             got = db.execute("SELECT coalesce(sum(requests), 0), coalesce(sum(cost_micros), 0) FROM hours").fetchone()
         assert sure_before + sure <= got[0] <= most_before + most, (turn, sure, most)
+        lost = max(0, sure_before + len(times) - got[0])       # the newest of those that clients had
+        lag = max(lag, killed - times[-lost][0] if lost else 0)
         assert got[1] == got[0] * round(cost * 1e6)
         sure_before, most_before = got[0], got[0]
         p.start()
         assert whole(p)["requests"] == got[0]
+    print(f"the oldest answer that was not in the file came {max(lag, 0) * 1000:.0f} ms before the end")

@@ -181,6 +181,7 @@ class Upstream:
         self.scripts = {}
         self.default = default_script
         self.exchanges = []        # all, in order of arrival
+        self.aside = []            # those that do not count
         self.malformed = []        # what came and was no proper request
         self.accepted = 0
         self.handshakes = []       # per TLS connection: True when resumed; a text when it failed
@@ -246,7 +247,7 @@ class Upstream:
             conn.requests += 1
             ex = Exchange(conn, request)
             with self.lock:
-                self.exchanges.append(ex)
+                (self.exchanges if self.counts(request) else self.aside).append(ex)
                 self.lock.notify_all()
             script = self.scripts.get(ex.model if isinstance(ex.model, str) else None) \
                 or self.scripts.get(request.target.partition("?")[0]) or self.default
@@ -270,6 +271,10 @@ class Upstream:
             conn.sock.settimeout(60)
 
     # -- what tests ask
+
+    def counts(self, request):
+        """Is it one of the exchanges? Else it is kept aside."""
+        return True
 
     def wait(self, predicate, timeout=10):
         with self.lock:

@@ -36,6 +36,7 @@ function M.kind(status, code, kind, message)
     if said == "server" and BY_STATUS[status] then said = BY_STATUS[status] end
     if said and said ~= "invalid_request" then return said end
     local words = (message or "") .. " " .. (code or "")
+    if status == 400 and words:find("credit balance is too low", 1, true) then return "billing" end -- Anthropic
     if said or not status or status == 400 or status == 413 or status == 422 then
         local meant = classify.kind({ status = 400, body = words })
         if meant == "context_window" or meant == "content_policy" then return meant end
@@ -58,6 +59,12 @@ function M.scrub(message)
         end)
     end
     return message
+end
+
+-- What a model's answer is that ended with a failure before it said anything. why: the upstream's word for it, or nil.
+function M.unfinished(why, message)
+    local said = why and (": " .. why .. (message and " (" .. M.scrub(message) .. ")" or "")) or ""
+    return { status = 502, kind = "server", message = "the model could not finish its answer" .. said }
 end
 
 local PLAIN = 500 -- bytes of an answer that may be a message

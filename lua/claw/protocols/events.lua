@@ -3,6 +3,8 @@
 -- time, every part closed before the stop, the end or an error last. A part is closed when the next begins, so what
 -- comes late for it (a citation, a signature) still finds it.
 
+local errors = require("claw.protocols.errors")
+
 local M = {}
 
 local NOTHING = {}
@@ -79,6 +81,7 @@ end
 
 function Events:stop(stop, stop_text)
     if self.stopped then return end
+    if stop == "error" then return self:fail(errors.unfinished()) end
     self.stopped = true
     self:start()
     self:close()

@@ -1,9 +1,19 @@
 -- losses: fields of a request that a target has no word for, given up by name (cx.drop says what that means).
 
+local fields = require("claw.protocols.fields")
+
 local M = {}
 
 -- What is no hint when it gets lost: the client would get another answer than it asked for.
-local CLASS = { n = "content", logprobs = "content", mcp_servers = "tool" }
+local CLASS = { n = "content", logprobs = "content", modalities = "content", documents = "content",
+    mcp_servers = "tool", web_search_options = "tool", plugins = "tool", container = "tool",
+    grammar = "schema", json_schema = "schema", guided_json = "schema", guided_regex = "schema",
+    guided_choice = "schema", guided_grammar = "schema", structured_outputs = "schema" }
+
+-- The class of a field of a request.
+function M.class(name)
+    return CLASS[name] or "hint"
+end
 
 local function says(name, v)
     if v == nil or v == false or v == 0 then return false end
@@ -13,7 +23,7 @@ end
 -- names: fields of the request that the target does not know.
 function M.fields(r, names, cx)
     for _, name in ipairs(names) do
-        if says(name, r[name]) then cx.drop(name, CLASS[name] or "hint") end
+        if says(name, r[name]) then cx.drop(name, M.class(name)) end
     end
 end
 
@@ -27,7 +37,7 @@ function M.rest(r, cx, into, known)
         if known and known[name] and r.dialect == "openai_chat" then
             into[name] = r.rest[name]
         else
-            cx.drop(name, CLASS[name] or "hint")
+            cx.drop(name, M.class(name))
         end
     end
 end
@@ -62,6 +72,63 @@ function M.tools(r, cx, spell, only)
         end
     end
     return out[1] and out or nil
+end
+
+-- A client's tool says more than the vocabulary does. tool: an object; known: a set.
+function M.unknown(tool, known, cx)
+    for name, v in cx.each(tool) do
+        if not known[name] and v ~= false and fields.says(v) then cx.drop("tools." .. name, "hint") end
+    end
+end
+
+-- Members of a message, or of a part of one, that the vocabulary has no name for: given up by their path.
+-- given: an object; known: a set; path: a pattern for the numbers behind it ("messages[%d].content[%d]").
+function M.extra(given, known, cx, path, ...)
+    if type(given) ~= "userdata" then return end
+    for name, v in cx.each(given) do
+        if not known[name] and v ~= false and fields.says(v) then cx.drop(path:format(...) .. "." .. name, "hint") end
+    end
+end
+
+-- Who asks, for a target that has one name for that.
+function M.user(r, cx)
+    if r.user and r.safety_identifier then cx.drop("safety_identifier", "hint", "user is sent") end
+    return r.user or r.safety_identifier
+end
+
+-- A set of the words of a text.
+function M.set(words)
+    local out = {}
+    for word in words:gmatch("%S+") do out[word] = true end
+    return out
+end
+
+-- What narrows a search: without it the tool would find what it must not.
+local NARROWS = { allowed_domains = true, blocked_domains = true, filters = true, excludeDomains = true }
+
+-- Settings of a tool that providers run, given up by name when the target has a tool of that kind with other settings.
+-- known: a set of those it takes.
+function M.settings(tool, known, cx)
+    local given = tool.server
+    if tool.origin == "gemini" then
+        for _, inner in cx.each(given) do given = inner end
+    end
+    if type(given) ~= "userdata" then return end
+    for name, v in cx.each(given) do
+        if name == "container" then -- a sandbox of its own says nothing: every request has that
+            v = type(v) == "string" and v or fields.fields(v).file_ids
+        end
+        if name ~= "type" and name ~= "name" and not known[name] and fields.says(v) then
+            cx.drop(("tools.%s.%s"):format(tool.kind or "server", name), NARROWS[name] and "tool" or "hint")
+        end
+    end
+end
+
+-- System turns behind other turns, where the target knows only the ones in front.
+function M.system(r, cx, why)
+    for _, turn in ipairs(r.turns) do
+        if turn.role == "system" then return cx.drop("messages.system", "hint", why) end
+    end
 end
 
 -- A schema for those who want an object's: a function without parameters has one without properties.

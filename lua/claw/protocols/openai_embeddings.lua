@@ -49,15 +49,18 @@ function M.write_request(r, cx)
     return out
 end
 
--- By their index, where each has one of its own.
+-- By their index. nil: two have the same, or one is missing: nobody knows whose they are.
 local function in_order(data, read)
-    local out = {}
+    local out, told = {}, 0
     for i = 1, #read do
         local index = fields.count(data[i].index)
-        if not index or index >= #read or out[index + 1] then return read end
-        out[index + 1] = read[i]
+        if index then
+            if index >= #read or out[index + 1] then return nil end
+            out[index + 1], told = read[i], told + 1
+        end
     end
-    return out
+    if told == 0 then return read end
+    return told == #read and out or nil
 end
 
 function M.read_answer(body)
@@ -66,7 +69,9 @@ function M.read_answer(body)
     if err then return { error = err } end
     local read = vectors.read(body and body.data, "embedding")
     if not read then return vectors.answer(nil) end
-    return vectors.answer(in_order(body.data, read), fields.count(fields.fields(body.usage).prompt_tokens),
+    local ordered = in_order(body.data, read)
+    if not ordered then return nil, "its embeddings' indexes are not those of the inputs" end
+    return vectors.answer(ordered, fields.count(fields.fields(body.usage).prompt_tokens),
         fields.word(body.model))
 end
 

@@ -13,6 +13,7 @@ end
 return {
     family = "openai", version = "", auth = { header = "api-key", prefix = "" }, api_version = "2024-10-21",
     stream_usage = true, protocols = deployments("/openai/deployments/{model}"),
+    responses_fields = { prompt_cache_key = true, prompt_cache_retention = true },
     forms = {
         { ends = "/v1", protocols = {
             { "openai_chat", "/chat/completions" }, { "openai_responses", "/responses" },

@@ -4,6 +4,7 @@ return {
     protocols = {
         { "ollama_chat", "/api/chat" }, { "openai_chat", "/v1/chat/completions" },
         { "openai_completions", "/v1/completions" }, { "openai_embeddings", "/v1/embeddings" },
+        { "ollama_embeddings", "/api/embed" },
     },
     forms = { { ends = "/v1", family = "openai", protocols = {
         { "openai_chat", "/chat/completions" }, { "openai_completions", "/completions" },

@@ -1,7 +1,8 @@
 -- retry: the built-in decision after a failed try, before anything was sent to the client. Pure.
 --
 -- Another candidate is tried at once; when none is left, the same one after a wait, while tries are left.
--- 400, 404 and 422 are the client's to mend: never. 401 and 403 are that upstream's key: only another candidate.
+-- 400, 404 and 422 are the client's to mend: never. 401, 403 and 429 are that upstream's key's: another key of it, or
+-- access token, at once, while it has one; then, of the first two, only another candidate.
 -- Who cannot be trusted (tls) or understood (bad_response) is not asked again: only another candidate.
 -- A prompt that does not fit, or is refused, goes only to a candidate that says it can take it.
 
@@ -89,7 +90,10 @@ end
 -- Returns "next" | "same" | "stop", after_ms, kind.
 function M.decide(rules, a, tried, next_one, known, random)
     local kind = classify.kind(a)
-    local limit = rules.attempts or a.attempts_max or math.max(2, known or 0)
+    local rotates = (a.other_keys or 0) > 0 and (kind == "auth" or kind == "rate_limited")
+    -- A try with another key is no failing over: where nobody set a bound it takes no candidate's place.
+    local limit = rules.attempts or a.attempts_max
+        or math.max(2, known or 0) + (a.rotations or 0) + (rotates and 1 or 0)
     if a.n >= math.min(limit, MAX_TRIES) then return "stop", 0, kind end
     if rules.total_ms and (a.elapsed_ms or 0) >= rules.total_ms then return "stop", 0, kind end
 
@@ -98,6 +102,7 @@ function M.decide(rules, a, tried, next_one, known, random)
         return left and can_take(kind, tried, next_one) and "next" or "stop", 0, kind
     end
     if NEVER[a.status] then return "stop", 0, kind end
+    if rotates and (kind == "auth" or listed(rules, kind, a.status)) then return "same", 0, kind end
     if kind == "auth" then return left and "next" or "stop", 0, kind end
     if not listed(rules, kind, a.status) then return "stop", 0, kind end
     if left then return "next", 0, kind end

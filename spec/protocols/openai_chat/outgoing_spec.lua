@@ -79,11 +79,12 @@ describe("openai_chat.write_request", function()
     end)
 
     it("drops hints by name, and refuses what counts", function()
-        local _, dropped = write({ top_k = 5, rest = { container = "c", cache_control = true }, stop = { "1", "2", "3", "4", "5" },
+        local _, dropped = write({ top_k = 5, rest = { inference_geo = "us", cache_control = true }, stop = { "1", "2", "3", "4", "5" },
             turns = user({ kind = "text", text = "t", cache = true }) })
-        assert.equal("cache_control,stop_sequences,top_k,container", dropped)
+        assert.equal("cache_control,stop_sequences,top_k,inference_geo", dropped)
         assert.equal("tools.web_search_20250305", refused({ tools = { { server = context.doc("{}"), kind = "web_search_20250305",
             origin = "anthropic" } } }))
+        assert.equal("container", refused({ rest = { container = "c" } }))
         assert.equal("mcp_servers", refused({ rest = { mcp_servers = context.doc("[1]") } }))
         assert.equal("top_k", refused({ top_k = 5 }, { lossy = "refuse" }))
         assert.equal("messages.content.video", refused({ turns = user({ kind = "video", url = "https://x" }) }))

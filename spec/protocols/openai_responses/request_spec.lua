@@ -69,9 +69,9 @@ describe("a request of Responses'", function()
             reasoning = { effort = "high", summary = "auto" }, truncation = "disabled", prompt_cache_key = "k", metadata = { a = "b" },
                 previous_response_id = json.null,
             text = { verbosity = "low", format = { type = "json_schema", name = "n", strict = true, schema = { type = "object" } } } })
-        assert.same({ 9, 0.5, 0.25, 2, true, false, false, "flex", "s", "low" }, { r.max_tokens, r.temperature, r.top_p, r.top_logprobs, r.logprobs,
+        assert.same({ 9, 0.5, 0.25, 2, true, false, false, "flex", "us", "low" }, { r.max_tokens, r.temperature, r.top_p, r.top_logprobs, r.logprobs,
             r.parallel, r.store,
-            r.service_tier, r.user, r.verbosity })
+            r.service_tier, r.user .. r.safety_identifier, r.verbosity })
         assert.same({ effort = "high", show = true }, r.reasoning)
         assert.same({ kind = "schema", name = "n", strict = true, schema = { type = "object" } }, meaning.plain(r.format))
         assert.same({ prompt_cache_key = "k", include = { "web_search_call.action.sources" } }, r.rest)

@@ -16,8 +16,11 @@ struct loaded {
     char *text;
 };
 
+static const char *state_directory;
+
 static const char *env(const char *name)
 {
+    if (strcmp(name, "STATE_DIRECTORY") == 0) return state_directory;
     static const char *const vars[][2] = {
         {"OPENAI_API_KEY", "sk-openai-0123456789"}, {"ANTHROPIC_API_KEY", "sk-ant-0123456789"},
         {"GEMINI_API_KEY", "gm-0123456789"},        {"PORT", "9000"},
@@ -125,7 +128,7 @@ static void guide_basic(void **state)
     assert_int_equal(c->upstreams_n, 3);
     assert_str(c->upstreams[0].name, "openai-gpt4");
     assert_int_equal(c->upstreams[0].api_keys_n, 1);
-    assert_str(c->upstreams[0].api_keys[0], "sk-openai-0123456789");
+    assert_str(c->upstreams[0].api_keys[0].text, "sk-openai-0123456789");
     assert_str(c->upstreams[0].url.host, "api.openai.com");
     assert_str(c->upstreams[0].url.path, "/v1");
     assert_int_equal(c->upstreams[0].url.port, 443);
@@ -176,6 +179,7 @@ static void defaults(void **state)
     assert_in_range(c->server.workers, 1, 256);
     assert_null(c->server.tls.cert);
     assert_int_equal(c->server.max_body_bytes, 32u << 20);
+    assert_int_equal(c->server.upload_hold_bytes, 1u << 20);
     assert_int_equal(c->server.max_header_bytes, 32u << 10);
     assert_int_equal(c->server.idle_timeout_ms, 75000);
     assert_int_equal(c->server.header_timeout_ms, 10000);
@@ -241,7 +245,7 @@ static const char every_key[] =
     "      require: [tools, vision]\n      region: [eu, us]\n"
     "  - strategy: {upstream: b}\n    cache: {ttl_seconds: 5, scope: shared}\n    hedge: {after: 300}\n    match: {client: bob}\n"
     "rate_limits: [{id: l, per: [ip, 'header:X'], tokens_per_day: 5, max_wait_ms: 10}, {per: user, concurrent: 1}]\n"
-    "caching: {enabled: true, scope: client, backend: redis}\n"
+    "caching: {enabled: true, scope: client, backend: redis, secret: 'sixteen-or-more-1'}\n"
     "clients: [{name: c, key: ck-123456, tier: gold, models: [x], routes: [r], metadata: {a: [1, {b: ~}]}, "
     "limits: {requests_per_hour: 3}, budget: {usd: 5, per: day, soft_stop: true}}]\n"
     "webhooks: [{url: 'http://h/x', events: [failover, budget], secret: hmac-secret, headers: {x-token: t}}]\n"
@@ -278,8 +282,11 @@ static void everything(void **state)
     assert_str(u->url.path, "/x");
     assert_int_equal(u->url.port, 8443);
     assert_int_equal(u->api_keys_n, 3);
-    assert_str(u->api_keys[0], "k0");
-    assert_str(u->api_keys[2], "k2");
+    assert_str(u->api_keys[0].text, "k0");
+    assert_str(u->api_keys[2].text, "k2");
+    assert_true(u->api_keys[2].weight == 2 && u->api_keys[1].weight == 1);
+    assert_int_equal(u->api_keys[2].models_n, 1);
+    assert_str(u->api_keys[2].models[0], "gpt-*");
     assert_int_equal(u->timeout_ms, 1);
     assert_int_equal(u->first_byte_timeout_ms, 2000);
     assert_int_equal(u->headers_n, 3);
@@ -573,6 +580,41 @@ static void urls(void **state)
            "openclaw.yaml:3:30: upstreams.b.base_url: required, but not given (this type has no default)");
 }
 
+/* Who says what of caching: the section, the route, both. */
+static void caching(void **state)
+{
+    static const struct { const char *section, *route, *found; } rows[] = {
+        {"{}", "", "0 0 0 3600000"},
+        {"{enabled: true}", "", "1 1 0 3600000"},
+        {"{enabled: true, coalesce: false, default_ttl_seconds: 0.5, scope: client}", "", "1 0 1 500"},
+        {"{coalesce: true}", "", "0 1 0 3600000"},
+        {"{enabled: false}", "cache: true", "0 0 0 3600000"},
+        {"{}", "cache: true", "1 1 0 3600000"},
+        {"{}", "cache: {ttl_seconds: 5, scope: client}", "1 1 1 5000"},
+        {"{enabled: true, coalesce: true, scope: client}", "cache: false", "0 0 1 3600000"},
+        {"{enabled: true}", "cache: {enabled: false, coalesce: true}", "0 0 0 3600000"},
+        {"{enabled: true, scope: client}", "cache: {coalesce: false, scope: shared}", "1 0 0 3600000"},
+        {"{enabled: true}", "on_disconnect: finish", "1 1 0 3600000 finishes"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct loaded l;
+        char yaml[512], found[64];
+        snprintf(yaml, sizeof yaml, "upstreams: {a: {type: mock}}\nroutes: [{strategy: {upstream: a}, %s}]\ncaching: %s\n", rows[i].route, rows[i].section);
+        parse(&l, yaml, strlen(yaml));
+        assert_string_equal(l.text, "");
+        const struct claw_conf_cache *c = &l.conf->routes[0].cache;
+        snprintf(found, sizeof found, "%d %d %d %u%s", c->on, c->coalesce, c->per_client, c->ttl_ms, l.conf->routes[0].finishes ? " finishes" : "");
+        if (strcmp(found, rows[i].found) != 0) fail_msg("%s with %s: %s", rows[i].section, rows[i].route, found);
+        assert_int_equal(l.conf->caching.any, c->on || c->coalesce);
+        done(&l);
+    }
+    struct loaded l;
+    struct claw_conf *c = load_part(&l, "clients: [{name: x, key: k}]\ncaching: {enabled: true, max_size_mb: 7, strategies: [{ttl_seconds: 2}, {id: y}]}\n");
+    assert_true(c->routes[0].cache.per_client && c->caching.max_size_mb == 7 && c->caching.strategies_n == 2);
+    assert_true(c->caching.strategies_ttl_ms[0] == 2000 && c->caching.strategies_ttl_ms[1] == 0);
+    done(&l);
+}
+
 static void required(void **state)
 {
     expect("server: {}\n", "openclaw.yaml:1:1: upstreams: required, but not given\n"
@@ -590,7 +632,7 @@ static void required(void **state)
                 "openclaw.yaml:8:19: transformations[0]: changes nothing: give request or response");
     expect_part("logging: {output: file}", "openclaw.yaml:8:1: logging.path: required with output: file, but not given");
     expect_part("logging: {path: x}", "openclaw.yaml:8:17: logging.path: is used only with output: file");
-    expect_part("caching: {backend: redis}", "openclaw.yaml:8:20: caching.backend: redis needs state.url");
+    expect_part("caching: {backend: redis, secret: sixteen-or-more-1}", "openclaw.yaml:8:20: caching.backend: redis needs state.url");
 }
 
 static void names(void **state)
@@ -808,10 +850,38 @@ static void expansion(void **state)
     expand_fails("${}", "\"\" is no name of an environment variable (write $$ for a dollar)");
     expand_fails("${1A}", "\"1A\" is no name of an environment variable (write $$ for a dollar)");
     expand_fails("${A B}", "\"A B\" is no name of an environment variable (write $$ for a dollar)");
-    expand_fails("${vault:a#b}", "\"${vault:\" is no known expression (known: ${VAR}, ${VAR:-default}, ${file:/path}, $$ for a dollar)");
+    expand_fails("${nope:a#b}",
+                 "\"${nope:\" is no known expression (known: ${VAR}, ${VAR:-default}, ${file:/path}, ${vault:path#field}, ${aws-sm:name#field}, $$ for a dollar)");
+    expand_fails("${vault:a#b}", "${vault:} is not possible here");
+    expand_fails("${vault:#b}", "${vault:} needs a name, as in ${vault:team/openai#api_key}");
+    expand_fails("${vault:a}", "${vault:a} needs a field, as in ${vault:a#api_key}");
     expand_fails("${file:}", "${file:} needs a path, as in ${file:/run/secrets/key}");
     expand_fails("${file:/}", "/ is not a regular file");
     expand_fails("${file:/does/not/exist}", "cannot read the file /does/not/exist: No such file or directory");
+}
+
+/* Without a path of its own it lies where the service manager says, else beside the file. */
+static void where_the_ledger_lies(void **state)
+{
+    static const struct { const char *directory, *yaml, *path; } rows[] = {
+        {"/var/lib/openclaw", "clients: [{name: a, key: k, budget: {usd: 1, per: day}}]", "/var/lib/openclaw/openclaw.db"},
+        {"/var/lib/a:/var/lib/b", "clients: [{name: a, key: k, budget: {usd: 1, per: day}}]", "/var/lib/a/openclaw.db"},
+        {"/var/lib/openclaw", "clients: [{name: a, key: k, budget: {usd: 1, per: day}}]\nstate: {path: /own.db}", "/own.db"},
+        {"/var/lib/openclaw", "clients: [{name: a, key: k}]", NULL},
+        {"relative", "clients: [{name: a, key: k, budget: {usd: 1, per: day}}]", "/openclaw.db"},
+        {"", "clients: [{name: a, key: k, budget: {usd: 1, per: day}}]", "/openclaw.db"},
+        {NULL, "clients: [{name: a, key: k, budget: {usd: 1, per: day}}]", "/openclaw.db"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct loaded l;
+        state_directory = rows[i].directory;
+        const char *path = load_part(&l, rows[i].yaml)->ledger_path;
+        size_t wanted = rows[i].path ? strlen(rows[i].path) : 0, n = path ? strlen(path) : 0;
+        if (n < wanted || (path && !rows[i].path) || (path && strcmp(path + n - wanted, rows[i].path)) || (i < 3 && n != wanted))
+            fail_msg("row %zu: %s", i, path ? path : "none");
+        done(&l);
+    }
+    state_directory = NULL;
 }
 
 static void expanded_types(void **state)
@@ -951,12 +1021,13 @@ int main(void)
         cmocka_unit_test(everything),    cmocka_unit_test(looking_up),      cmocka_unit_test(problems_from_above),
         cmocka_unit_test(problems_hide_secrets), cmocka_unit_test(where_redis_is), cmocka_unit_test(variables_for_policies), cmocka_unit_test(hashes),        cmocka_unit_test(unknown_keys),    cmocka_unit_test(wrong_types),
         cmocka_unit_test(bounds),        cmocka_unit_test(words_and_formats), cmocka_unit_test(urls),
+        cmocka_unit_test(caching),
         cmocka_unit_test(required),      cmocka_unit_test(names),           cmocka_unit_test(operators),
         cmocka_unit_test(syntax),        cmocka_unit_test(aliases),         cmocka_unit_test(merge_keys),
         cmocka_unit_test(laughs),        cmocka_unit_test(too_large),       cmocka_unit_test(many_problems),
         cmocka_unit_test(files),         cmocka_unit_test(expansion),       cmocka_unit_test(expanded_types),
         cmocka_unit_test(expanded_files), cmocka_unit_test(written),        cmocka_unit_test(no_secrets_in_texts),
-        cmocka_unit_test(cut_anywhere),
+        cmocka_unit_test(cut_anywhere),  cmocka_unit_test(where_the_ledger_lies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -248,6 +248,26 @@ static void test_many_secrets(void **state)
     }
 }
 
+/* Keys of many clients, and such that are rotated for years: all are kept back, past the bound the latest ones. */
+static void test_late_secrets(void **state)
+{
+    char text[64], line[80];
+    unsigned late = CLAW_LOG_SECRETS / 2 + 100; /* each is two: as it is, and as JSON writes it */
+    for (unsigned i = 0; i < late; i++) {
+        snprintf(text, sizeof text, "rotated-%u\"", i);
+        claw_log_secret(claw_str_of(text));
+        snprintf(line, sizeof line, "a rotated-%u\" b", i);
+        if (i % 5000 == 0 || i > late - 100) redacts(line, "a *** b");
+    }
+    for (unsigned i = 0; i < CLAW_LOG_SECRETS / 2 - 1000; i += 501) {
+        snprintf(line, sizeof line, "rotated-%u\\\" rotated-%u", i, i);
+        snprintf(text, sizeof text, "*** rotated-%u", i);
+        redacts(line, text);
+    }
+    snprintf(line, sizeof line, "rotated-%u\\\"", late - 1);
+    redacts(line, "***");
+}
+
 static void test_lines(void **state)
 {
     static char big[70000];
@@ -608,6 +628,7 @@ int main(void)
         cmocka_unit_test(test_threads),         cmocka_unit_test(test_close_collects),
         cmocka_unit_test(test_decisions_have_a_file_of_their_own), cmocka_unit_test(test_decisions_are_redacted_and_whole),
         cmocka_unit_test(test_many_secrets), /* last: its secrets are everywhere */
+        cmocka_unit_test(test_late_secrets), /* and these fill the room */
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     claw_log_thread_end();

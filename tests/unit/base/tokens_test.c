@@ -114,6 +114,60 @@ static void pictures_are_no_text(void **state)
     assert_in_range(of("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"https://a/b.png\"}}]}]}"), 1000, 1010);
 }
 
+/* Escapes are written as base64 has them, but no picture has code points. */
+static void escaped_text_is_no_picture(void **state)
+{
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    assert_int_equal(claw_buf_add_z(&b, "{\"messages\":[{\"role\":\"user\",\"content\":\""), 0);
+    for (int i = 0; i < 10000; i++) assert_int_equal(claw_buf_add_z(&b, "\\u4f60\\u597d"), 0);
+    assert_int_equal(claw_buf_add_z(&b, "\"}]}"), 0);
+    assert_in_range(claw_tokens_of_request(claw_buf_str(&b)), 13500, 16500);
+    claw_buf_fini(&b);
+}
+
+static void add_escaped(struct claw_buf *b, const char *text)
+{
+    claw_buf_clear(b);
+    assert_int_equal(claw_buf_add_json(b, claw_str_of(text)), 0);
+}
+
+/* Of long texts parts are looked at; which is to come out where all of them is. */
+static void long_bodies_are_estimated_within_a_tenth(void **state)
+{
+    const struct { const char *text; int64_t tokens; } kinds[] = {{english, 148}, {code, 171}, {chinese, 135}};
+    for (unsigned mixed = 0; mixed < 4; mixed++) { /* one of them, or each after the other */
+        for (int64_t turns = 4; turns <= 400; turns *= 10) {
+            struct claw_buf b, one;
+            int64_t all = 3;
+            claw_buf_init(&b, 0);
+            claw_buf_init(&one, 0);
+            assert_int_equal(claw_buf_add_z(&b, "{\"messages\":["), 0);
+            for (int64_t i = 0; i < turns; i++) {
+                unsigned which = mixed < 3 ? mixed : (unsigned)(i * 3 / turns);
+                add_escaped(&one, kinds[which].text);
+                assert_int_equal(claw_buf_add_fmt(&b, "%s{\"role\":\"user\",\"content\":%.*s}", i ? "," : "", CLAW_STR_FMT(claw_buf_str(&one))), 0);
+                all += kinds[which].tokens + 4;
+            }
+            assert_int_equal(claw_buf_add_z(&b, "]}"), 0);
+            assert_in_range(claw_tokens_of_request(claw_buf_str(&b)), all * 90 / 100, all * 110 / 100);
+            claw_buf_fini(&b);
+            claw_buf_fini(&one);
+        }
+    }
+}
+
+static void a_picture_does_not_make_a_text_longer(void **state)
+{
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    assert_int_equal(claw_buf_add_z(&b, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,"), 0);
+    for (int i = 0; i < 100000; i++) assert_int_equal(claw_buf_add_z(&b, "iVBORw0KGg"), 0);
+    assert_int_equal(claw_buf_add_z(&b, "\"}},{\"type\":\"text\",\"text\":\"hello there\"}]}]}"), 0);
+    assert_in_range(claw_tokens_of_request(claw_buf_str(&b)), 1000, 1020);
+    claw_buf_fini(&b);
+}
+
 static void any_json_has_an_estimate(void **state)
 {
     assert_in_range(of("{\"question\":\"four words of text\"}"), 4, 10);
@@ -140,12 +194,67 @@ static void a_cut_body_is_read_to_its_end(void **state)
     }
 }
 
+static int64_t said(const char *const *events, bool deltas)
+{
+    struct claw_tokens_tally t = {0};
+    for (; *events; events++) claw_tokens_add_answer(&t, claw_str_of(*events), deltas);
+    return claw_tokens_tallied(&t);
+}
+#define SAID(deltas, ...) said((const char *const[]){__VA_ARGS__, NULL}, deltas)
+
+static void what_a_model_says_is_counted_in_every_dialect(void **state)
+{
+    int64_t n = claw_tokens_of_text(CLAW_STR("hello there, you"));
+    assert_int_equal(SAID(false, "data: {\"id\":\"chatcmpl-1\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"hel\"}}]}\n\n",
+                          "data: {\"choices\":[{\"delta\":{\"content\":\"lo there,\"},\"finish_reason\":null}],\"obfuscation\":\"abcdefgh\"}\n\n",
+                          "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\" you\"}}]}\n\n", "data: [DONE]\n\n"), n);
+    assert_int_equal(SAID(false, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"hello there,\"}}",
+                          "{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\" you\"}}", "{\"type\":\"ping\"}"), n);
+    assert_int_equal(SAID(true, "{\"type\":\"response.output_text.delta\",\"delta\":\"hello there, \"}", "{\"type\":\"response.output_text.delta\",\"delta\":\"you\"}",
+                          "{\"type\":\"response.output_text.done\",\"text\":\"hello there, you\"}"), n);
+    assert_int_equal(SAID(false, "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"hello there, you\"}],\"role\":\"model\"}}],\"modelVersion\":\"g\"}"), n);
+    assert_int_equal(SAID(false, "{\"contentBlockIndex\":0,\"delta\":{\"text\":\"hello there, you\"},\"p\":\"abcdefgh\"}"), n);
+    assert_int_equal(SAID(false, "{\"delta\":{\"message\":{\"content\":{\"text\":\"hello there, you\"}}}}"), n);
+    assert_int_equal(SAID(false, "{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"hello there, you\"},\"done\":false}"), n);
+    assert_int_equal(SAID(false, "{\"choices\":[{\"text\":\"hello there, you\",\"index\":0}]}"), n);
+    assert_int_equal(SAID(false, "{\"choices\":[{\"delta\":{\"content\":\"hello there,\"}},{\"delta\":{\"content\":\" you\"}}]}"), n);
+}
+
+static void calls_and_whole_answers_count(void **state)
+{
+    assert_in_range(SAID(false, "{\"id\":\"1\",\"choices\":[{\"message\":{\"content\":null,\"tool_calls\":[{\"id\":\"call_abcdefgh\",\"type\":\"function\",\"function\":"
+                                "{\"name\":\"weather\",\"arguments\":\"{\\\"city\\\":\\\"Paris\\\"}\"}}]}}]}"), 4, 8);
+    assert_in_range(SAID(false, "{\"content\":[{\"type\":\"tool_use\",\"id\":\"toolu_abcdefgh\",\"name\":\"weather\",\"input\":{\"city\":\"Paris\"}}],\"stop_reason\":\"tool_use\"}"), 2, 5);
+    assert_int_equal(SAID(false, "{\"content\":[{\"type\":\"text\",\"text\":\"hello\"}],\"stop_reason\":\"end_turn\"}"), 1);
+    assert_int_equal(SAID(false, "{\"choices\":[{\"delta\":{\"reasoning\":\"hello\",\"reasoning_details\":[{\"text\":\"hello\"}]}}]}"), 1);
+    assert_int_equal(SAID(false, "{\"choices\":[]}", "", "7", "{\"choices\":[{\"message\":{\"content\":\"\"}}]}"), 0);
+}
+
+static void a_cut_answer_counts_up_to_there(void **state)
+{
+    static const char event[] = "data: {\"a\":[{\"delta\":{\"content\":\"a\\u4f60 \\\"b\\\" and a few words\",\"input\":{\"x\":[\"y\"]}}}],\"delta\" : \"z\"}";
+    for (int deltas = 0; deltas < 2; deltas++) {
+        int64_t before = 0;
+        for (size_t n = 0; n < sizeof event; n++) {
+            struct claw_tokens_tally t = {0};
+            char *p = test_malloc(n ? n : 1);
+            memcpy(p, event, n);
+            claw_tokens_add_answer(&t, (struct claw_str){p, n}, deltas);
+            test_free(p);
+            assert_true(claw_tokens_tallied(&t) + 4 >= before); /* an escape that is cut is not known yet */
+            before = claw_tokens_tallied(&t);
+        }
+        assert_true(before > 7);
+    }
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test(name)
     const struct CMUnitTest tests[] = {
         T(texts_are_estimated_within_a_tenth), T(small_and_odd_texts), T(a_long_text_is_taken_to_be_like_its_beginning),
-        T(turns_and_tools_of_every_dialect_count), T(pictures_are_no_text), T(any_json_has_an_estimate), T(a_cut_body_is_read_to_its_end),
+        T(turns_and_tools_of_every_dialect_count), T(pictures_are_no_text), T(any_json_has_an_estimate), T(escaped_text_is_no_picture), T(long_bodies_are_estimated_within_a_tenth), T(a_picture_does_not_make_a_text_longer), T(a_cut_body_is_read_to_its_end),
+        T(what_a_model_says_is_counted_in_every_dialect), T(calls_and_whole_answers_count), T(a_cut_answer_counts_up_to_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

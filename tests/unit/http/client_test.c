@@ -307,6 +307,82 @@ static void a_full_socket_is_told(void **state)
     free(block);
 }
 
+static void write_block(size_t n, int wanted)
+{
+    char *block = calloc(1, n);
+    uv_buf_t b = uv_buf_init(block, (unsigned)n);
+    assert_int_equal(claw_client_write(&client, &b, 1), wanted);
+    free(block);
+}
+
+/* While a request is still being sent its upstream has time as long as it takes what there is. */
+static void a_request_may_take_long(void **state)
+{
+    dial();
+    exchange();
+    claw_client_sends(&client);
+    asked();
+    for (int i = 0; i < 6; i++) { /* nothing there to take */
+        claw_loop_advance(&loop, STALL_MS / 2);
+        settle();
+        assert_false(saw.ended);
+    }
+    claw_client_sent(&client);
+    claw_loop_advance(&loop, FIRST_MS - 1000);
+    settle();
+    assert_false(saw.ended);
+    claw_loop_advance(&loop, 2000);
+    UNTIL(&loop, saw.ended);
+    assert_int_equal(saw.code, CLAW_EFIRST_BYTE_TIMEOUT);
+    hang_up();
+}
+
+static void an_upstream_that_takes_nothing_fails(void **state)
+{
+    dial();
+    claw_stream_pause(&upstream.stream);
+    exchange();
+    claw_client_sends(&client);
+    write_block(64 << 20, CLAW_EAGAIN);
+    settle();
+    for (int i = 0; i < 4 && !saw.ended; i++) {
+        claw_loop_advance(&loop, STALL_MS / 2 + CLAW_LOOP_TICK_MS);
+        settle();
+    }
+    assert_true(saw.ended);
+    assert_int_equal(saw.code, CLAW_ESTALL);
+    assert_string_equal(saw.text, "the upstream stopped taking the request");
+    hang_up();
+}
+
+/* A slow one is not left, also where the answer has begun. */
+static void an_upstream_that_takes_little_has_time(void **state)
+{
+    dial();
+    claw_stream_pause(&upstream.stream);
+    exchange();
+    claw_client_sends(&client);
+    write_block(64 << 20, CLAW_EAGAIN);
+    peer_say(&upstream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n");
+    UNTIL(&loop, saw.status == 200);
+    for (int i = 0; i < 6; i++) {
+        size_t before = claw_buf_size(&upstream.in);
+        claw_stream_resume(&upstream.stream);
+        UNTIL(&loop, claw_buf_size(&upstream.in) - before > 4 << 20);
+        claw_stream_pause(&upstream.stream);
+        settle();
+        claw_loop_advance(&loop, STALL_MS - 1000);
+        settle();
+        assert_false(saw.ended);
+    }
+    claw_stream_resume(&upstream.stream);
+    UNTIL(&loop, saw.drains == 1);
+    peer_say(&upstream, "ok");
+    UNTIL(&loop, saw.dones == 1);
+    assert_false(saw.reusable); /* it was not told that the request is over */
+    hang_up();
+}
+
 /* ---- giving up ------------------------------------------------------------------------------------------------------ */
 
 static void cancelling_is_legal_everywhere(void **state)
@@ -456,6 +532,9 @@ int main(void)
         TEST(answers_to_head_have_no_body),
         TEST(an_early_answer_is_read),
         TEST(a_full_socket_is_told),
+        TEST(a_request_may_take_long),
+        TEST(an_upstream_that_takes_nothing_fails),
+        TEST(an_upstream_that_takes_little_has_time),
         TEST(cancelling_is_legal_everywhere),
         TEST(a_silent_upstream_is_given_up),
         TEST(a_stall_is_the_time_since_the_last_byte),

@@ -373,6 +373,53 @@ static void a_slow_head_ends(void **state)
     peer_fini(&p, &loop);
 }
 
+static void pause_first(struct claw_conn *c, struct claw_head *h) { if (app.begun == 1) claw_conn_pause(c); }
+
+#define POST_9 "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n"
+
+/* A body that nobody takes is not late; when it is taken again its time begins anew. */
+static void a_body_that_is_not_taken_has_time(void **state)
+{
+    struct peer p;
+    app.on_head = pause_first;
+    app.on_refused = say_status;
+    peer_dial(&p, &loop, port);
+    peer_say(&p, POST_9);
+    UNTIL(&loop, app.conn);
+    peer_say(&p, "123");
+    for (int i = 0; i < 4; i++) {
+        claw_loop_advance(&loop, BODY_MS);
+        settle();
+    }
+    assert_log("begin head");
+    assert_int_equal(claw_buf_size(&app.body), 0);
+    claw_conn_resume(app.conn);
+    UNTIL(&loop, claw_buf_size(&app.body) == 3);
+    for (int i = 0; i < 3; i++) {
+        claw_loop_advance(&loop, BODY_MS);
+        settle();
+    }
+    UNTIL(&loop, p.ended);
+    assert_log("EBODY_TIMEOUT");
+    peer_fini(&p, &loop);
+}
+
+/* An answer that comes while its body waits, all of it: the next request is read. */
+static void an_answer_goes_on_with_the_connection(void **state)
+{
+    struct peer p;
+    app.on_head = pause_first;
+    peer_dial(&p, &loop, port);
+    peer_say(&p, POST_9 "123456789");
+    UNTIL(&loop, app.conn && app.conn->body_done); /* it was read with the head */
+    assert_true(app.conn->stream.paused);
+    say_ok(app.conn);
+    app.on_done = say_ok;
+    peer_say(&p, GET);
+    assert_in(&p, OK_HEAD "content-length: 2\r\n\r\nok" OK_HEAD "content-length: 2\r\n\r\nok");
+    peer_fini(&p, &loop);
+}
+
 /* ---- clients that leave, clients that do not read ---------------------------------------------------------------- */
 
 static void who_leaves_is_noticed_once(void **state)
@@ -662,6 +709,8 @@ int main(void)
         TEST(early_answers_end_the_connection),
         TEST(silence_has_bounds),
         TEST(a_slow_head_ends),
+        TEST(a_body_that_is_not_taken_has_time),
+        TEST(an_answer_goes_on_with_the_connection),
         TEST(who_leaves_is_noticed_once),
         TEST(a_full_socket_is_waited_for),
         TEST(who_does_not_read_is_let_go),

@@ -48,10 +48,24 @@ static int open_loop(void **state)
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);
     ran = 0;
-    return claw_loop_init(&loop);
+    int err = claw_loop_init(&loop);
+    loop.lanes.long_us = 60000000;
+    return err;
 }
 
 static int close_loop(void **state) { return claw_loop_fini(&loop, true); }
+
+static void a_long_turn_takes_few(void **state)
+{
+    loop.lanes.long_us = 0;
+    uint64_t from = uv_now(&loop.uv);
+    while (uv_hrtime() / 1000000 <= from) continue;
+    for (unsigned i = 0; i < N; i++) want(&works[i], &a);
+    assert_int_equal(ran, CLAW_LANE_ANYWAY);
+    claw_lanes_empty(&loop);
+    assert_int_equal(ran, N);
+    for (unsigned i = 0; i < N; i++) assert_int_equal(works[i].order, i + 1);
+}
 
 static void a_turn_has_its_bound_and_the_order_stays(void **state)
 {
@@ -146,6 +160,7 @@ int main(void)
 {
     alarm(60);
     const struct CMUnitTest tests[] = {
+        TEST(a_long_turn_takes_few),
         TEST(a_turn_has_its_bound_and_the_order_stays),
         TEST(who_comes_late_does_not_pass),
         TEST(lanes_alternate),

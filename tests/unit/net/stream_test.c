@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <time.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -983,6 +984,47 @@ static void who_waits_for_its_turn_may_be_closed(void **state)
     claw_tls_client_unref(c);
 }
 
+/* All of them have a byte to read in one turn, which is long at once. */
+static void many_are_read_in_turns(void **state)
+{
+    static struct end a[MANY], b[MANY];
+    unsigned last = 0, n = 0;
+
+    memset(a, 0, sizeof a);
+    memset(b, 0, sizeof b);
+    loop.lanes.long_us = 60000000;
+    for (unsigned i = 0; i < MANY; i++) pair_open(&a[i], &b[i], NULL);
+    loop.lanes.long_us = 0;
+    for (unsigned i = 0; i < MANY; i++) assert_int_equal(write_z(&a[i], "x"), 0);
+    for (struct timespec t = {.tv_nsec = 2000000}; nanosleep(&t, NULL) != 0;) continue;
+    for (bool first = true; n < MANY - 4; last = n, first = false) {
+        claw_loop_turn(&loop, true);
+        n = 0;
+        for (unsigned i = 0; i < MANY; i++) n += b[i].got_n;
+        assert_true(n - last <= CLAW_LANE_READS_ANYWAY + CLAW_LANE_A_TURN);
+        if (!first) continue;
+        assert_true(n < MANY - 8);
+        for (unsigned i = 0, left = 0; i < MANY && left < 4; i++) { /* of those that wait: two leave, two read later */
+            if (b[i].got_n) continue;
+            if (left++ % 2) claw_stream_close(&b[i].s);
+            else claw_stream_pause(&b[i].s);
+        }
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        if (!b[i].closes && b[i].s.paused) {
+            assert_int_equal(b[i].got_n, 0);
+            claw_stream_resume(&b[i].s);
+            UNTIL(b[i].got_n);
+        }
+        assert_int_equal(b[i].reads, b[i].closes ? 0 : 1);
+        if (!b[i].closes) assert_got(&b[i], "x");
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        end_close(&a[i]);
+        end_close(&b[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1014,6 +1056,7 @@ int main(void)
         TEST(fin_without_close_notify),
         TEST(many_take_turns),
         TEST(who_waits_for_its_turn_may_be_closed),
+        TEST(many_are_read_in_turns),
     };
 
     alarm(300);

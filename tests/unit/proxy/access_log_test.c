@@ -68,9 +68,25 @@ static void a_request_in_full(void **state)
     assert_raw("bytes_in", "27");
     assert_raw("stream", "false");
     assert_int_equal(raw("error").len, 0);
+    assert_int_equal(raw("usage_estimated").len, 0);
     struct claw_str attempts = raw("attempts");
     assert_true(claw_str_starts(attempts, CLAW_STR("[{\"upstream\":\"u0\",\"status\":503,\"kind\":\"http_503\",\"ms\":")));
     assert_true(claw_str_find(attempts, CLAW_STR("},{\"upstream\":\"u1\",\"status\":200,\"ms\":")) > 0);
+    drop();
+    peer_fini(&c, &loop);
+}
+
+static void usage_that_was_not_told(void **state)
+{
+    struct peer c;
+    peer_dial(&c, &loop, claw_server_port(&server));
+    post(&c, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hello there\"}]}");
+    answer(asked(0), "200 OK", JSON, "{\"choices\":[{\"message\":{\"role\":\"assistant\",\"content\":\"one two three\"}}]}");
+    finish_request(1);
+    take();
+    assert_raw("input_tokens", "9");
+    assert_raw("output_tokens", "3");
+    assert_raw("usage_estimated", "true");
     drop();
     peer_fini(&c, &loop);
 }
@@ -136,6 +152,6 @@ int main(int argc, char **argv)
     alarm(PEER_ALARM_S * 4);
     if (argc > 1) cmocka_set_test_filter(argv[1]); /* one of them, or a pattern */
 #define ALL(f) cmocka_unit_test_setup_teardown(f, open_all, scene_close)
-    const struct CMUnitTest tests[] = {ALL(a_request_in_full), ALL(hostile_names), ALL(every_byte)};
+    const struct CMUnitTest tests[] = {ALL(a_request_in_full), ALL(usage_that_was_not_told), ALL(hostile_names), ALL(every_byte)};
     return cmocka_run_group_tests_name("proxy/access_log", tests, group_open, group_close);
 }

@@ -32,6 +32,9 @@ static void paths(void **state)
         {"/models/g:generateContent", CLAW_DIALECT_NONE, "", false},
         {"v1/models/g:generateContent", CLAW_DIALECT_NONE, "", false},
         {"/v/models/g:generateContent", CLAW_DIALECT_NONE, "", false},
+        {"/v2/chat", CLAW_DIALECT_COHERE_CHAT, "", false}, {"/team-a/v2/chat", CLAW_DIALECT_COHERE_CHAT, "", false},
+        {"/api/chat", CLAW_DIALECT_OLLAMA_CHAT, "", false}, {"/api/embed", CLAW_DIALECT_OLLAMA_EMBEDDINGS, "", false}, {"/team-a/api/chat", CLAW_DIALECT_OLLAMA_CHAT, "", false},
+        {"/v1/chat", CLAW_DIALECT_NONE, "", false}, {"/chat", CLAW_DIALECT_NONE, "", false}, {"/api/generate", CLAW_DIALECT_NONE, "", false},
         {"/v1/models", CLAW_DIALECT_NONE, "", false}, {"/", CLAW_DIALECT_NONE, "", false}, {"", CLAW_DIALECT_NONE, "", false},
         {":", CLAW_DIALECT_NONE, "", false}, {"/:", CLAW_DIALECT_NONE, "", false},
     };

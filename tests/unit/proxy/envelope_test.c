@@ -29,7 +29,8 @@ static void shapes(void **state)
     const char *openai = "{\"error\":{\"message\":\"no \\\"x\\\"\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":\"no_route\"}}";
     assert_written(e, openai, "", openai);
     e.dialect = CLAW_DIALECT_OPENAI_RESPONSES;
-    assert_written(e, openai, "error", "{\"type\":\"error\",\"code\":\"no_route\",\"message\":\"no \\\"x\\\"\",\"param\":null}");
+    assert_written(e, openai, "error", "{\"type\":\"error\",\"code\":\"no_route\",\"message\":\"no \\\"x\\\"\",\"param\":null,\"error\":{"
+                   "\"type\":\"invalid_request_error\",\"code\":\"no_route\",\"message\":\"no \\\"x\\\"\",\"param\":null}}");
     e.dialect = CLAW_DIALECT_ANTHROPIC_MESSAGES;
     const char *anthropic = "{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\",\"message\":\"no \\\"x\\\"\"},\"request_id\":\"id1\"}";
     assert_written(e, anthropic, "error", anthropic);
@@ -37,6 +38,10 @@ static void shapes(void **state)
     const char *gemini = "{\"error\":{\"code\":404,\"message\":\"no \\\"x\\\"\",\"status\":\"NOT_FOUND\",\"details\":[{\"@type\":"
                          "\"type.googleapis.com/google.rpc.ErrorInfo\",\"domain\":\"openclaw\",\"reason\":\"no_route\"}]}}";
     assert_written(e, gemini, "", gemini);
+    e.dialect = CLAW_DIALECT_COHERE_CHAT;
+    assert_written(e, "{\"id\":\"id1\",\"message\":\"no \\\"x\\\"\"}", "", "{\"id\":\"id1\",\"message\":\"no \\\"x\\\"\"}");
+    e.dialect = CLAW_DIALECT_OLLAMA_CHAT;
+    assert_written(e, "{\"error\":\"no \\\"x\\\"\"}", "", "{\"error\":\"no \\\"x\\\"\"}");
     e.dialect = CLAW_DIALECT_NONE;
     e.param = CLAW_STR("seed");
     const char *param = "{\"error\":{\"message\":\"no \\\"x\\\"\",\"type\":\"invalid_request_error\",\"param\":\"seed\",\"code\":\"no_route\"}}";

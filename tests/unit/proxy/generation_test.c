@@ -79,7 +79,7 @@ static void fields_that_may_not_be(void **state)
         struct claw_conf *conf;
         assert_int_equal(claw_conf_parse("t.yaml", claw_str_of(yaml), NULL, &conf, &problems), 0);
         conf->upstreams[0].headers[0] = (struct claw_conf_header){claw_str_of(rows[i].name), claw_str_of(rows[i].value)};
-        conf->upstreams[0].api_keys[0] = claw_str_of(rows[i].key);
+        conf->upstreams[0].api_keys[0].text = claw_str_of(rows[i].key);
         assert_int_equal(claw_generation_new(conf, &g, &problems), CLAW_EINVAL);
         assert_int_equal(problems.n, i + 1);
         assert_int_equal(claw_generation_live(), 0);

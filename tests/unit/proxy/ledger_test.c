@@ -63,7 +63,7 @@ static char *ask(struct claw_ledger *l, struct claw_ledger_question q)
 {
     q.loop = &loop;
     q.done = on_answer;
-    if (!q.to) q.to = INT64_MAX / 2;
+    if (!q.to) q.to = INT64_C(1) << 36;
     claw_buf_init(&q.out, 0);
     answered = false;
     claw_ledger_ask(l, &q);
@@ -200,7 +200,7 @@ static void a_database_that_is_locked(void **state)
     add(claw_ledger_page_of(l, 1), "locked", "m", 5, T0);
     while (claw_ledger_measure(l).errors == 0) usleep(1000);
     add(claw_ledger_page_of(l, 1), "locked", "m", 5, T0);
-    assert_int_equal(claw_ledger_measure(l).waiting, 1);
+    while (claw_ledger_measure(l).waiting != 1) usleep(1000);
     assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(other);
     expect(l, (struct claw_ledger_question){.only = {CLAW_STR("locked")}}, "\"requests\":2,");

@@ -43,7 +43,7 @@ static void end(struct one *o)
     claw_arena_reset(&o->r.arena);
 }
 
-static void load(const char *limits)
+static void parse(const char *limits, struct claw_conf **out)
 {
     char text[2000];
     struct claw_arena a;
@@ -52,9 +52,14 @@ static void load(const char *limits)
     claw_conf_problems_init(&problems, &a);
     snprintf(text, sizeof text, "upstreams: { u: { type: mock }, v: { type: mock } }\nroutes: [ { id: r, strategy: { type: failover, upstreams: [u, v] } } ]\n"
              "rate_limits: [ %s ]\n", limits);
-    int rc = claw_conf_parse("openclaw.yaml", claw_str_of(text), NULL, &conf, &problems);
+    int rc = claw_conf_parse("openclaw.yaml", claw_str_of(text), NULL, out, &problems);
     if (rc != 0) fail_msg("%s", problems.first->text);
     claw_arena_reset(&a);
+}
+
+static void load(const char *limits)
+{
+    parse(limits, &conf);
     gen.conf = conf;
     claw_limits_forget();
 }
@@ -228,16 +233,16 @@ static void who_pays(void **state)
     begin(&o);
     o.r.candidates[1].upstream = 1;
     o.r.candidates_n = 2;
-    assert_true(claw_limits_take_upstream(&o.r, 0));
-    assert_true(claw_limits_take_upstream(&o.r, 1));
+    assert_int_equal(claw_limits_take_upstream(&o.r, 0), 0);
+    assert_int_equal(claw_limits_take_upstream(&o.r, 1), 0);
     o.r.candidate = 1;
     o.r.attempts_n = 2;
     o.r.status = 200;
     o.r.usage.input = 5000;
     end(&o);
     begin(&o);
-    assert_true(claw_limits_take_upstream(&o.r, 0));
-    assert_false(claw_limits_take_upstream(&o.r, 1));
+    assert_int_equal(claw_limits_take_upstream(&o.r, 0), 0);
+    assert_int_equal(claw_limits_take_upstream(&o.r, 1), CLAW_ERATE_LIMITED);
     end(&o);
     claw_conf_free(conf);
     load("{ id: t, tokens_per_day: 1 }");
@@ -283,21 +288,128 @@ static void looking_again_costs_no_memory(void **state)
     end(&o);
 }
 
+/* Who would not get a place in time is refused at once, with when there would be one. */
 static void places_in_the_queue(void **state)
 {
-    struct one o;
-    unsigned wait_ms, before = 0;
-    load("{ id: w, requests_per_second: 10, burst: 0, max_wait_ms: 500 }");
+    struct one o[7];
+    unsigned wait_ms;
+    load("{ id: w, requests_per_minute: 60, burst: 0, max_wait_ms: 5500 }");
     for (int i = 0; i < 6; i++) {
-        int rc = try_once(&o, &wait_ms);
-        assert_int_equal(rc, i ? CLAW_EAGAIN : 0);
-        assert_true(i == 0 || (wait_ms > before && wait_ms <= 100u * (unsigned)i));
-        before = i ? wait_ms : 0;
-        o.r.attempts_n = 1;
-        end(&o);
+        assert_int_equal(try_once(&o[i], &wait_ms), i ? CLAW_EAGAIN : 0);
+        assert_true(i == 0 || (wait_ms > 300 && wait_ms <= 5500));
+        o[i].r.attempts_n = 1;
     }
-    assert_int_equal(try_once(&o, &wait_ms), CLAW_ERATE_LIMITED);
-    end(&o);
+    assert_int_equal(claw_limits_measure().waiting, 5);
+    assert_int_equal(try_once(&o[6], &wait_ms), CLAW_ERATE_LIMITED);
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    assert_int_equal(claw_limits_write(conf, &b), 0);
+    assert_non_null(strstr(b.data, "\"waiting\":5}"));
+    claw_buf_fini(&b);
+    for (int i = 0; i < 7; i++) end(&o[i]);
+    assert_int_equal(claw_limits_measure().waiting, 0);
+}
+
+static int look(struct one *o, unsigned waited_ms)
+{
+    unsigned wait_ms;
+    bool again;
+    return claw_limits_take(&o->r, waited_ms, &wait_ms, &again);
+}
+
+static int begin_of(struct one *o, const char *peer)
+{
+    begin(o);
+    snprintf(o->r.peer, sizeof o->r.peer, "%s", peer);
+    return look(o, 0);
+}
+
+/* Five of one client wait for the one place, then one of another: it waits for the one whose turn it is and one more. Nobody who
+ * comes goes first, and who waited for too long is refused though there is room. */
+static void clients_take_turns(void **state)
+{
+    struct one holder, many[5], other, late;
+    load("{ id: c, concurrent: 1, max_wait_ms: 1000 }");
+    assert_int_equal(begin_of(&holder, "10.0.0.1"), 0);
+    for (int i = 0; i < 5; i++) assert_int_equal(begin_of(&many[i], "10.0.0.1"), CLAW_EAGAIN);
+    assert_int_equal(begin_of(&other, "10.0.0.2"), CLAW_EAGAIN);
+    end(&holder);
+    assert_int_equal(begin_of(&late, "10.0.0.3"), CLAW_EAGAIN);
+    assert_int_equal(look(&other, 1), CLAW_EAGAIN);
+    assert_int_equal(look(&many[1], 1), CLAW_EAGAIN);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(look(&many[i], 1), 0);
+        assert_int_equal(look(&other, 2), CLAW_EAGAIN);
+        assert_int_equal(look(&many[2], 2), CLAW_EAGAIN);
+        end(&many[i]);
+    }
+    assert_int_equal(look(&other, 2), 0);
+    end(&other);
+    assert_int_equal(look(&many[2], 1000), CLAW_ERATE_LIMITED); /* it is late's turn */
+    end(&many[2]);
+    end(&late); /* it leaves, and the next is called */
+    assert_int_equal(look(&many[3], 3), 0);
+    for (int i = 3; i < 5; i++) end(&many[i]);
+    assert_int_equal(admitted(3), 3);
+}
+
+static void so_many_wait(void **state)
+{
+    struct one holder, o[4];
+    load("{ id: c, concurrent: 1, max_wait_ms: 1000, max_waiting: 3, max_waiting_per_client: 2 }");
+    assert_int_equal(begin_of(&holder, "10.0.0.1"), 0);
+    assert_int_equal(begin_of(&o[0], "10.0.0.1"), CLAW_EAGAIN);
+    assert_int_equal(begin_of(&o[1], "10.0.0.1"), CLAW_EAGAIN);
+    assert_int_equal(begin_of(&o[2], "10.0.0.1"), CLAW_ERATE_LIMITED);
+    assert_non_null(strstr(o[2].r.error_text.ptr, "too many requests wait for it"));
+    end(&o[2]);
+    assert_int_equal(begin_of(&o[2], "10.0.0.2"), CLAW_EAGAIN);
+    assert_int_equal(begin_of(&o[3], "10.0.0.3"), CLAW_ERATE_LIMITED);
+    for (int i = 0; i < 4; i++) end(&o[i]);
+    end(&holder);
+}
+
+/* A reload gives more room: who comes then does not wait behind those who wait for the room there was; who waits for the same does. */
+static void a_reload_while_they_wait(void **state)
+{
+    struct one holder, old, same, new;
+    struct claw_conf *first;
+    load("{ id: c, concurrent: 1, max_wait_ms: 1000 }");
+    assert_int_equal(begin_of(&holder, "10.0.0.1"), 0);
+    assert_int_equal(begin_of(&old, "10.0.0.1"), CLAW_EAGAIN);
+    first = conf;
+    static struct claw_generation other;
+    static struct claw_generation_local other_local = {.gen = &other};
+    parse("{ id: c, concurrent: 3, max_wait_ms: 1000 }", &conf);
+    other.conf = conf;
+    begin(&new);
+    new.r.gen = &other_local;
+    assert_int_equal(look(&new, 0), 0);
+    assert_int_equal(begin_of(&same, "10.0.0.2"), CLAW_EAGAIN);
+    end(&holder);
+    assert_int_equal(look(&old, 1), CLAW_EAGAIN); /* new's place is one */
+    end(&new);
+    assert_int_equal(look(&same, 1), CLAW_EAGAIN);
+    assert_int_equal(look(&old, 2), 0);
+    end(&old);
+    assert_int_equal(look(&same, 2), 0);
+    end(&same);
+    claw_conf_free(first);
+}
+
+/* Two limits that are waited for: whose turn came in one does not queue up there again. */
+static void waiting_for_two(void **state)
+{
+    struct one holder, o[3];
+    load("{ id: a, concurrent: 1, max_wait_ms: 1000 }, { id: b, per: 'header:x', concurrent: 1, max_wait_ms: 1000 }");
+    assert_int_equal(begin_of(&holder, "10.0.0.1"), 0);
+    for (int i = 0; i < 3; i++) assert_int_equal(begin_of(&o[i], "10.0.0.1"), CLAW_EAGAIN);
+    end(&holder);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(look(&o[i], 1), 0);
+        end(&o[i]);
+    }
+    assert_int_equal(admitted(3), 3);
 }
 
 static void of_upstreams(void **state)
@@ -307,9 +419,9 @@ static void of_upstreams(void **state)
     assert_false(claw_limits_any(conf));
     assert_true(claw_limits_of_upstreams(conf));
     begin(&o);
-    assert_true(claw_limits_take_upstream(&o.r, 0));
-    assert_false(claw_limits_take_upstream(&o.r, 0)); /* the rate is spent; the place was given back */
-    assert_true(claw_limits_take_upstream(&o.r, 1));
+    assert_int_equal(claw_limits_take_upstream(&o.r, 0), 0);
+    assert_int_equal(claw_limits_take_upstream(&o.r, 0), CLAW_ERATE_LIMITED); /* the rate is spent; the place was given back */
+    assert_int_equal(claw_limits_take_upstream(&o.r, 1), 0);
     end(&o);
 }
 
@@ -354,6 +466,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_than_there_can_be, set_up, tear_down), cmocka_unit_test_setup_teardown(who_pays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_leaves_pays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(looking_again_costs_no_memory, set_up, tear_down), cmocka_unit_test_setup_teardown(places_in_the_queue, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(clients_take_turns, set_up, tear_down), cmocka_unit_test_setup_teardown(so_many_wait, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(waiting_for_two, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_reload_while_they_wait, set_up, tear_down),
         cmocka_unit_test_setup_teardown(of_upstreams, set_up, tear_down), cmocka_unit_test_setup_teardown(from_many_threads, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -109,6 +109,17 @@ static void labels_are_escaped(void **state)
     assert_int_equal(lines("openclaw_client_gone_total{route_id=\"a\\\"b\\\\c\\nd\"} 1"), 1);
 }
 
+static void labels_are_utf8(void **state)
+{
+    ADD(CLIENT_GONE, 1, L("caf\xc3\xa9"));
+    ADD(CLIENT_GONE, 1, L("m\xff"));
+    ADD(CLIENT_GONE, 1, L("m\xfe"));
+    ADD(CLIENT_GONE, 1, L("\xe2\x82"));
+    assert_int_equal(lines("openclaw_client_gone_total{route_id=\"caf\xc3\xa9\"} 1"), 1);
+    assert_int_equal(lines("openclaw_client_gone_total{route_id=\"m?\"} 2"), 1);
+    assert_int_equal(lines("openclaw_client_gone_total{route_id=\"\?\?\"} 1"), 1);
+}
+
 static void long_labels_are_cut(void **state)
 {
     char name[300], line[300];
@@ -123,7 +134,9 @@ static void long_labels_are_cut(void **state)
 static void series_are_bounded(void **state)
 {
     char name[32];
-    for (int i = 0; i < CLAW_METRICS_SERIES + 50; i++) {
+    struct claw_metrics_shard *other = claw_metrics_shard_new();
+    claw_metrics_bound(2000);
+    for (int i = 0; i < 2050; i++) {
         int n = snprintf(name, sizeof name, "r%d", i);
         claw_metrics_add(shard, CLAW_METRIC_CLIENT_GONE, 1, 1, &(struct claw_str){name, (size_t)n});
     }
@@ -131,8 +144,31 @@ static void series_are_bounded(void **state)
     assert_int_equal(lines("openclaw_client_gone_total{route_id=\"other\"} 50"), 1);
     assert_int_equal(lines("openclaw_tokens_total{upstream_name=\"other\",model_name=\"other\",class=\"other\"} 5"), 1);
     assert_int_equal(lines("openclaw_metrics_overflow_total 51"), 1);
-    ADD(CLIENT_GONE, 1, L("r7")); /* what was known goes on */
+    ADD(CLIENT_GONE, 1, L("r7")); /* what was known goes on, in other threads too */
+    claw_metrics_add(other, CLAW_METRIC_CLIENT_GONE, 1, 1, &L("r8"));
+    claw_metrics_add(other, CLAW_METRIC_CLIENT_GONE, 1, 1, &L("unknown"));
     assert_int_equal(lines("openclaw_client_gone_total{route_id=\"r7\"} 2"), 1);
+    assert_int_equal(lines("openclaw_client_gone_total{route_id=\"r8\"} 2"), 1);
+    assert_int_equal(lines("openclaw_client_gone_total{route_id=\"other\"} 51"), 1);
+    assert_int_equal(claw_metrics_count(), 2000);
+    claw_metrics_bound(2001);
+    ADD(CLIENT_GONE, 1, L("one more"));
+    assert_int_equal(lines("openclaw_client_gone_total{route_id=\"one more\"} 1"), 1);
+}
+
+/* Who makes up names of models leaves room for all else. */
+static void models_take_half(void **state)
+{
+    char name[32];
+    claw_metrics_bound(100);
+    for (int i = 0; i < 200; i++) {
+        int n = snprintf(name, sizeof name, "m%d", i);
+        ADD(TOKENS, 1, L("u"), {name, (size_t)n}, L("input"));
+    }
+    assert_int_equal(claw_metrics_count(), 50);
+    assert_int_equal(lines("openclaw_tokens_total{upstream_name=\"other\",model_name=\"other\",class=\"other\"} 150"), 1);
+    ADD(REQUESTS, 1, L("r"), L("200"), L("POST"));
+    assert_int_equal(lines("openclaw_requests_total{route_id=\"r\",status=\"200\",method=\"POST\"} 1"), 1);
 }
 
 static void *count(void *arg)
@@ -185,14 +221,36 @@ static void the_text_is_in_order(void **state)
     free(copy);
 }
 
+static void some_as_json(void **state)
+{
+    static const enum claw_metric which[] = {CLAW_METRIC_COST, CLAW_METRIC_TTFB_SECONDS, CLAW_METRIC_CONNECTIONS};
+    struct claw_metrics_shard *a = claw_metrics_shard_new(), *b = claw_metrics_shard_new();
+    struct claw_str sold[2] = {CLAW_STR("u\"1"), CLAW_STR("m")};
+    struct claw_buf out;
+    claw_metrics_add(a, CLAW_METRIC_COST, 1500000, 2, sold);
+    claw_metrics_add(b, CLAW_METRIC_COST, 1, 2, sold);
+    claw_metrics_observe(a, CLAW_METRIC_TTFB_SECONDS, 60, 1, sold);
+    claw_metrics_observe(b, CLAW_METRIC_TTFB_SECONDS, 400000000, 1, sold);
+    claw_buf_init(&out, 0);
+    assert_int_equal(claw_metrics_write_json(which, 3, &out), 0);
+    assert_int_equal(claw_buf_add(&out, "", 1), 0);
+    const char *s = claw_buf_str(&out).ptr;
+    assert_true(strncmp(s, "\"bounds\":[5e-05,0.0001,", 23) == 0);
+    assert_non_null(strstr(s, "\"openclaw_estimated_cost_usd_total\":[{\"upstream_name\":\"u\\\"1\",\"model_name\":\"m\",\"value\":1.500001}]"));
+    assert_non_null(strstr(s, "{\"upstream_name\":\"u\\\"1\",\"sum\":400.00006,\"buckets\":[0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1]}"));
+    assert_non_null(strstr(s, "\"openclaw_client_connections\":[]"));
+    claw_buf_fini(&out);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, fresh, forget)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(counters_add_up),  TEST(gauges_go_both_ways), TEST(money_is_shown_in_dollars), TEST(histograms_are_cumulative),
-        TEST(labels_are_escaped), TEST(long_labels_are_cut), TEST(series_are_bounded),       TEST(shards_add_up),
-        TEST(the_text_is_in_order),
+        TEST(labels_are_escaped), TEST(labels_are_utf8), TEST(long_labels_are_cut), TEST(series_are_bounded),       TEST(models_take_half),
+        TEST(shards_add_up),
+        TEST(the_text_is_in_order), TEST(some_as_json),
     };
     return cmocka_run_group_tests_name("proxy/metrics", tests, NULL, NULL);
 }

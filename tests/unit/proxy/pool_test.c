@@ -33,6 +33,7 @@ static int open_pool(void **state)
     struct sockaddr_in a;
     int len = sizeof a;
     if (claw_loop_init(&loop) != 0) return -1;
+    loop.lanes.long_us = 60000000;
     uv_tcp_init(&loop.uv, &listener);
     uv_ip4_addr("127.0.0.1", 0, &a);
     uv_tcp_bind(&listener, (struct sockaddr *)&a, 0);

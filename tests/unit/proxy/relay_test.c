@@ -514,18 +514,29 @@ static void an_answer_too_large_for_its_hook(void **state)
     peer_fini(&c, &loop);
 }
 
-static void encoded_answers_pass_untouched(void **state)
+#define ENCODED "\x1f\x8b data: x\n\n"
+
+static void encoded(unsigned mask, const char *head, bool passes)
 {
     struct peer c;
-    fake.mask = CLAW_MASK_RESPONSE | CLAW_MASK_EVENT;
+    fake.mask = mask;
     struct peer *u = exchange(&c);
-    answer(u, "200 OK", EVENTS "Content-Encoding: gzip\r\n", "\x1f\x8b data: x\n\n");
+    answer(u, "200 OK", head, ENCODED);
     UNTIL(&loop, whole(&c));
-    assert_body(&c, "\x1f\x8b data: x\n\n");
+    if (passes) assert_body(&c, ENCODED);
+    else assert_has(&c, "HTTP/1.1 502 ");
     finish_request(1);
     assert_int_equal(fake.calls[RESPONSE] + fake.calls[EVENT], 0);
     peer_fini(&c, &loop);
 }
+
+/* The other one's hook has nothing to read here. */
+static void encoded_events_pass_untouched(void **state) { encoded(CLAW_MASK_RESPONSE, EVENTS "Content-Encoding: gzip\r\n", true); }
+static void encoded_answers_pass_untouched(void **state) { encoded(CLAW_MASK_EVENT, JSON "Content-Encoding: gzip\r\n", true); }
+
+/* They would go by what is to read them. */
+static void encoded_events_fail_where_a_hook_reads(void **state) { encoded(CLAW_MASK_EVENT, EVENTS "Content-Encoding: gzip\r\n", false); }
+static void encoded_answers_fail_where_a_hook_reads(void **state) { encoded(CLAW_MASK_RESPONSE, JSON "Content-Encoding: gzip\r\n", false); }
 
 /* ---- slow clients --------------------------------------------------------------------------------------------------------------------- */
 
@@ -877,7 +888,9 @@ int main(int argc, char **argv)
         ALL(plain_answers_are_cut), ALL(large_json_is_cut), ALL(old_clients_are_cut_by_a_reset), ALL(old_clients_read_until_the_end),
         ALL(a_close_may_be_an_answers_end), ALL(an_empty_stream_is_no_answer), ALL(bytes_behind_an_answer), ALL(answers_without_body),
         ALL(usage_of_whole_answers), ALL(event_hooks), ALL(a_hook_fails_in_a_stream), ALL(large_events_pass), ALL(response_hooks),
-        ALL(an_answer_too_large_for_its_hook), ALL(encoded_answers_pass_untouched), ALL(slow_clients_get_everything),
+        ALL(an_answer_too_large_for_its_hook), ALL(encoded_answers_pass_untouched), ALL(encoded_events_pass_untouched),
+        ALL(encoded_events_fail_where_a_hook_reads), ALL(encoded_answers_fail_where_a_hook_reads),
+        ALL(slow_clients_get_everything),
         ALL(clients_that_never_read), ALL(clients_that_leave_unread),
         ALL(lines_become_events), ALL(messages_become_events), ALL(an_exception_at_the_head_fails_over), ALL(damaged_messages_fail), ALL(an_error_at_the_head_is_told_as_its_status),
         ALL(a_whole_answer_becomes_events), ALL(events_become_a_whole_answer),

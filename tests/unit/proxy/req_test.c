@@ -203,12 +203,14 @@ static void a_path_of_a_policy_stands_below_base_url(void **state)
     claw_req_free(r);
 }
 
-static void keys_take_turns(void **state)
+static void the_attempt_s_key_is_sent(void **state)
 {
     struct claw_req *r = request("GET /x HTTP/1.1\r\nhost: me\r\n\r\n", 0);
     struct claw_str s;
-    for (uint64_t i = 0; i < 4; i++) {
-        r->serial = i;
+    r->attempts_n = 1;
+    r->attempt = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        r->attempts[0].key = (uint16_t)(i % 2);
         assert_int_equal(claw_req_write_head(r, 0, &s), 0);
         assert_true(claw_str_find(s, i % 2 ? CLAW_STR("Bearer key-b\r\n") : CLAW_STR("Bearer key-a\r\n")) > 0);
     }
@@ -263,7 +265,7 @@ int main(void)
         cmocka_unit_test(policies_set_replace_and_remove),
         cmocka_unit_test(policies_cannot_break_the_head),
         cmocka_unit_test(a_path_of_a_policy_stands_below_base_url),
-        cmocka_unit_test(keys_take_turns),
+        cmocka_unit_test(the_attempt_s_key_is_sent),
         cmocka_unit_test(requests_begin_clean),
     };
     return cmocka_run_group_tests_name("proxy/req", tests, set_up, tear_down);

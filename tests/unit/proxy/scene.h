@@ -4,6 +4,7 @@
 #define CLAW_TEST_PROXY_SCENE_H
 
 #include "proxy/account.h"
+#include "proxy/care.h"
 #include "proxy/pipeline.h"
 #include "proxy/relay.h"
 
@@ -48,6 +49,7 @@ static struct {
     const struct claw_policy_event *events;
     int events_n;          /* -1: unchanged */
     int64_t cost;
+    unsigned strategy;     /* caches */
     bool translated;       /* request: the attempt is */
     int end_rc;            /* event: what it says to the stream's end */
     const char *error_type; /* event: events of this type are errors, of the status; NULL: none is */
@@ -65,6 +67,7 @@ static struct {
     uint32_t overhead_us, waited_us, end_us;
     uint64_t bytes_in, bytes_out;
     struct claw_usage usage;
+    uint8_t estimated;
     bool had_client;
     bool library; /* what fails is the library, no policy */
 } fake;
@@ -193,6 +196,7 @@ static void fake_release(void *vm, struct claw_req *r)
     fake.bytes_in = r->bytes_in;
     fake.bytes_out = r->bytes_out;
     fake.usage = r->usage;
+    fake.estimated = r->estimated;
     fake.had_client = r->client != NULL || r->lease.endpoint != NULL;
     assert_false(r->outstanding);
 }
@@ -203,10 +207,22 @@ static int fake_error(void *vm, struct claw_req *r, int status, struct claw_str 
     return 0;
 }
 
+static int fake_caches(void *vm, struct claw_req *r, unsigned *which, struct claw_policy_error *err)
+{
+    *which = fake.strategy;
+    return 0;
+}
+
+static int fake_recast(void *vm, struct claw_req *r, struct claw_str body, bool stream, struct claw_buf *out, struct claw_policy_error *err)
+{
+    claw_buf_clear(out);
+    return claw_buf_add_fmt(out, stream ? "{\"joined\":%zu}" : "data: {\"spread\":%zu}\n\n", body.len);
+}
+
 static bool fake_admits(void *vm) { return fake.admits; }
 
 static const struct claw_policy_ops fake_ops = {fake_admit, fake_route,  fake_request, fake_retry,  fake_response, fake_error,
-                                                fake_event, fake_finish, fake_release, fake_admits};
+                                                fake_event, fake_caches, fake_recast, fake_finish, fake_release, fake_admits};
 
 /* ---- the proxy and its upstreams ------------------------------------------------------------------------------------------ */
 
@@ -216,6 +232,7 @@ static struct claw_worker_ctx ctx;
 static struct claw_generation *generation;
 static struct claw_arena problems_arena;
 static bool server_empty;
+static const char *scene_more = ""; /* of openclaw.yaml, behind what is there */
 static char log_path[] = P_tmpdir "/openclaw-scene-XXXXXX";
 
 static struct upstream {
@@ -260,7 +277,7 @@ static int scene_open(void **state)
 {
     struct claw_conf_problems problems;
     struct claw_conf *conf;
-    char yaml[1024];
+    char yaml[1536];
     const char *why;
     memset(&fake, 0, sizeof fake);
     claw_buf_init(&fake.failures, 0);
@@ -270,17 +287,20 @@ static int scene_open(void **state)
     fake.cost = -1;
     fake.model = CLAW_STR("");
     server_empty = false;
+    claw_cooling_forget();
+    claw_care_forget();
     assert_int_equal(claw_loop_init(&loop), 0);
+    loop.lanes.long_us = 60000000;
     for (unsigned i = 0; i < UPSTREAMS; i++) upstream_open(&up[i]);
     snprintf(yaml, sizeof yaml,
-             "server: {max_body_mb: 1}\n"
-             "retry: {attempts: 4, total_timeout_seconds: 60}\n"
+             "server: {max_body_mb: 1, upload_hold_kb: 64}\n"
+             "retry: {attempts: 4, total_timeout_seconds: 60, budget: 1}\n"
              "upstreams:\n"
              "  u0: {type: generic, base_url: 'http://127.0.0.1:%u', first_byte_timeout_seconds: 5, stall_timeout_seconds: 7, connect_timeout_seconds: 3}\n"
              "  u1: {type: generic, base_url: 'http://127.0.0.1:%u', first_byte_timeout_seconds: 5, stall_timeout_seconds: 7}\n"
              "routes:\n"
-             "  - {id: r1, match: {path: '*'}, strategy: {type: failover, upstreams: [u0, u1]}}\n",
-             up[0].port, up[1].port);
+             "  - {id: r1, match: {path: '*'}, strategy: {type: failover, upstreams: [u0, u1]}}\n%s",
+             up[0].port, up[1].port, scene_more);
     claw_arena_init(&problems_arena, NULL, 0, 1 << 20);
     claw_conf_problems_init(&problems, &problems_arena);
     if (claw_conf_parse("t.yaml", claw_str_of(yaml), NULL, &conf, &problems) != 0) fail_msg("%s", problems.first->text);

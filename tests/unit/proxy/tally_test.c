@@ -52,6 +52,9 @@ static void worst(void **state)
     assert_string_equal(w.hook, "route");
     assert_string_equal(w.message, "c");
     assert_int_equal(w.n, 4);
+    struct claw_tally_blame all[8];
+    assert_int_equal(claw_tally_blames(list, all, 0, 8), 4);
+    assert_int_equal(claw_tally_blames(list, all, 0, 2), 2); /* no more than there is room for */
 }
 
 static void bounds(void **state)

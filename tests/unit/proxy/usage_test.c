@@ -53,6 +53,27 @@ static void dialects(void **state)
     assert_usage("data: {\"usage\":{\"completion_tokens\":0}}\n\n", (struct claw_usage){-1, 0, -1, -1, -1, {0}});
 }
 
+static void ollama(void **state)
+{
+    static const struct { const char *text; int64_t input, output; } rows[] = {
+        {"{\"message\":{\"content\":\"hi\"},\"done\":true,\"prompt_eval_count\":26,\"prompt_eval_duration\":9,\"eval_count\":298,\"eval_duration\":1}", 26, 298},
+        {"{\"eval_count\" : 3 }\n", -1, 3},
+        {"{\"eval_count\":1}\n{\"prompt_eval_count\":5,\"eval_count\":7}\n", 5, 7},
+        {"{\"message\":{\"content\":\"\\\"eval_count\\\":9\"}}", -1, -1},
+        {"{\"eval_count\":-4,\"prompt_eval_count\":\"5\"}", -1, -1},
+        {"{\"eval_count\":99999999999999999999}", -1, -1},
+        {"{\"prompt_eval_count\":1", -1, -1}, {"{\"eval_count\"", -1, -1}, {"", -1, -1},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct claw_usage u = none;
+        char *copy = strdup(rows[i].text); /* on the heap: an overrun is seen */
+        bool any = claw_usage_read_ollama((struct claw_str){copy, strlen(copy)}, &u);
+        if (u.input != rows[i].input || u.output != rows[i].output) fail_msg("%s: %d %d", rows[i].text, (int)u.input, (int)u.output);
+        assert_int_equal(any, rows[i].input >= 0 || rows[i].output >= 0);
+        free(copy);
+    }
+}
+
 static void later_counts_replace(void **state)
 {
     struct claw_usage u = none;
@@ -115,14 +136,47 @@ static void cut_anywhere(void **state)
     assert_true(full > 8);
 }
 
+static void what_was_not_told_is_estimated(void **state)
+{
+    struct claw_usage u = none;
+    assert_int_equal(claw_usage_estimate(&u, false, 9, 3), CLAW_USAGE_INPUT | CLAW_USAGE_OUTPUT);
+    assert_true(same(&u, &(struct claw_usage){9, 3, -1, -1, -1, {0}}));
+    u = none; /* nothing was said, and nothing told */
+    assert_int_equal(claw_usage_estimate(&u, false, -1, 0), CLAW_USAGE_OUTPUT);
+    assert_true(same(&u, &(struct claw_usage){-1, 0, -1, -1, -1, {0}}));
+    u = none; /* vectors */
+    assert_int_equal(claw_usage_estimate(&u, true, 9, 0), CLAW_USAGE_INPUT);
+    assert_true(same(&u, &(struct claw_usage){9, -1, -1, -1, -1, {0}}));
+    u = (struct claw_usage){10, 1, -1, -1, -1, {0}};
+    assert_int_equal(claw_usage_estimate(&u, false, 9, 0), 0);
+    assert_true(same(&u, &(struct claw_usage){10, 1, -1, -1, -1, {0}}));
+    assert_int_equal(claw_usage_estimate(&u, false, 9, 3), CLAW_USAGE_OUTPUT); /* said since then */
+    assert_true(same(&u, &(struct claw_usage){10, 4, -1, -1, -1, {0}}));
+}
+
+static void output_told_is_noted(void **state)
+{
+    static const struct { const char *text; bool anew; } cases[] = {
+        {"{\"usage\":{\"prompt_tokens\":5}}", false}, {"{\"usage\":{\"completion_tokens\":4}}", true},
+        {"{\"usageMetadata\":{\"promptTokenCount\":5,\"candidatesTokenCount\":3}}", true}, {"{\"usage\":null}", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct claw_usage u = none;
+        claw_usage_read(claw_str_of(cases[i].text), &u);
+        assert_int_equal(u.told.anew, cases[i].anew);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dialects),
+        cmocka_unit_test(dialects), cmocka_unit_test(ollama),
         cmocka_unit_test(later_counts_replace),
         cmocka_unit_test(what_is_no_usage),
         cmocka_unit_test(absurd_counts),
         cmocka_unit_test(cut_anywhere),
+        cmocka_unit_test(what_was_not_told_is_estimated),
+        cmocka_unit_test(output_told_is_noted),
     };
     return cmocka_run_group_tests_name("proxy/usage", tests, NULL, NULL);
 }

@@ -25,6 +25,12 @@ static void run(const char *code)
     free(text);
 }
 
+/* What is bounded by the thread's CPU time says nothing where a tool makes all of it slow. */
+static void skip_under_a_tool(void)
+{
+    if (getenv("CLAW_KIND")) skip();
+}
+
 static void finds(void **state)
 {
     run("same({ 3, 5 }, re.find('xxabc', 'a.c')) same({}, re.find('x', 'y')) same({ 1, 0 }, re.find('x', ''))"
@@ -41,6 +47,7 @@ static void matches(void **state)
 
 static void replaces(void **state)
 {
+    skip_under_a_tool();
     run("same({ 'b-n-n-', 3 }, re.gsub('banana', 'a', '-')) same({ 'b-nana', 1 }, re.gsub('banana', 'a', '-', 1))"
         "same({ '-x-\xc3\xa9-', 3 }, re.gsub('x\xc3\xa9', '', '-')) same({ '--b-', 3 }, re.gsub('aab', 'a*', '-'))"
         "same({ '<b>%<b>', 2 }, re.gsub('a%a', 'a', '<b>')) same({ '[ab]a', 1 }, re.gsub('aba', '(a)b', '[%0]'))"
@@ -79,6 +86,7 @@ static void nothing_takes_long(void **state)
         {"\\\\s+$", "(' '):rep(65535) .. 'x'"},     {"[^x]*y", "('\xc3\xa9'):rep(32768)"},
     };
     double worst = 0;
+    skip_under_a_tool();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char code[400];
         struct timespec a, b;

@@ -11,7 +11,7 @@ static int setup(void **state)
         return -1;
     }
     fixture_vm(&f, "return { new = function(spec) local function no() end "
-                   "return { admit = no, route = no, decide = no, request = no, retry = no, response = no, error = no, event = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } end }");
+                   "return { admit = no, route = no, decide = no, request = no, retry = no, response = no, error = no, event = no, caches = no, recast = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } end }");
     return 0;
 }
 

@@ -24,7 +24,7 @@ static int teardown(void **state)
 
 static const char frame[] =
     "return { new = function(spec) S = spec core = spec.core "
-    "local function no() end local e = { admit = no, route = no, decide = no, request = no, retry = no, response = no, error = no, event = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } "
+    "local function no() end local e = { admit = no, route = no, decide = no, request = no, retry = no, response = no, error = no, event = no, caches = no, recast = no, finish = no, explain = no, explain_attempt = no, explained = no, trace = no } "
     "e.hooks = { admit = true } %s return e end }";
 
 /* A generation with two upstreams and an engine whose functions `code` sets on `e`. */
@@ -746,6 +746,41 @@ static void a_users_file_wins_over_a_shipped_one(void **state)
     assert_true(claw_str_eqz(source_of(claw_embedded_policies[0].name)->text, "return 'mine'"));
 }
 
+static void count_text(void *arg, const struct claw_policy_text *t)
+{
+    unsigned *n = arg;
+    n[0]++;
+    n[1] += t->builtin;
+}
+
+static void texts_can_be_put_in_their_place(void **state)
+{
+    make_policies();
+    fixture_write(&f, "policies/b.lua", "return 2", 8);
+    assert_int_equal(fixture_load(&f, two_upstreams), 0);
+    struct claw_policies *p = f.gen->policies;
+    unsigned before[2] = {0, 0}, after[2] = {0, 0};
+    uint64_t hash = claw_policies_hash(p);
+    claw_policies_each(p, count_text, before);
+    assert_int_equal(claw_policies_set(p, CLAW_STR("b"), CLAW_STR("return 2")), 0);
+    assert_true(claw_policies_hash(p) == hash); /* the same again */
+    assert_int_equal(claw_policies_set(p, CLAW_STR("b"), CLAW_STR("return 3")), 0);
+    assert_int_equal(claw_policies_set(p, CLAW_STR("a"), CLAW_STR("return 1")), 0);
+    assert_true(claw_policies_hash(p) != hash);
+    assert_true(claw_str_eqz(source_of("b")->text, "return 3") && claw_str_eqz(source_of("b")->file, "policies/b.lua"));
+    assert_true(claw_str_eqz(source_of("a")->file, "policies/a.lua") && !source_of("a")->builtin && source_of("a") < source_of("b"));
+    if (before[1]) {
+        assert_int_equal(claw_policies_set(p, claw_str_of(claw_embedded_policies[0].name), CLAW_STR("return 'mine'")), 0);
+        assert_false(source_of(claw_embedded_policies[0].name)->builtin);
+    }
+    claw_policies_each(p, count_text, after);
+    assert_true(after[0] == before[0] + 1 && after[1] + (before[1] > 0) == before[1]);
+    assert_int_equal(claw_policies_set(p, CLAW_STR("../x"), CLAW_STR("return 1")), CLAW_EINVAL);
+    assert_int_equal(claw_policies_set(p, CLAW_STR(""), CLAW_STR("return 1")), CLAW_EINVAL);
+    assert_int_equal(claw_policies_set(p, CLAW_STR("c"), CLAW_STR("\x1bLJ")), CLAW_EINVAL);
+    claw_policies_each(NULL, count_text, after);
+}
+
 /* ---- explain ------------------------------------------------------------------------------------------------ */
 
 static void explain(const char *request, int rc, const char *want)
@@ -975,7 +1010,7 @@ int main(void)
         T(events_are_dropped_changed_and_multiplied), T(cost_and_fields_are_taken), T(finish_works_for_what_was_never_routed), T(numbered_lists_are_kept),
         T(the_spec_says_what_is_configured), T(engines_that_are_none_are_refused), T(problems_have_their_place), T(a_proof_fills_the_heads),
         T(a_provider_table_of_the_wrong_kind_is_a_problem), T(sources_are_read_by_name), T(the_hash_knows_names_and_texts), T(odd_sources_are_refused),
-        T(a_missing_folder_is_an_empty_one), T(a_users_file_wins_over_a_shipped_one), T(explain_takes_requests_and_bodies), T(explain_takes_the_steps), T(outgoing_hides_credentials), T(the_real_engine_decides), T(shipped_policies_keep_what_json_means),
+        T(a_missing_folder_is_an_empty_one), T(a_users_file_wins_over_a_shipped_one), T(texts_can_be_put_in_their_place), T(explain_takes_requests_and_bodies), T(explain_takes_the_steps), T(outgoing_hides_credentials), T(the_real_engine_decides), T(shipped_policies_keep_what_json_means),
         T(the_real_engine_refuses_and_explains), T(broken_policies_are_named_by_the_proof),
     };
     return cmocka_run_group_tests(tests, quiet, loud);

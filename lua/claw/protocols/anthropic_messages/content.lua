@@ -5,6 +5,7 @@
 
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
+local losses = require("claw.protocols.losses")
 
 local M = {}
 
@@ -97,15 +98,25 @@ function READ.document(block)
     return source_of(block, part)
 end
 
+-- What a client's own search found is a document: its source and title stand in front of its text where the target has
+-- no such block.
+function READ.search_result(block)
+    local text = custom_content(block)
+    if not text or text == "" then return nil end
+    return { kind = "document", text = text, title = word(block.title), context = word(block.source),
+        cache = mark(block),
+        citations = members(block.citations).enabled == true or nil, found = block }
+end
+
 function READ.tool_use(block, cx)
     return { kind = "call", id = word(block.id) or cx.id("toolu_"), name = text_of(block.name) or "",
         input = object(block.input) or cx.parse("{}"), cache = mark(block) }
 end
 
-function READ.tool_result(block, cx)
+function READ.tool_result(block, cx, at, i)
     local part = { kind = "result", id = word(block.tool_use_id) or cx.id("toolu_"), parts = {}, cache = mark(block),
         error = block.is_error == true or nil }
-    M.read(block.content, part.parts, cx)
+    M.read(block.content, part.parts, cx, at, i)
     return part
 end
 
@@ -127,16 +138,33 @@ function M.foreign(kind)
     return kind:find("_tool_result$") and "server_result" or "other"
 end
 
--- A block as a part.
-function M.read_block(block, cx)
+local KNOWN = {}
+for kind, words in pairs({ text = "text", image = "source", document = "source title context citations",
+    search_result = "source title content citations", tool_use = "id name input",
+        tool_result = "tool_use_id content is_error",
+    thinking = "thinking signature", redacted_thinking = "data" }) do
+    KNOWN[kind] = losses.set("type cache_control " .. words)
+end
+
+-- What a block says that no part of the vocabulary does. at, i, j: the places of its message, and of blocks.
+local function lose(block, kind, cx, at, i, j)
+    if j then return losses.extra(block, KNOWN[kind], cx, "messages[%d].content[%d].content[%d]", at, i, j) end
+    if at < 0 then return losses.extra(block, KNOWN[kind], cx, "system[%d]", i) end
+    losses.extra(block, KNOWN[kind], cx, "messages[%d].content[%d]", at, i)
+end
+
+-- A block as a part. at, i, j: as for lose(), of a request.
+function M.read_block(block, cx, at, i, j)
     local kind = text_of(block.type) or "untyped"
     local read = READ[kind]
-    local part = read and read(block, cx)
+    local part = read and read(block, cx, at, i)
+    if part and at then lose(block, kind, cx, at, i, j) end
     return part or { kind = read and "other" or M.foreign(kind), raw = block, origin = "anthropic", what = kind }
 end
 
--- Adds the parts of a message's content to `parts`.
-function M.read(content, parts, cx)
+-- Adds the parts of a message's content to `parts`. at: of a request, the message's place (from 0; system: -1); inside:
+-- the place of the result whose content it is.
+function M.read(content, parts, cx, at, inside)
     if text_of(content) then
         parts[#parts + 1] = { kind = "text", text = content }
         return
@@ -144,7 +172,7 @@ function M.read(content, parts, cx)
     local blocks = list(content)
     for i = 1, #blocks do
         local block = object(blocks[i])
-        local part = block and M.read_block(block, cx)
+        local part = block and M.read_block(block, cx, at, inside or i - 1, inside and i - 1)
         local before = parts[#parts]
         if part and part.kind == "call" and before and before.kind == "thinking" and before.text == ""
             and before.origin ~= "anthropic" and before.signature then

@@ -64,6 +64,7 @@ local function document_source(part)
 end
 
 function WRITE.document(part, cx)
+    if part.found then return part.found end
     local source = document_source(part)
     if not source then
         return cx.drop("messages.content.document", "content", part.file_id and "files are the provider's own"
@@ -97,6 +98,7 @@ local function write_part(part, cx)
     else
         cx.drop("messages.content." .. tostring(part.what or part.kind), "content")
     end
+    if block == part.found then return block end
     return block and content.marked(block, part.cache)
 end
 

@@ -3,6 +3,7 @@
 -- Of the provider's table: `max_output` (the most tokens its models write), `output_format` (true: that is the field of
 -- a schema, as it was in the beta).
 
+local losses = require("claw.protocols.losses")
 local messages = require("claw.protocols.anthropic_messages.messages")
 local models = require("claw.protocols.anthropic_messages.models")
 
@@ -168,7 +169,8 @@ local function lose(r, cx)
     local names = {}
     for name in pairs(r.rest or {}) do names[#names + 1] = name end
     table.sort(names)
-    for _, name in ipairs(names) do cx.drop(name, "hint") end
+    for _, name in ipairs(names) do cx.drop(name, losses.class(name)) end
+    losses.system(r, cx, "it goes to the system prompt, in front of all turns")
 end
 
 function M.write(r, cx)
@@ -182,7 +184,8 @@ function M.write(r, cx)
     write_sampling(r, out, cx)
     out.stop_sequences = write_stop(r, cx)
     write_format(r, out, cx)
-    out.metadata = r.user and { user_id = r.user } or nil
+    local user = losses.user(r, cx)
+    out.metadata = user and { user_id = user } or nil
     if r.service_tier then
         out.service_tier = TIER[r.service_tier]
         if not out.service_tier then cx.drop("service_tier", "hint") end

@@ -2,6 +2,7 @@
 
 local content = require("claw.protocols.anthropic_messages.content")
 local fields = require("claw.protocols.fields")
+local losses = require("claw.protocols.losses")
 
 local M = {}
 
@@ -16,6 +17,8 @@ end
 
 local ROLES = { user = true, assistant = true, system = true }
 
+local MESSAGE = { role = true, content = true }
+
 local function read_messages(body, r, cx)
     local messages = fields.array(body.messages)
     if not messages then cx.refuse('"messages" must be a list of messages', "messages") end
@@ -25,7 +28,8 @@ local function read_messages(body, r, cx)
             cx.refuse(('messages.%d must be an object with role "user" or "assistant"'):format(i - 1), "messages")
         end
         local turn = { role = message.role, parts = {} }
-        content.read(message.content, turn.parts, cx)
+        losses.extra(message, MESSAGE, cx, "messages[%d]", i - 1)
+        content.read(message.content, turn.parts, cx, i - 1)
         if turn.role == "system" and not r.turns[1] then
             for _, part in ipairs(turn.parts) do table.insert(r.system, part) end
         else
@@ -34,7 +38,9 @@ local function read_messages(body, r, cx)
     end
 end
 
-local function read_tools(body)
+local TOOL = { type = true, name = true, description = true, input_schema = true, strict = true, cache_control = true }
+
+local function read_tools(body, cx)
     local out, given = {}, list(body.tools)
     for i = 1, #given do
         local tool = object(given[i])
@@ -42,6 +48,7 @@ local function read_tools(body)
         if tool and (not kind or kind == "custom") then
             out[#out + 1] = { name = text_of(tool.name) or "", description = word(tool.description),
                 schema = object(tool.input_schema), strict = fields.flag(tool.strict), cache = content.mark(tool) }
+            losses.unknown(tool, TOOL, cx)
         elseif tool then
             out[#out + 1] = { server = tool, kind = kind, origin = "anthropic" }
         end
@@ -51,12 +58,14 @@ end
 
 local MODE = { auto = "auto", none = "none", any = "required" }
 
-local function read_choice(body, r)
+local function read_choice(body, r, cx)
     local choice = members(body.tool_choice)
     if choice.type == "tool" and word(choice.name) then
         r.tool_choice = { mode = "tool", name = choice.name }
     elseif MODE[choice.type] then
         r.tool_choice = { mode = MODE[choice.type] }
+    elseif word(choice.type) then
+        cx.drop("tool_choice", "tool", "none that others know")
     end
     if fields.flag(choice.disable_parallel_tool_use) ~= nil then r.parallel = not choice.disable_parallel_tool_use end
 end
@@ -82,6 +91,16 @@ local function read_reasoning(body)
     end
 end
 
+local CONFIG = { effort = true, format = true }
+
+local function lose_config(body, cx)
+    local config = object(body.output_config)
+    if not config then return end
+    for name, v in cx.each(config) do
+        if not CONFIG[name] and fields.says(v) then cx.drop("output_config." .. name, "hint") end
+    end
+end
+
 -- output_config.format, which was output_format while it was a beta (anthropic-beta: structured-outputs-2025-11-13).
 local function read_format(body)
     local format = object(members(body.output_config).format) or object(body.output_format)
@@ -104,10 +123,11 @@ function M.read(body, cx)
     if not object(body) then cx.refuse("the body must be a JSON object") end
     local r = { dialect = "anthropic_messages", model = text_of(body.model), stream = body.stream == true, system = {},
         turns = {} }
-    content.read(body.system, r.system, cx)
+    lose_config(body, cx)
+    content.read(body.system, r.system, cx, -1)
     read_messages(body, r, cx)
-    r.tools = read_tools(body)
-    read_choice(body, r)
+    r.tools = read_tools(body, cx)
+    read_choice(body, r, cx)
     r.max_tokens, r.temperature = count(body.max_tokens), number(body.temperature)
     r.top_p, r.top_k, r.stop = number(body.top_p), count(body.top_k), read_stop(body.stop_sequences)
     r.user, r.service_tier = word(members(body.metadata).user_id), word(body.service_tier)

@@ -3,6 +3,7 @@
 local content = require("claw.protocols.bedrock_converse.content")
 local errors = require("claw.protocols.bedrock_converse.error")
 local fields = require("claw.protocols.fields")
+local unfinished = require("claw.protocols.errors").unfinished
 local models = require("claw.protocols.bedrock_converse.models")
 
 local M = {}
@@ -40,6 +41,7 @@ local function read_block(block, cx)
     if object(block.toolUse) then return read_call(block.toolUse, cx) end
     if object(block.reasoningContent) then return read_reasoning(block.reasoningContent, models.family(cx.model)) end
     if object(block.citationsContent) then return read_cited(block.citationsContent) end
+    for name in cx.each(block) do cx.drop("content." .. name, "content", "it is no text, call or thinking") end
 end
 
 function M.read(body, cx)
@@ -58,7 +60,8 @@ function M.read(body, cx)
     end
     local stop = content.stop(body.stopReason)
     if called and (stop == nil or stop == "end") then stop = "call" end
-    return { created = cx.now, parts = parts, stop = stop or "end", stop_text = content.stop_text(body),
+    return { created = cx.now, parts = parts, stop = stop or "end",
+        error = stop == "error" and unfinished(word(body.stopReason)) or nil, stop_text = content.stop_text(body),
         usage = content.usage(body.usage) }
 end
 

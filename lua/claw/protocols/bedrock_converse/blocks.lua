@@ -53,6 +53,11 @@ function WRITE.image(part, cx)
 end
 
 function WRITE.document(part, cx)
+    if part.found then -- a client's own search: Converse has a block for it
+        return { searchResult = { source = part.context or "", title = part.title or "",
+            content = { { text = part.text } },
+            citations = { enabled = part.citations == true } } }
+    end
     local source, media_type = source_of(part), part.media_type or "application/pdf"
     if part.text then source, media_type = { bytes = base64.encode(part.text) }, "text/plain" end
     local format = DOCUMENT[media_type] or media_type:find("^text/") and "txt"
@@ -107,8 +112,9 @@ function M.add(part, out, cx)
 end
 
 function M.add_result(part, out, cx)
-    local said = json.array()
+    local said, cache = json.array(), part.cache
     for _, p in ipairs(part.parts) do
+        cache = cache or p.cache -- a point within a result there is none: it stands behind the result
         if WRITE[p.kind] and p.kind ~= "audio" then
             said[#said + 1] = WRITE[p.kind](p, cx)
         else
@@ -117,7 +123,7 @@ function M.add_result(part, out, cx)
     end
     out[#out + 1] = { toolResult = { toolUseId = M.id(part.id), content = said,
         status = part.error and "error" or nil } }
-    M.point(part.cache, out, cx)
+    M.point(cache, out, cx)
 end
 
 return M

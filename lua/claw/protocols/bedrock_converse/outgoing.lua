@@ -10,7 +10,8 @@ local models = require("claw.protocols.bedrock_converse.models")
 
 local M = {}
 
-local NONE = { "n", "logprobs", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "user", "metadata",
+local NONE = { "n", "logprobs", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "user",
+    "safety_identifier", "metadata",
     "store", "verbosity" }
 
 -- Fields of its own that a client may add.
@@ -158,6 +159,7 @@ function M.write(r, cx)
         cx.drop("service_tier", "hint")
     end
     losses.fields(r, NONE, cx)
+    losses.system(r, cx, "it goes to the system prompt, in front of all turns")
     losses.rest(r, cx, out, OWN)
     return out
 end

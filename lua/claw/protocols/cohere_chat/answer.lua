@@ -3,6 +3,7 @@
 local content = require("claw.protocols.cohere_chat.content")
 local errors = require("claw.protocols.cohere_chat.error")
 local fields = require("claw.protocols.fields")
+local unfinished = require("claw.protocols.errors").unfinished
 
 local M = {}
 
@@ -46,8 +47,9 @@ function M.read(body, cx)
         if content.of_text(all[i]) then content.citations(all[i], cited) end
     end
     if text and cited[1] then text.citations = cited end
-    return { id = word(body.id), created = cx.now, parts = parts, usage = content.usage(body.usage),
-        stop = content.stop(body.finish_reason, called) or called and "call" or "end" }
+    local stop = content.stop(body.finish_reason, called) or called and "call" or "end"
+    return { id = word(body.id), created = cx.now, parts = parts, usage = content.usage(body.usage), stop = stop,
+        error = stop == "error" and unfinished(word(body.finish_reason)) or nil }
 end
 
 return M

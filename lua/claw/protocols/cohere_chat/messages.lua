@@ -17,14 +17,17 @@ local function document_text(part)
     return part.data and (media_type:find("^text/") or TEXT[media_type]) and base64.decode(part.data) or nil
 end
 
+local function document_data(part, text)
+    return { title = part.title, snippet = text, [part.found and "url" or "context"] = part.context }
+end
+
 local function write_document(part, state)
     local text = document_text(part)
     if not text then
         return state.cx.drop("messages.content.document", "content", "it takes documents that are text")
     end
     local n = #state.documents + 1
-    state.documents[n] = { id = "doc_" .. n,
-        data = { title = part.title, snippet = text, context = part.context } }
+    state.documents[n] = { id = "doc_" .. n, data = document_data(part, text) }
 end
 
 -- A part of a user's or system's message, or nil.
@@ -65,7 +68,9 @@ local function write_result(part, messages, media, state)
     for _, p in ipairs(part.parts) do
         local text = (p.kind == "text" or p.kind == "refusal") and p.text or p.kind == "document" and document_text(p)
         if text then
-            content[#content + 1] = { type = "document", document = { data = result_data(text, cx) } }
+            local data = p.kind == "document" and (p.title or p.context) and document_data(p, text)
+                or result_data(text, cx)
+            content[#content + 1] = { type = "document", document = { data = data } }
         else
             media[#media + 1] = p
         end

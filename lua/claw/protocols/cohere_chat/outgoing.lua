@@ -10,7 +10,8 @@ local MAX_STOPS = 5
 local TOP_P = { 0.01, 0.99 }
 local TOP_K = { 0, 500 }
 
-local NONE = { "n", "logprobs", "logit_bias", "user", "metadata", "service_tier", "store", "verbosity" }
+local NONE = { "n", "logprobs", "logit_bias", "user", "safety_identifier", "metadata", "service_tier", "store",
+    "verbosity" }
 
 -- Fields of its own that a client may add.
 local OWN = { safety_mode = true, citation_options = true, priority = true, documents = true }

@@ -6,6 +6,7 @@ local fields = require("claw.protocols.fields")
 local grounding = require("claw.protocols.gemini.grounding")
 local json = require("claw.json")
 local parts = require("claw.protocols.gemini.parts")
+local unfinished = require("claw.protocols.errors").unfinished
 
 local M = {}
 
@@ -19,6 +20,11 @@ local STOP = { MAX_TOKENS = "length", SAFETY = "filter", RECITATION = "filter", 
     IMAGE_PROHIBITED_CONTENT = "filter", IMAGE_RECITATION = "filter", LANGUAGE = "error", OTHER = "error",
     IMAGE_OTHER = "error", NO_IMAGE = "error", MALFORMED_FUNCTION_CALL = "error", MALFORMED_RESPONSE = "error",
     UNEXPECTED_TOOL_CALL = "error", TOO_MANY_TOOL_CALLS = "error", MISSING_THOUGHT_SIGNATURE = "error" }
+
+-- The error of a candidate that failed before it said anything.
+function M.unfinished(candidate)
+    return unfinished(word(candidate.finishReason), word(candidate.finishMessage))
+end
 
 -- Google ends with STOP although there are calls.
 function M.stop(reason, calls)
@@ -124,6 +130,7 @@ function M.read(body, cx)
     else
         return nil, "no candidates in the upstream's answer"
     end
+    if out.stop == "error" then out.error = M.unfinished(candidates[1]) end
     out.id, out.model = word(body.responseId), word(body.modelVersion)
     out.usage = M.read_usage(body.usageMetadata)
     return out
@@ -178,7 +185,7 @@ local function write_candidate(choice, index, cx)
             for _, citation in ipairs(part.citations or {}) do
                 cited[#cited + 1] = { text = part.text, part = at, citation = citation }
             end
-        elseif part.kind ~= "text" then
+        elseif part.kind ~= "text" and contents.has_form(part) then
             at = at + 1
         end
     end

@@ -126,6 +126,16 @@ local function write_stop(r, config, cx)
     end
 end
 
+-- What OpenAI's clients ask of models that make images: its own word for it, or nil.
+function M.modalities(r)
+    local asked, out = fields.list(r.dialect == "openai_chat" and r.rest and r.rest.modalities), json.array()
+    for i = 1, #asked do
+        if asked[i] ~= "text" and asked[i] ~= "image" then return nil end
+        out[i] = asked[i]:upper()
+    end
+    return out[1] and out
+end
+
 -- The configuration of a request, nil when it says nothing.
 function M.write(r, cx)
     local config = {}
@@ -138,6 +148,7 @@ function M.write(r, cx)
         config.responseJsonSchema = r.format.schema
     end
     write_thinking(r, config, cx)
+    config.responseModalities = M.modalities(r)
     for name, value in pairs(r.rest or {}) do
         local own = name:match("^generationConfig%.(.+)$")
         if own then config[own] = value end

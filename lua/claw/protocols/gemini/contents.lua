@@ -44,7 +44,13 @@ local function media(part, cx)
     if part.detail and part.detail ~= "auto" then cx.drop("messages.content.image.detail", "hint") end
     if part.data then return inline(part.media_type or "application/octet-stream", part.data) end
     if part.url then return link(part, cx) end
-    if part.text then return { text = (part.title and part.title .. "\n\n" or "") .. part.text } end
+    if part.citations then cx.drop("messages.content.document.citations", "hint") end
+    if part.text then
+        local lines = { part.title }
+        lines[#lines + 1] = part.context
+        lines[#lines + 1] = part.text
+        return { text = table.concat(lines, "\n\n") }
+    end
     cx.drop("messages.content." .. part.kind .. ".file_id", "content", "files are the provider's own")
 end
 
@@ -90,8 +96,8 @@ end
 local function result(part, id, name, out, cx)
     local texts, more = {}, json.array()
     for _, p in ipairs(part.parts or {}) do
-        if p.kind == "text" or p.kind == "refusal" then
-            texts[#texts + 1] = p.text
+        if p.kind == "text" or p.kind == "refusal" or p.kind == "document" and p.text then
+            texts[#texts + 1] = WRITE[p.kind](p, cx) and WRITE[p.kind](p, cx).text
         else
             local write = WRITE[p.kind]
             if write then
@@ -236,6 +242,13 @@ function M.system(r, cx)
 end
 
 -- ---- answers
+
+local ANSWERED = { call = true, thinking = true, redacted = true }
+
+-- Does a part of an answer, which is no text, have a form here?
+function M.has_form(part)
+    return WRITE[part.kind] ~= nil or ANSWERED[part.kind] or part.origin == "gemini" and part.raw ~= nil
+end
 
 -- Parts of an answer, for a client.
 function M.answer(given, cx)

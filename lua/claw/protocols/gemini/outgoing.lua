@@ -4,6 +4,7 @@ local config = require("claw.protocols.gemini.config")
 local contents = require("claw.protocols.gemini.contents")
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
+local losses = require("claw.protocols.losses")
 local tools = require("claw.protocols.gemini.tools")
 
 local M = {}
@@ -12,6 +13,7 @@ local M = {}
 local function drop_hints(r, cx)
     if r.logit_bias and fields.says(r.logit_bias) then cx.drop("logit_bias", "hint") end
     if r.user then cx.drop("user", "hint") end
+    if r.safety_identifier then cx.drop("safety_identifier", "hint") end
     if r.metadata and fields.says(r.metadata) then cx.drop("metadata", "hint") end
     local tier = r.service_tier
     if tier and tier ~= "auto" and tier ~= "default" then cx.drop("service_tier", "hint") end
@@ -26,10 +28,12 @@ local function write_rest(r, body, cx)
     for name in pairs(r.rest or {}) do names[#names + 1] = name end
     table.sort(names)
     for _, name in ipairs(names) do
-        if OWN[name] or r.dialect == "gemini" and not name:find("^generationConfig%.") then
+        if name == "modalities" and config.modalities(r) then
+            body.modalities = nil -- it is in generationConfig
+        elseif OWN[name] or r.dialect == "gemini" and not name:find("^generationConfig%.") then
             body[name] = r.rest[name]
         elseif not name:find("^generationConfig%.") and fields.says(r.rest[name]) then
-            cx.drop(name, "hint")
+            cx.drop(name, losses.class(name))
         end
     end
 end
@@ -52,6 +56,7 @@ function M.write(r, cx)
     end
     body.generationConfig = generation
     drop_hints(r, cx)
+    if r.dialect ~= "gemini" then losses.system(r, cx, "it goes as the user's words, in its place") end
     write_rest(r, body, cx)
     return body
 end

@@ -5,6 +5,7 @@
 
 local base64 = require("claw.base64")
 local fields = require("claw.protocols.fields")
+local json = require("claw.json")
 local seal = require("claw.protocols.seal")
 local spelling = require("claw.protocols.gemini.spelling")
 
@@ -12,6 +13,7 @@ local M = {}
 
 local word, text_of, object = fields.word, fields.text, fields.object
 local get = spelling.get
+local null = json.null
 
 -- ---- signatures
 
@@ -88,7 +90,7 @@ end
 
 local function arguments(args, cx)
     if fields.array(args) or not object(args) then return cx.parse("{}") end
-    return type(args) == "userdata" and args or cx.parse(require("claw.json").encode(args))
+    return type(args) == "userdata" and args or cx.parse(json.encode(args))
 end
 
 local ONLY = { output = true, result = true, error = true }
@@ -101,7 +103,7 @@ local function response(given, cx)
         key, value, n = name, v, n + 1
     end
     if n ~= 1 or not ONLY[key] then return tostring(given), false end
-    return tostring(value), key == "error"
+    return value == null and "null" or tostring(value), key == "error"
 end
 
 local function result(given, ids, cx)
@@ -111,7 +113,8 @@ local function result(given, ids, cx)
     local more = fields.list(get(given, "parts"))
     for i = 1, #more do
         local blob = object(more[i]) and object(get(more[i], "inlineData"))
-        parts[#parts + 1] = blob and inline(blob) or nil
+        local linked = object(more[i]) and object(get(more[i], "fileData"))
+        parts[#parts + 1] = blob and inline(blob) or linked and file(linked, more[i], "gemini") or nil
     end
     return { kind = "result", id = result_id(ids, name, word(get(given, "id"))), name = name, parts = parts,
         error = is_error or nil }

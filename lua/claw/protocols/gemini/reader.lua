@@ -123,6 +123,7 @@ local function finish(c, stop, out)
     put(c, { on = "stop", stop = stop }, out)
 end
 
+-- Returns the error of one that failed: what it said before stands in `out`.
 local function read_candidate(c, candidate, out, cx)
     if c.stopped then return end
     local given = list(members(candidate.content).parts)
@@ -133,7 +134,10 @@ local function read_candidate(c, candidate, out, cx)
     local logprobs = candidate.logprobsResult and answer.read_logprobs(candidate.logprobsResult)
     if logprobs then put(c, { on = "logprobs", index = math.max(c.parts - 1, 0), logprobs = logprobs }, out) end
     local reason = word(candidate.finishReason)
-    if reason and reason ~= "FINISH_REASON_UNSPECIFIED" then finish(c, answer.stop(reason, c.called), out) end
+    if not reason or reason == "FINISH_REASON_UNSPECIFIED" then return end
+    local stop = answer.stop(reason, c.called)
+    if stop == "error" then return answer.unfinished(candidate) end
+    finish(c, stop, out)
 end
 
 -- Does it hold something whose bytes are to be kept (a call's arguments)?
@@ -154,9 +158,10 @@ function M.new(cx)
         return c
     end
 
-    local function fail(err)
-        over = true
-        return { { on = "error", err = err } }
+    local function fail(err, out)
+        over, out = true, out or {}
+        out[#out + 1] = { on = "error", err = err }
+        return out
     end
 
     local function finished()
@@ -191,7 +196,11 @@ function M.new(cx)
         for i = 1, #candidates do
             local candidate = object(candidates[i])
             local index = candidate and (count(candidate.index) or i - 1)
-            if candidate and index < CHOICES then read_candidate(choice_at(index), candidate, out, cx) end
+            local failed = candidate and index < CHOICES and read_candidate(choice_at(index), candidate, out, cx)
+            if failed then
+                usage(body, out)
+                return fail(failed, choices[index].parts > 0 and out or nil) -- one that said nothing may be replaced
+            end
         end
         local c = choice_at(0)
         if feedback and not c.stopped then

@@ -7,6 +7,7 @@ local fields = require("claw.protocols.fields")
 local M = {}
 
 local COUNTS = { "minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties" }
+local NAMED, LISTED = { "properties", "$defs" }, { "anyOf", "oneOf", "allOf", "prefixItems" } -- where others stand
 local DEPTH = 64
 
 -- Does the text say anything that JSON Schema says in another way?
@@ -41,12 +42,15 @@ function rewrite(node, cx, depth)
         local said = node[name] or spelling.get(node, name)
         if type(said) == "string" and tonumber(said) then node[name] = tonumber(said) end
     end
-    local properties = fields.object(node.properties)
-    if properties then
-        for _, child in cx.each(properties) do rewrite(child, cx, depth + 1) end
+    for _, name in ipairs(NAMED) do
+        local children = fields.object(node[name])
+        if children then
+            for _, child in cx.each(children) do rewrite(child, cx, depth + 1) end
+        end
     end
     rewrite(node.items, cx, depth + 1)
-    rewrite_all(node.anyOf, cx, depth + 1)
+    rewrite(node.additionalProperties, cx, depth + 1)
+    for _, name in ipairs(LISTED) do rewrite_all(node[name], cx, depth + 1) end
 end
 
 -- A document in Google's words as one in JSON Schema's: the same when there is nothing to change. The given one is

@@ -2,6 +2,7 @@
 
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
+local losses = require("claw.protocols.losses")
 local schema = require("claw.protocols.gemini.schema")
 local spelling = require("claw.protocols.gemini.spelling")
 
@@ -14,9 +15,13 @@ local KIND = { googleSearch = "web_search", googleSearchRetrieval = "web_search"
 
 -- ---- reading
 
+local DECLARATION = { name = true, description = true, parameters = true, parametersJsonSchema = true,
+    parameters_json_schema = true }
+
 local function declaration(f, cx)
     local name = object(f) and word(get(f, "name"))
     if not name then return nil end
+    losses.unknown(f, DECLARATION, cx)
     return { name = name, description = word(get(f, "description")),
         schema = object(get(f, "parametersJsonSchema")) or schema.read(get(f, "parameters"), cx) }
 end
@@ -53,6 +58,7 @@ end
 function M.read(body, r, cx)
     r.tools = read_tools(get(body, "tools"), cx)
     local config = object(get(body, "toolConfig"))
+    if config and get(config, "retrievalConfig") ~= nil then cx.drop("toolConfig.retrievalConfig", "hint") end
     local calling = config and object(get(config, "functionCallingConfig"))
     local mode = calling and MODE[(word(get(calling, "mode")) or "AUTO"):upper()]
     if not mode then return end
@@ -74,9 +80,14 @@ end
 
 -- ---- writing
 
+local NOTHING = {}
+
 local function server(tool, cx)
     if tool.origin == "gemini" then return tool.server end
     local kind = tool.kind or ""
+    if kind:find("^web_search") or kind:find("^code_") or kind:find("^web_fetch") then
+        losses.settings(tool, NOTHING, cx)
+    end
     if kind:find("^web_search") then return { googleSearch = cx.parse("{}") } end
     if kind:find("^code_execution") or kind:find("^code_interpreter") then
         return { codeExecution = cx.parse("{}") }

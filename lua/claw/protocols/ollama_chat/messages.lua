@@ -64,10 +64,11 @@ function WRITE.system(t, messages, cx)
     messages[#messages + 1] = message_of("system", t.parts, cx)
 end
 
--- A call's arguments must be an object.
+-- A call's arguments must be an object: text that is none is kept in one.
 local function input_of(input, cx)
-    if type(input) == "string" then input = cx.parse(input) end
-    return fields.object(input) or {}
+    local said = type(input) == "string" and input:find("%S") and input
+    if said then input = cx.parse(said) end
+    return fields.object(input) or said and { input = said } or {}
 end
 
 -- Thinking that another provider signed was not this model's.

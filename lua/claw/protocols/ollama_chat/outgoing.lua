@@ -2,10 +2,11 @@
 
 local losses = require("claw.protocols.losses")
 local messages = require("claw.protocols.ollama_chat.messages")
+local models = require("claw.protocols.ollama_chat.models")
 
 local M = {}
 
-local NONE = { "n", "logit_bias", "user", "metadata", "service_tier", "store", "verbosity" }
+local NONE = { "n", "logit_bias", "user", "safety_identifier", "metadata", "service_tier", "store", "verbosity" }
 
 -- Fields of its own that a client may add.
 local OWN = { keep_alive = true, options = true }
@@ -27,23 +28,33 @@ end
 
 local LEVEL = { minimal = "low", low = "low", medium = "medium", high = "high", xhigh = "high" }
 
--- Levels are gpt-oss's; others think or do not.
-local function write_think(r, model)
-    local reasoning = r.reasoning
+-- What upstreams are told to be able to (`models` of openclaw.yaml) goes before what names say.
+local function write_think(r, model, cx)
+    local reasoning, thinks = r.reasoning, cx.provider.reasons
     if not reasoning then return nil end
-    if reasoning.off then return false end
-    if (model or ""):find("gpt-oss", 1, true) then return LEVEL[reasoning.effort] or true end
-    return true
+    if thinks == nil then thinks = models.thinks(model) end
+    if reasoning.off and thinks then return false end
+    if reasoning.off then return nil end
+    if not thinks then return cx.drop("reasoning_effort", "hint", "the model does not think") end
+    return models.has_levels(model) and LEVEL[reasoning.effort] or true
 end
 
 function M.write(r, cx)
     local out = { model = cx.model or r.model, messages = messages.write(r, cx), stream = r.stream == true }
     out.tools = write_tools(r, cx)
-    out.think = write_think(r, out.model)
+    out.think = write_think(r, out.model, cx)
     if r.format then out.format = r.format.kind == "schema" and r.format.schema or "json" end
     out.logprobs, out.top_logprobs = r.logprobs, r.top_logprobs
     losses.fields(r, NONE, cx)
-    losses.rest(r, cx, out, OWN)
+    local own = {} -- an Ollama client's settings of the machine
+    if r.dialect == "ollama_chat" then
+        for name, v in pairs(r.rest) do
+            local option = name:match("^options%.(.+)$")
+            if option then own[option] = v else out[name] = v end
+        end
+    else
+        losses.rest(r, cx, out, OWN)
+    end
     local options = { num_predict = r.max_tokens, temperature = r.temperature, top_p = r.top_p, top_k = r.top_k,
         stop = r.stop, seed = r.seed, presence_penalty = r.presence_penalty, frequency_penalty = r.frequency_penalty }
     if out.options then -- a client's own (num_ctx …): what both say, the request's fields say
@@ -54,6 +65,7 @@ function M.write(r, cx)
             end
         end
     end
+    for name, v in pairs(own) do options[name] = v end
     out.options = next(options) and options or nil
     return out
 end

@@ -5,6 +5,7 @@ local spelling = require("claw.protocols.openai_chat.spelling")
 local errors = require("claw.protocols.openai_chat.error")
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
+local unfinished = require("claw.protocols.errors").unfinished
 
 local M = {}
 
@@ -61,6 +62,7 @@ local function read_choice(choice, cx)
         if part and part.kind == "text" then
             if part.text == "" then table.remove(parts, first) else content.read_annotations(message, part) end
         end
+        content.read_images(message, parts)
         if word(message.refusal) then parts[#parts + 1] = { kind = "refusal", text = message.refusal } end
         content.read_calls(message, parts, cx)
         content.read_legacy_call(message, parts, cx)
@@ -90,6 +92,11 @@ function M.read(body, cx)
     local first = all[1]
     out.parts, out.stop, out.logprobs, out.filter = first.parts, first.stop, first.logprobs, first.filter
     if all[2] then out.choices = all end
+    for i, choice in ipairs(all) do
+        if choice.stop == "error" then
+            out.stop, out.error = "error", out.error or unfinished(word(members(choices[i]).finish_reason))
+        end
+    end
     -- Perplexity's sources, which its text names by number.
     local sources, part = list(body.citations), first.parts[1]
     if part and part.kind == "text" and not part.citations then
@@ -124,7 +131,7 @@ function M.write_usage(u)
     return out
 end
 
-local LEFT_OUT = { server_call = true, server_result = true, other = true, image = true, document = true, video = true }
+local LEFT_OUT = { server_call = true, server_result = true, other = true, audio = true, document = true, video = true }
 
 -- Characters of a text (annotations count these, not bytes).
 function M.length(text)
@@ -134,13 +141,13 @@ function M.length(text)
 end
 local length = M.length
 
--- Citations of a text part as annotations; `before`: characters of the message's content in front of it. Only those
--- with a URL have a form here.
-function M.annotations(part_citations, before, text, notes, cx)
+-- Citations of a text part, which is `size` characters long, as annotations; `before`: characters of the message's
+-- content in front of it. Only those with a URL have a form here.
+function M.annotations(part_citations, before, size, notes, cx)
     for _, c in ipairs(part_citations or {}) do
         if c.url then
             notes[#notes + 1] = { type = "url_citation", url_citation = { url = c.url, title = c.title or "",
-                start_index = c.start or before, end_index = c.finish or before + length(text) } }
+                start_index = before + (c.start or 0), end_index = before + (c.finish or size) } }
         else
             cx.drop("citations", "hint", "the client's protocol cites web pages only")
         end
@@ -152,12 +159,16 @@ function M.write_message(parts, cx)
     for _, part in ipairs(parts) do
         if part.kind == "text" then
             said[#said + 1] = part.text
-            M.annotations(part.citations, at, part.text, notes, cx)
-            at = at + length(part.text)
+            local size = length(part.text)
+            M.annotations(part.citations, at, size, notes, cx)
+            at = at + size
         elseif part.kind == "refusal" then
             refused[#refused + 1] = part.text
         elseif part.kind == "call" then
             calls[#calls + 1] = spelling.write_call(part)
+        elseif part.kind == "image" and (part.data or part.url) then
+            message.images = message.images or {}
+            table.insert(message.images, spelling.write(part, cx))
         elseif part.kind == "audio" and part.raw then
             message.audio = part.raw
         elseif LEFT_OUT[part.kind] then

@@ -4,6 +4,7 @@
 -- (OpenRouter, Groq), content that is an array of thinking chunks (Mistral), extra_content (Gemini).
 
 local fields = require("claw.protocols.fields")
+local losses = require("claw.protocols.losses")
 
 local M = {}
 
@@ -101,17 +102,37 @@ end
 
 M.mark = mark
 
--- Adds the parts of a message's content to `parts`.
-function M.read(content, parts)
+local KNOWN = {}
+for kind, words in pairs({ text = "text", image_url = "image_url", input_audio = "input_audio", file = "file",
+    video_url = "video_url", document_url = "document_url document_name", refusal = "refusal",
+    thinking = "thinking" }) do
+    KNOWN[kind] = losses.set("type cache_control " .. words)
+end
+local INNER = { image_url = losses.set("url detail"), input_audio = losses.set("data format"),
+    file = losses.set("filename file_data file_id"), video_url = losses.set("url") }
+
+-- What a part says that no part of the vocabulary does. at: its message's place.
+local function lose(part, cx, at, i)
+    losses.extra(part, KNOWN[part.type], cx, "messages[%d].content[%d]", at, i)
+    local inner = INNER[part.type] and object(part[part.type])
+    if inner then
+        losses.extra(inner, INNER[part.type], cx, "messages[%d].content[%d]." .. part.type, at, i)
+    end
+end
+
+-- Adds the parts of a message's content to `parts`. cx, at: of a request, the message's place (from 0).
+function M.read(content, parts, cx, at)
     if text_of(content) then
         parts[#parts + 1] = { kind = "text", text = content }
         return
     end
-    local chunks = list(content)
+    local chunks = object(content) and { content } or list(content)
     for i = 1, #chunks do
         local part = object(chunks[i])
+        if text_of(chunks[i]) then parts[#parts + 1] = { kind = "text", text = chunks[i] } end
         local read = part and READ[part.type]
         local got = read and read(part)
+        if got and at then lose(part, cx, at, i - 1) end
         if not got and part then
             got = { kind = "other", raw = part, origin = "openai", what = text_of(part.type) or "untyped" }
         end
@@ -154,7 +175,7 @@ end
 function M.read_input(arguments, cx)
     if object(arguments) then return arguments end
     local said = text_of(arguments) or ""
-    if not said:find("%S") then return cx.parse("{}") end
+    if not said:find("%S") or said:find("^%s*null%s*$") then return cx.parse("{}") end -- some models say null for none
     local doc = cx.parse(said)
     return object(doc) and doc or said
 end
@@ -174,12 +195,20 @@ local function read_call(call, cx)
     return part
 end
 
--- Adds a message's calls to `parts`.
-function M.read_calls(message, parts, cx)
+local CALL = losses.set("id type function custom index extra_content")
+local NAMED = losses.set("name arguments input")
+
+-- Adds a message's calls to `parts`. at: as for read().
+function M.read_calls(message, parts, cx, at)
     local calls = list(message.tool_calls)
     for i = 1, #calls do
         local call = object(calls[i])
-        if call then parts[#parts + 1] = read_call(call, cx) end
+        if call then
+            parts[#parts + 1] = read_call(call, cx)
+            if at then losses.extra(call, CALL, cx, "messages[%d].tool_calls[%d]", at, i - 1) end
+            local named = at and object(call["function"])
+            if named then losses.extra(named, NAMED, cx, "messages[%d].tool_calls[%d].function", at, i - 1) end
+        end
     end
 end
 
@@ -202,6 +231,15 @@ function M.read_audio(message, parts)
         parts[#parts + 1] = { kind = "audio", data = audio.data, raw = audio }
     else
         parts[#parts + 1] = { kind = "other", raw = audio, origin = "openai_message", what = "audio" }
+    end
+end
+
+-- Images of an answer, as OpenRouter has them beside its text.
+function M.read_images(message, parts)
+    local all = list(message.images)
+    for i = 1, #all do
+        local image = object(all[i])
+        parts[#parts + 1] = image and READ.image_url(image) or nil
     end
 end
 

@@ -8,7 +8,7 @@ local errors = require("claw.protocols.errors")
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
 
-local M = {}
+local M = { unfinished = errors.unfinished }
 
 local word, object, members = fields.word, fields.object, fields.fields
 
@@ -38,6 +38,8 @@ function M.find(body, status)
     if word(e) then e = { message = e } end
     if not object(e) then return nil end
     local message = word(e.message) or details(e.detail) or details(body.detail) or word(members(e.metadata).raw)
+    local raw = word(members(e.metadata).raw) -- OpenRouter: what the provider that it asked said
+    if message and raw and not message:find(raw, 1, true) then message = message .. ": " .. raw end
     local code, kind = code_of(e.code), word(e.type) or word(e.status)
     local said = tonumber(e.status_code) or tonumber(code)
     status = status or (said and said >= 400 and said < 600 and said) or nil
@@ -60,9 +62,14 @@ local CODE = { context_window = "context_length_exceeded", content_policy = "con
     billing = "insufficient_quota", rate_limit = "rate_limit_exceeded", authentication = "invalid_api_key",
     overloaded = "overloaded", timeout = "timeout" }
 
+-- Others' codes (a number, Google's INVALID_ARGUMENT, Anthropic's types) make way for OpenAI's own, which its clients
+-- look for.
 function M.write(err)
     local code = err.code
-    if not code or code:find("^%d+$") or code:find("_error$") then code = CODE[err.kind] or code end
+    if not code or code:find("^%d+$") or code:find("_error$") or code:find("^[%u_]+$")
+        or err.kind == "context_window" then
+        code = CODE[err.kind] or code
+    end
     return { error = { message = err.message, type = TYPE[err.kind] or "invalid_request_error",
         param = err.param or json.null, code = code or json.null } }
 end

@@ -1,12 +1,16 @@
 -- outgoing: a request of the vocabulary, written for OpenAI's chat protocol and those who speak it.
 --
--- What a provider does otherwise is in its table: `max_tokens_field`, `max_stops`, `stream_usage` (false: not to be
+-- What a provider does otherwise is in its table: `responses_fields` (fields of OpenAI's Responses that its chat has,
+-- too), `lacks` (fields that it refuses; `seed` is its random_seed), `max_tokens_field`, `max_stops`, `stream_usage`
+-- (false: not to be
 -- asked for), `top_k`, `cache_control`, `document_url`, `video_url` (true: known), `flat_content` (a result's content
 -- is one text), `tool_id_length` (spelling.id), `reasoning_field` (how it takes reasoning back: "reasoning_content",
 -- "reasoning", "reasoning_details").
 
 local spelling = require("claw.protocols.openai_chat.spelling")
 local json = require("claw.json")
+local losses = require("claw.protocols.losses")
+local models = require("claw.protocols.openai_responses.models")
 
 local M = {}
 
@@ -158,7 +162,7 @@ local function effort_of(reasoning)
     return budget <= 4096 and "low" or budget <= 12288 and "medium" or "high"
 end
 
-local function write_reasoning(r, out)
+local function write_reasoning(r, out, cx)
     local reasoning = r.reasoning
     if not reasoning then return end
     out.thinking, out.reasoning = reasoning.thinking, reasoning.more -- as this dialect's client said it
@@ -167,6 +171,10 @@ local function write_reasoning(r, out)
         if reasoning.effort == "none" then out.reasoning_effort = "none" end
     else
         out.reasoning_effort = effort_of(reasoning)
+        if out.reasoning_effort and r.dialect ~= "openai_chat" and not models.reasons(out.model) then
+            cx.drop("reasoning_effort", "hint", "the model does not reason")
+            out.reasoning_effort = nil
+        end
     end
 end
 
@@ -184,10 +192,11 @@ local function write_rest(r, out, cx)
     for name in pairs(r.rest or {}) do names[#names + 1] = name end
     table.sort(names)
     for _, name in ipairs(names) do
-        if r.dialect == "openai_chat" then
+        local shared = r.dialect == "openai_responses" and cx.provider.responses_fields
+        if r.dialect == "openai_chat" or shared and shared[name] then
             out[name] = r.rest[name]
         else
-            cx.drop(name, name == "mcp_servers" and "tool" or "hint")
+            cx.drop(name, losses.class(name))
         end
     end
 end
@@ -205,16 +214,30 @@ function M.write(r, cx)
     out.n = r.n and r.n ~= 1 and r.n or nil
     out.presence_penalty, out.frequency_penalty = r.presence_penalty, r.frequency_penalty
     out.logprobs, out.top_logprobs, out.logit_bias = r.logprobs, r.top_logprobs, r.logit_bias
-    out.user, out.metadata, out.store = r.user, r.metadata, r.store
+    out.metadata, out.store = r.metadata, r.store
     out.service_tier = TIER[r.service_tier] or r.service_tier
     out.response_format, out.verbosity = write_format(r.format), r.verbosity
-    write_reasoning(r, out)
+    if cx.provider.responses_fields then
+        out.user, out.safety_identifier = r.user, r.safety_identifier
+    else
+        out.user = losses.user(r, cx)
+        if not out.store then out.store = nil end
+    end
+    write_reasoning(r, out, cx)
+    if r.dialect then models.leave_sampling(r, out, cx) end
     if r.top_k and (cx.provider.top_k or r.dialect == "openai_chat") then
         out.top_k = r.top_k
     elseif r.top_k then
         cx.drop("top_k", "hint")
     end
     write_rest(r, out, cx)
+    for name in pairs(cx.provider.lacks or {}) do
+        if r.dialect ~= "openai_chat" and out[name] ~= nil then
+            if name == "seed" then out.random_seed = out.seed else cx.drop(name, losses.class(name),
+                "it is refused there") end
+            out[name] = nil
+        end
+    end
     return out
 end
 

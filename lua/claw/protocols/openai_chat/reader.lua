@@ -176,6 +176,14 @@ local function read_delta(c, delta, out, cx)
     local thought = word(delta.reasoning_content) or word(delta.reasoning)
     if thought then more(c, "thinking", thought, out) end
     if delta.reasoning_details then details(c, delta, thought, out) end
+    if delta.images then
+        local images = {}
+        content.read_images(delta, images)
+        for _, part in ipairs(images) do
+            begin(c, part, out)
+            close(c, out)
+        end
+    end
     local said = delta.content
     if type(said) == "string" then
         more(c, "text", said, out)
@@ -217,6 +225,7 @@ local function finish(c, stop, out, cx, chunk)
     put(out, { on = "stop", stop = stop }, c)
 end
 
+-- Returns the error of one that failed: what it said before stands in `out`.
 local function read_choice(c, choice, out, cx, chunk)
     if c.stopped then return end
     local delta = object(choice.delta)
@@ -226,10 +235,17 @@ local function read_choice(c, choice, out, cx, chunk)
         put(out, { on = "logprobs", index = math.max(c.parts - 1, 0), logprobs = logprobs }, c)
     end
     local stop = answer.stop(choice.finish_reason, c.calls[1] ~= nil, c.refused)
+    if stop == "error" then return errors.unfinished(word(choice.finish_reason)) end
     if stop then finish(c, stop, out, cx, chunk) end
 end
 
 -- ---- the stream
+
+local function count_usage(chunk, out)
+    local usage = answer.usage_in(chunk)
+    if usage then out[#out + 1] = { on = "usage", usage = usage } end
+    return out
+end
 
 local CHOICES = 128 -- what n may be at most
 
@@ -252,9 +268,10 @@ function M.new(cx)
             created = count(chunk.created) }
     end
 
-    local function fail(err)
-        over = true
-        return { { on = "error", err = err } }
+    local function fail(err, out)
+        over, out = true, out or {}
+        out[#out + 1] = { on = "error", err = err }
+        return out
     end
 
     -- The stream's end; `said`: the protocol said so, and what has no finish_reason just ends.
@@ -287,13 +304,12 @@ function M.new(cx)
         end
         for i = 1, #all do
             local choice = object(all[i])
-            if choice and object(choice.error) then return fail(errors.find(choice)) end -- OpenRouter
+            if choice and object(choice.error) then return fail(errors.find(choice), out) end -- OpenRouter
             local index = choice and (count(choice.index) or 0)
-            if choice and index < CHOICES then read_choice(choice_at(index), choice, out, cx, chunk) end
+            local failed = choice and index < CHOICES and read_choice(choice_at(index), choice, out, cx, chunk)
+            if failed then return fail(failed, choices[index].parts > 0 and count_usage(chunk, out) or nil) end
         end
-        local usage = answer.usage_in(chunk)
-        if usage then out[#out + 1] = { on = "usage", usage = usage } end
-        return out
+        return count_usage(chunk, out)
     end
 
     return function(event)

@@ -2,6 +2,7 @@
 
 local content = require("claw.protocols.openai_chat.content")
 local fields = require("claw.protocols.fields")
+local losses = require("claw.protocols.losses")
 
 local M = {}
 
@@ -17,54 +18,69 @@ for name in ([[model stream messages tools functions tool_choice function_call p
     KNOWN[name] = true
 end
 
-local EFFORT = { none = true, minimal = true, low = true, medium = true, high = true, xhigh = true }
+local EFFORT = { none = "none", minimal = "minimal", low = "low", medium = "medium", high = "high", xhigh = "xhigh",
+    max = "xhigh" }
 
 -- ---- messages
 
 local ROLE = {}
 
+local SAID = losses.set("role content name cache_control")
+local SAID_BY = { assistant = losses.set([[role content name cache_control refusal tool_calls function_call audio
+    reasoning_content reasoning reasoning_details]]),
+        tool = losses.set("role content name cache_control tool_call_id") }
+
+-- A mark for the cache on a message is one on the last of its parts.
+local function marked(message, parts)
+    local last, mark = parts[#parts], content.mark(message)
+    if last and mark and not last.cache then last.cache = mark end
+end
+
 local function turn(role, message)
     return { role = role, name = word(message.name), parts = {} }
 end
 
-function ROLE.user(message)
+function ROLE.user(message, _, cx, at)
     local t = turn("user", message)
-    content.read(message.content, t.parts)
+    content.read(message.content, t.parts, cx, at)
+    marked(message, t.parts)
     return t
 end
 
-function ROLE.system(message, state)
+function ROLE.system(message, state, cx, at)
     local t = turn("system", message)
-    content.read(message.content, t.parts)
+    content.read(message.content, t.parts, cx, at)
+    marked(message, t.parts)
     if state.begun then return t end
     for _, part in ipairs(t.parts) do table.insert(state.system, part) end
 end
 ROLE.developer = ROLE.system
 
-function ROLE.assistant(message, state, cx)
+function ROLE.assistant(message, state, cx, at)
     local t = turn("assistant", message)
     content.read_reasoning(message, t.parts)
-    content.read(message.content, t.parts)
+    content.read(message.content, t.parts, cx, at)
     if word(message.refusal) then table.insert(t.parts, { kind = "refusal", text = message.refusal }) end
-    content.read_calls(message, t.parts, cx)
+    content.read_calls(message, t.parts, cx, at)
     -- It had no id: the one made for it is given to the result that follows.
     state.legacy = content.read_legacy_call(message, t.parts, cx) or state.legacy
     content.read_audio(message, t.parts)
+    marked(message, t.parts)
     return t
 end
 
-local function result(message, id)
-    local part = { kind = "result", id = id, name = word(message.name), parts = {} }
-    content.read(message.content, part.parts)
+local function result(message, id, cx, at)
+    local part = { kind = "result", id = id, name = word(message.name), parts = {}, cache = content.mark(message) }
+    content.read(message.content, part.parts, cx, at)
     return { role = "user", parts = { part } }
 end
 
-function ROLE.tool(message, _, cx)
-    return result(message, word(message.tool_call_id) or cx.id("call_"))
+function ROLE.tool(message, _, cx, at)
+    return result(message, word(message.tool_call_id) or cx.id("call_"), cx, at)
 end
 
-ROLE["function"] = function(message, state, cx)
-    return result(message, state.legacy or cx.id("call_"))
+ROLE["function"] = function(message, state, cx, at)
+    return result(message, state.legacy or cx.id("call_"), cx, at)
 end
 
 local function read_messages(body, request, cx)
@@ -78,7 +94,8 @@ local function read_messages(body, request, cx)
             cx.refuse(("messages[%d] must be an object with role system, developer, user, assistant, tool or function")
                 :format(i - 1), "messages")
         end
-        local t = role(message, state, cx)
+        losses.extra(message, SAID_BY[message.role] or SAID, cx, "messages[%d]", i - 1)
+        local t = role(message, state, cx, i - 1)
         if t then
             state.begun = true
             table.insert(request.turns, t)
@@ -93,7 +110,10 @@ local function read_function(named)
         strict = flag(named.strict) }
 end
 
-local function read_tools(body, request)
+local TOOL = { type = true, ["function"] = true, cache_control = true }
+local FUNCTION = { name = true, description = true, parameters = true, strict = true }
+
+local function read_tools(body, request, cx)
     local tools, given, old = {}, list(body.tools), list(body.functions)
     for i = 1, #given do
         local tool = object(given[i])
@@ -101,6 +121,8 @@ local function read_tools(body, request)
         if named then
             tools[#tools + 1] = read_function(named)
             tools[#tools].cache = content.mark(tool)
+            losses.unknown(tool, TOOL, cx)
+            losses.unknown(named, FUNCTION, cx)
         elseif tool then
             tools[#tools + 1] = { server = tool, kind = text_of(tool.type) or "untyped", origin = "openai_chat" }
         end
@@ -128,15 +150,24 @@ end
 
 local MODE = { auto = "auto", none = "none", required = "required", any = "required" } -- Mistral says any
 
-local function read_choice(body, request)
+local function unknown_choice(cx)
+    cx.drop("tool_choice", "tool", "none that others know")
+end
+
+local function read_choice(body, request, cx)
     local choice = body.tool_choice
     if not fields.says(choice) then choice = body.function_call end
-    if text_of(choice) then return MODE[choice] and { mode = MODE[choice] } or nil end
+    if text_of(choice) then
+        if not MODE[choice] and choice ~= "" then return unknown_choice(cx) end
+        return MODE[choice] and { mode = MODE[choice] } or nil
+    end
     choice = object(choice)
     if not choice then return nil end
     if object(choice.allowed_tools) then return allow(request, choice.allowed_tools) end
     local name = word(members(choice["function"]).name) or word(members(choice.custom).name) or word(choice.name)
-    return name and { mode = "tool", name = name } or nil
+    if name then return { mode = "tool", name = name } end
+    if MODE[choice.type] then return { mode = MODE[choice.type] } end -- as Anthropic's clients say it
+    return fields.says(choice) and unknown_choice(cx) or nil
 end
 
 -- ---- the rest
@@ -148,33 +179,46 @@ local function read_stop(v)
     return out[1] and out or nil
 end
 
-local function read_format(v)
+local function read_format(v, cx)
     local format = members(v)
-    if format.type == "json_object" then return { kind = "json" } end
+    if format.type == "json_object" then -- some take a schema there (Together, Fireworks, llama.cpp)
+        return object(format.schema) and { kind = "schema", schema = format.schema } or { kind = "json" }
+    end
     local schema = format.type == "json_schema" and object(format.json_schema)
-    if not schema then return nil end
+    if not schema then
+        if word(format.type) and format.type ~= "text" then
+            cx.drop("response_format", "schema", ('"%s" is none that others know'):format(format.type))
+        end
+        return nil
+    end
     return { kind = "schema", name = word(schema.name), description = word(schema.description),
         schema = object(schema.schema), strict = flag(schema.strict) }
 end
 
 -- reasoning_effort, OpenRouter's reasoning { effort, max_tokens, enabled, exclude }, DeepSeek's thinking { type }.
-local function read_reasoning(body)
+local function read_reasoning(body, cx)
     local more, thinking = members(body.reasoning), members(body.thinking)
     local effort = word(body.reasoning_effort) or word(more.effort)
     local budget = count(more.max_tokens) or count(thinking.budget_tokens)
     local off = effort == "none" or more.enabled == false or thinking.type == "disabled" or nil
     local on = more.enabled == true or thinking.type == "enabled"
     if not (effort or budget or off or on) then return nil end
+    if effort and not EFFORT[effort] then cx.drop("reasoning_effort", "hint", "none that others know") end
     local show
     if flag(more.exclude) ~= nil then show = not more.exclude end
-    return { effort = EFFORT[effort] and effort or nil, budget = budget, off = off, show = show,
+    return { effort = EFFORT[effort], budget = budget, off = off, show = show,
         thinking = object(body.thinking), more = object(body.reasoning) }
+end
+
+-- An answer in text is what there is anyway.
+local function only_text(modalities)
+    return #list(modalities) == 1 and modalities[1] == "text"
 end
 
 local function read_rest(body, cx)
     local rest
     for name, v in cx.each(body) do
-        if not KNOWN[name] and fields.says(v) then
+        if not KNOWN[name] and fields.says(v) and not (name == "modalities" and only_text(v)) then
             rest = rest or {}
             rest[name] = v
         end
@@ -187,8 +231,8 @@ function M.read(body, cx)
     local r = { dialect = "openai_chat", model = text_of(body.model), stream = body.stream == true, system = {},
         turns = {} }
     read_messages(body, r, cx)
-    read_tools(body, r)
-    r.tool_choice = read_choice(body, r)
+    read_tools(body, r, cx)
+    r.tool_choice = read_choice(body, r, cx)
     r.parallel = flag(body.parallel_tool_calls)
     if r.legacy then r.parallel = false end -- it knows one call
     r.max_tokens = count(body.max_completion_tokens) or count(body.max_tokens)
@@ -197,10 +241,11 @@ function M.read(body, cx)
     r.presence_penalty, r.frequency_penalty = number(body.presence_penalty), number(body.frequency_penalty)
     r.logprobs, r.top_logprobs = flag(body.logprobs), count(body.top_logprobs)
     r.logit_bias = fields.says(body.logit_bias) and object(body.logit_bias) or nil
-    r.user = word(body.user) or word(body.safety_identifier)
+    r.user, r.safety_identifier = word(body.user), word(body.safety_identifier)
     r.metadata = fields.says(body.metadata) and object(body.metadata) or nil
     r.service_tier, r.store = word(body.service_tier), flag(body.store)
-    r.format, r.reasoning, r.verbosity = read_format(body.response_format), read_reasoning(body), word(body.verbosity)
+    r.format, r.reasoning = read_format(body.response_format, cx), read_reasoning(body, cx)
+    r.verbosity = word(body.verbosity)
     r.include_usage = members(body.stream_options).include_usage == true or nil
     r.rest = read_rest(body, cx)
     return r

@@ -112,7 +112,7 @@ end
 -- For an answer's client ids stay as they are: then there is no `cx`.
 function M.write_call(part, cx)
     local out = { id = cx and M.id(part.id, cx) or part.id }
-    if part.custom then
+    if part.custom and type(part.input) == "string" then -- of Responses it is an object: there the tool is a function
         out.type, out.custom = "custom", { name = part.name, input = part.input }
     else
         out.type, out["function"] = "function", { name = part.name, arguments = M.arguments(part.input) }

@@ -108,6 +108,9 @@ function M.new(cx)
             local made = given.text and given.text ~= "" and on.text({ index = e.index, text = given.text }, c)
             return made or NOTHING
         end
+        if given.kind == "image" and (given.data or given.url) then
+            return out(c, encode({ images = { spelling.write(given, cx) } }))
+        end
         cx.drop("content." .. tostring(given.what or given.kind), "hint", "the client's protocol has no such part")
         return NOTHING
     end
@@ -155,7 +158,7 @@ function M.new(cx)
 
     function on.citation(e, c)
         local notes, part = {}, c.parts[e.index]
-        answer.annotations({ e.citation }, part and part.start or 0, "", notes, cx)
+        answer.annotations({ e.citation }, part and part.start or 0, part and part.length or 0, notes, cx)
         if not notes[1] then return NOTHING end
         return out(c, encode({ annotations = notes }))
     end

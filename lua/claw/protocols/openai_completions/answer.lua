@@ -23,7 +23,9 @@ function M.read(body)
     end
     local first = choices[1]
     if not first then return nil, "no choices in the upstream's answer" end
+    local failed = first.stop == "error" and errors.unfinished(word(members(all[1]).finish_reason)) or nil
     return { id = word(body.id), model = word(body.model), created = count(body.created), parts = first.parts,
+        error = failed,
         stop = first.stop, usage = chat.read_usage(body.usage), choices = choices[2] and choices or nil }
 end
 

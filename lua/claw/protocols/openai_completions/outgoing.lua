@@ -42,7 +42,7 @@ function M.write(r, cx)
     local out = { model = cx.model or r.model, prompt = write_prompt(r, cx), max_tokens = r.max_tokens,
         temperature = r.temperature, top_p = r.top_p, seed = r.seed, stop = losses.stops(r, MAX_STOPS, cx),
         presence_penalty = r.presence_penalty, frequency_penalty = r.frequency_penalty, logit_bias = r.logit_bias,
-        user = r.user }
+        user = losses.user(r, cx) }
     if r.stream then
         out.stream = true
         out.stream_options = cx.provider.stream_usage ~= false and { include_usage = true } or nil

@@ -45,7 +45,7 @@ function M.read(body, cx)
     for _, name in ipairs(SAME) do
         if fields.says(body[name]) then same[name] = body[name] end
     end
-    local r = chat.read(same, { refuse = cx.refuse, id = cx.id, each = pairs, parse = cx.parse })
+    local r = chat.read(same, { refuse = cx.refuse, drop = cx.drop, id = cx.id, each = pairs, parse = cx.parse })
     r.dialect = "openai_completions"
     local logprobs = count(body.logprobs)
     if logprobs then r.logprobs, r.top_logprobs = true, logprobs > 0 and logprobs or nil end

@@ -134,9 +134,9 @@ end
 
 local REASON = { length = "max_output_tokens", context = "max_output_tokens", filter = "content_filter" }
 
--- Says in a response how it ended; its status.
+-- Says in a response how it ended; its status. A refusal that has no words is told as what it was filtered for.
 function M.finish(response, stop, usage, err)
-    local reason = REASON[stop]
+    local reason = REASON[stop] or stop == "refusal" and #response.output == 0 and "content_filter" or nil
     response.status = (err or stop == "error") and "failed" or reason and "incomplete" or "completed"
     if reason then response.incomplete_details = { reason = reason } end
     if response.status == "failed" then

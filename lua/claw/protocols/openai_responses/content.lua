@@ -2,6 +2,7 @@
 
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
+local losses = require("claw.protocols.losses")
 local seal = require("claw.protocols.seal")
 
 local M = {}
@@ -72,8 +73,16 @@ function READ.input_audio(part)
     return word(audio.data) and { kind = "audio", data = audio.data, format = word(audio.format) or "wav" } or nil
 end
 
--- Adds the parts of a content (a text or a list) to `out`.
-function M.read(content, out)
+local KNOWN = { refusal = losses.set("type refusal"), input_image = losses.set("type detail image_url file_id"),
+    input_file = losses.set("type filename file_data file_url file_id detail"),
+    input_audio = losses.set("type input_audio data format") }
+for _, kind in ipairs({ "output_text", "input_text", "text" }) do
+    KNOWN[kind] = losses.set("type text logprobs")
+end
+
+-- Adds the parts of a content (a text or a list) to `out`. cx, at, name: of a request, the item's place and the member
+-- of it.
+function M.read(content, out, cx, at, name)
     if type(content) == "string" then
         if content ~= "" then out[#out + 1] = { kind = "text", text = content } end
         return
@@ -82,8 +91,10 @@ function M.read(content, out)
     for i = 1, #all do
         local part = object(all[i])
         local read = part and READ[part.type]
-        if read then
-            out[#out + 1] = read(part)
+        local got = read and read(part)
+        if got and at then losses.extra(part, KNOWN[part.type], cx, "input[%d]." .. name .. "[%d]", at, i - 1) end
+        if got then
+            out[#out + 1] = got
         elseif part then
             out[#out + 1] = { kind = "other", raw = part, origin = M.OWN, what = word(part.type) or "untyped" }
         elseif word(all[i]) then
@@ -93,7 +104,7 @@ function M.read(content, out)
 end
 
 local function input_of(text, cx)
-    if not text or not text:find("%S") then return cx.parse("{}") end
+    if not text or not text:find("%S") or text:find("^%s*null%s*$") then return cx.parse("{}") end
     return cx.parse(text) or text
 end
 
@@ -111,9 +122,9 @@ function M.read_custom_call(item, cx)
         input = cx.parse(M.custom_input(text_of(item.input) or "")), custom = true }
 end
 
-function M.read_result(item, cx)
+function M.read_result(item, cx, at)
     local out = { kind = "result", id = word(item.call_id) or cx.id("call_"), parts = {} }
-    M.read(item.output, out.parts)
+    M.read(item.output, out.parts, cx, at, "output")
     return out
 end
 
@@ -175,7 +186,10 @@ function WRITE.document(part, cx)
     if part.cache then cx.drop("cache_control", "hint", "OpenAI caches by itself") end
     if part.citations then cx.drop("messages.content.document.citations", "hint") end
     if part.text then
-        return { type = "input_text", text = (part.title and part.title .. "\n\n" or "") .. part.text }
+        local lines = { part.title }
+        lines[#lines + 1] = part.context
+        lines[#lines + 1] = part.text
+        return { type = "input_text", text = table.concat(lines, "\n\n") }
     end
     if part.file_id and part.origin ~= "openai" then
         return cx.drop("messages.content.document.file_id", "content", "files are the provider's own")

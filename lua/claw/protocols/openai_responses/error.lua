@@ -33,7 +33,9 @@ local CODE = { rate_limit = "rate_limit_exceeded", invalid_request = "invalid_pr
 
 -- An error as a failed response has it.
 function M.inner(err)
-    return { code = err.code or CODE[err.kind] or "server_error", message = err.message }
+    local code = word(chat.write(err).error.code)
+    if code and code:find("^%d+$") then code = nil end
+    return { code = code or CODE[err.kind] or "server_error", message = err.message }
 end
 
 -- cx.sequence: how many events the client has got (`writer` counts).

@@ -3,6 +3,7 @@
 local content = require("claw.protocols.openai_responses.content")
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
+local losses = require("claw.protocols.losses")
 local models = require("claw.protocols.openai_responses.models")
 local tools = require("claw.protocols.openai_responses.tools")
 
@@ -142,7 +143,10 @@ local function drop_hints(r, cx)
         if r[name] and not (r[name] == 0 and name ~= "seed") then cx.drop(name, "hint") end
     end
     if r.stop and r.stop[1] then cx.drop("stop", "hint") end
-    if r.n and r.n > 1 then cx.drop("n", "hint") end
+    if r.n and r.n > 1 then cx.drop("n", "content", "it gives one answer") end
+    if r.max_tokens and r.max_tokens < LEAST then
+        cx.drop("max_tokens", "hint", ("%d is sent, the least there is"):format(LEAST))
+    end
     if r.logit_bias and fields.says(r.logit_bias) then cx.drop("logit_bias", "hint") end
     if r.service_tier and not TIER[r.service_tier] then cx.drop("service_tier", "hint") end
 end
@@ -155,10 +159,10 @@ local function write_rest(r, body, cx)
     for name in pairs(r.rest or {}) do names[#names + 1] = name end
     table.sort(names)
     for _, name in ipairs(names) do
-        if OWN[name] or r.dialect == "openai_responses" and name ~= "include" then
+        if OWN[name] and r.dialect == "openai_chat" or r.dialect == "openai_responses" and name ~= "include" then
             body[name] = r.rest[name]
         elseif name ~= "include" and fields.says(r.rest[name]) then
-            cx.drop(name, "hint")
+            cx.drop(name, losses.class(name))
         end
     end
 end
@@ -167,7 +171,8 @@ function M.write(r, cx)
     local input, custom = json.array(), {}
     local body = { model = cx.model or r.model, input = input, stream = r.stream, temperature = r.temperature,
         top_p = r.top_p, max_output_tokens = r.max_tokens and math.max(r.max_tokens, LEAST), store = r.store or false,
-        user = r.user, metadata = r.metadata and fields.says(r.metadata) and r.metadata or nil,
+        user = r.user, safety_identifier = r.safety_identifier, metadata = r.metadata and fields.says(r.metadata)
+            and r.metadata or nil,
         service_tier = TIER[r.service_tier] and r.service_tier or nil }
     write_system(r, body, input, cx)
     for _, turn in ipairs(r.turns) do write_turn(turn, input, body, custom, cx) end
@@ -178,6 +183,7 @@ function M.write(r, cx)
     tools.write(r, body, cx)
     write_format(r, body)
     write_reasoning(r, body, cx)
+    if r.dialect then models.leave_sampling(r, body, cx) end
     drop_hints(r, cx)
     write_rest(r, body, cx)
     return body

@@ -2,6 +2,7 @@
 
 local content = require("claw.protocols.openai_responses.content")
 local fields = require("claw.protocols.fields")
+local losses = require("claw.protocols.losses")
 local tools = require("claw.protocols.openai_responses.tools")
 
 local M = {}
@@ -22,9 +23,9 @@ end
 
 local READ = {}
 
-function READ.message(item, r)
+function READ.message(item, r, cx, at)
     local role, parts = word(item.role) or "user", {}
-    content.read(item.content, parts)
+    content.read(item.content, parts, cx, at, "content")
     if role == "system" or role == "developer" then
         if r.turns[1] then
             r.turns[#r.turns + 1] = { role = "system", parts = parts }
@@ -38,12 +39,20 @@ end
 
 function READ.function_call(item, r, cx) add(r, "assistant", content.read_call(item, cx)) end
 function READ.custom_tool_call(item, r, cx) add(r, "assistant", content.read_custom_call(item, cx)) end
-function READ.function_call_output(item, r, cx) add(r, "user", content.read_result(item, cx)) end
+function READ.function_call_output(item, r, cx, at) add(r, "user", content.read_result(item, cx, at)) end
 READ.custom_tool_call_output = READ.function_call_output
 
 function READ.reasoning(item, r)
     local part = content.read_reasoning(item)
     if part then add(r, "assistant", part) end
+end
+
+-- Members of items; ids and states are the answers' own.
+local ITEM = {}
+for kind, words in pairs({ message = "role content", function_call = "call_id name arguments",
+    custom_tool_call = "call_id name input", function_call_output = "call_id output",
+    custom_tool_call_output = "call_id output", reasoning = "summary content encrypted_content" }) do
+    ITEM[kind] = losses.set("type id status " .. words)
 end
 
 local SERVER = { mcp_list_tools = true, mcp_approval_request = true }
@@ -72,7 +81,12 @@ local function read_input(body, r, cx)
         if not item then cx.refuse(("input[%d] is no item"):format(i - 1), "input") end
         local kind = word(item.type) or word(item.role) and "message" or "item_reference"
         local read = READ[kind]
-        if read then read(item, r, cx) else read_other(item, kind, r) end
+        if read then
+            losses.extra(item, ITEM[kind], cx, "input[%d]", i - 1)
+            read(item, r, cx, i - 1)
+        else
+            read_other(item, kind, r)
+        end
     end
 end
 
@@ -103,12 +117,16 @@ local function read_text(text, r)
     r.verbosity = word(text.verbosity)
 end
 
-local function read_reasoning(reasoning, r)
+local EFFORT = { none = "none", minimal = "minimal", low = "low", medium = "medium", high = "high", xhigh = "xhigh",
+    max = "xhigh" }
+
+local function read_reasoning(reasoning, r, cx)
     reasoning = members(reasoning)
     local effort = word(reasoning.effort)
     local summary = word(reasoning.summary) or word(reasoning.generate_summary)
     if not effort and not summary then return end
-    r.reasoning = { effort = effort, show = summary ~= nil or nil, off = effort == "none" or nil }
+    if effort and not EFFORT[effort] then cx.drop("reasoning.effort", "hint", "none that others know") end
+    r.reasoning = { effort = EFFORT[effort], show = summary ~= nil or nil, off = effort == "none" or nil }
 end
 
 local function read_include(include, r)
@@ -136,12 +154,12 @@ function M.read(body, cx)
         max_tokens = count(body.max_output_tokens), temperature = number(body.temperature), top_p = number(body.top_p),
         top_logprobs = count(body.top_logprobs), parallel = flag(body.parallel_tool_calls),
         metadata = object(body.metadata), service_tier = word(body.service_tier), store = flag(body.store),
-        user = word(body.safety_identifier) or word(body.user), include_usage = true }
+        user = word(body.user), safety_identifier = word(body.safety_identifier), include_usage = true }
     if word(body.instructions) then r.system[1] = { kind = "text", text = body.instructions } end
     read_input(body, r, cx)
     read_state(body, r)
     read_text(body.text, r)
-    read_reasoning(body.reasoning, r)
+    read_reasoning(body.reasoning, r, cx)
     read_include(body.include, r)
     if r.top_logprobs and r.top_logprobs > 0 then r.logprobs = true else r.top_logprobs = nil end
     tools.read(body, r, cx)

@@ -3,6 +3,7 @@
 local content = require("claw.protocols.openai_responses.content")
 local fields = require("claw.protocols.fields")
 local json = require("claw.json")
+local losses = require("claw.protocols.losses")
 
 local M = {}
 
@@ -20,11 +21,14 @@ local function kind_of(name)
     return KIND[name] or name
 end
 
+local FUNCTION = { type = true, name = true, description = true, parameters = true, strict = true }
+
 local function read_tool(tool, cx)
     local kind = word(tool.type) or "function"
     if kind == "function" then
         local f = object(tool["function"]) or tool
         if not word(f.name) then return nil end
+        losses.unknown(f, FUNCTION, cx)
         return { name = f.name, description = word(f.description), schema = object(f.parameters),
             strict = fields.flag(f.strict) }
     elseif kind == "custom" and word(tool.name) then
@@ -39,6 +43,7 @@ end
 local function read_choice(choice, r, cx)
     if word(choice) then
         if choice == "auto" or choice == "none" or choice == "required" then return { mode = choice } end
+        cx.drop("tool_choice", "tool", "none that others know")
         return nil
     end
     choice = object(choice)
@@ -78,11 +83,27 @@ local function write_function(tool, cx)
         parameters = tool.schema or { type = "object", properties = {} } }
 end
 
+local NOTHING = {}
+local SEARCH = { allowed_domains = true, user_location = true }
+
+-- Anthropic's search has these two as well.
+local function search(tool, cx)
+    local out, given = { type = "web_search" }, tool.origin == "anthropic" and tool.server or NOTHING
+    losses.settings(tool, tool.origin == "anthropic" and SEARCH or NOTHING, cx)
+    local domains = fields.array(given.allowed_domains)
+    out.filters = domains and #domains > 0 and { allowed_domains = domains } or nil
+    out.user_location = object(given.user_location)
+    return out
+end
+
 local function write_server(tool, cx)
     if tool.origin == content.OWN then return tool.server end
     local kind = tool.kind or ""
-    if kind:find("^web_search") then return { type = "web_search" } end
-    if kind:find("^code_execution") then return { type = "code_interpreter", container = { type = "auto" } } end
+    if kind:find("^web_search") then return search(tool, cx) end
+    if kind:find("^code_execution") then
+        losses.settings(tool, NOTHING, cx)
+        return { type = "code_interpreter", container = { type = "auto" } }
+    end
     cx.drop("tools." .. kind, "tool", "only its own provider runs it")
 end
 

@@ -1,0 +1,179 @@
+"""What stands in docs/*.md is true: commands run, snippets are taken by the proxy, names exist, links lead somewhere.
+
+A page is a home of its own, `openclaw-proxy` on its PATH, ports moved to free ones. Its fenced blocks, in order:
+
+    sh      run in one shell; must end with 0. `openclaw-proxy -config FILE` alone is the other terminal: it is started, what
+            was started before is ended
+    (none)  what the block before it says, in this order; "…" stands for anything
+    log     what the proxy that runs has logged: of each line here all parts stand in one of its lines
+    yaml    behind "save as `FILE`": written there. Else it is checked, with upstreams and a route added where it has none
+    lua     behind "save as `FILE`": written there. Else it is a policy, or hooks of one, and checked as such
+    text    a drawing
+
+docs/first-policy.md has a test of its own; configuration.md and policy-reference.md are written by `make docs`.
+"""
+import os
+import re
+import signal
+import subprocess
+import threading
+
+import pytest
+
+from test_examples import BINARY, ROOT, check_found, free_port
+from test_first_policy import BLOCK, Shell, started, wait  # noqa: F401 (started is a fixture)
+
+DOCS = ROOT / "docs"
+WRITTEN = {"configuration.md", "policy-reference.md"}
+PAGES = sorted(p for p in DOCS.glob("*.md") if p.name not in WRITTEN | {"first-policy.md"})
+KEYS = {"OPENAI_API_KEY": "sk-example", "ANTHROPIC_API_KEY": "sk-example", "GEMINI_API_KEY": "example", "WEB_KEY": "web-key-of-the-example"}
+UPSTREAMS = "upstreams:\n  openai: { type: mock }\n  anthropic: { type: mock }\n  local: { type: mock }\n"
+ROUTES = "routes:\n  - id: chat\n    strategy: { type: failover, upstreams: [%s] }\n"
+
+
+def whole(yaml):
+    """A snippet with what it lacks to be an openclaw.yaml."""
+    if not re.search(r"^upstreams:", yaml, re.M):
+        yaml += UPSTREAMS
+    if not re.search(r"^routes:", yaml, re.M):
+        names = re.findall(r"^  ([\w-]+):", re.search(r"^upstreams:\n((?: .*\n|\n|#.*\n)*)", yaml, re.M)[1], re.M)
+        yaml += ROUTES % ", ".join(names)
+    return yaml
+
+
+RUN = """local testing = require("openclaw.testing")
+local p = testing.load(arg[1])
+local body = { model = "mock-gpt", messages = { { role = "user", content = "Hello" } } }
+local with = {
+    route = { { "a", "b" } }, choose = { { "a", "b" }, testing.facts({}, {}), testing.rng(1) }, request = {}, response = { body },
+    event = { { type = "message", data = "{}" } }, retry = { { kind = "eof", status = 0, n = 1, left = 1 } }, cost = { { input = 1, output = 1 } },
+}
+for i = 2, #arg do
+    local hook, args = arg[i], with[arg[i]] or {}
+    if hook == "choose" then p:run(hook, unpack(args)) else p:run(hook, testing.request({ body = body }), unpack(args)) end
+end"""
+
+
+def check(folder, yaml, lua=None):
+    (folder / "policies").mkdir(parents=True)
+    (folder / "openclaw.yaml").write_text(whole(yaml))
+    if lua:
+        if not re.search(r"^return ", lua, re.M):
+            lua = f'local P = {{ name = "snippet", api = 1 }}\n{lua}\nreturn P\n'
+        name = re.search(r'name = "(\w+)"', lua)[1]
+        (folder / "policies" / f"{name}.lua").write_text(lua)
+    r = subprocess.run([BINARY, "-config", "openclaw.yaml", "-check"], cwd=folder, env={**os.environ, **KEYS}, capture_output=True, text=True, timeout=60)
+    assert r.returncode == 0, f"{r.stdout}{r.stderr}\n{whole(yaml)}\n{lua or ''}"
+    if lua:
+        (folder / "run.lua").write_text(RUN)
+        hooks = [h for h in re.findall(r"^function P\.(\w+)", lua, re.M) if h not in ("init", "selftest")]
+        r = subprocess.run(["luajit", "run.lua", f"policies/{name}.lua", *hooks], cwd=folder, capture_output=True, text=True, timeout=60,
+                           env={**os.environ, "LUA_PATH": f"{ROOT}/lua/?.lua;{ROOT}/lua/?/init.lua;;"})
+        assert r.returncode == 0, f"{r.stderr}\n{lua}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_page(page, tmp_path, started, monkeypatch):  # noqa: F811
+    ports = {name: str(free_port()) for name in ("8080", "9090", "8090", "9099")}
+    home, bin = tmp_path / "openclaw", tmp_path / "bin"
+    home.mkdir()
+    bin.mkdir()
+    (bin / "openclaw-proxy").symlink_to(BINARY)
+    env = {**KEYS, "HOME": str(tmp_path), "OPENCLAW": str(ROOT), "PATH": f"{bin}:{os.environ['PATH']}"}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    text, at, said, snippets, running, log = page.read_text(), 0, "", 0, None, None
+    shell = Shell(home, **env)
+    shell.run("trap 'kill $(jobs -p) 2>/dev/null' EXIT")
+    late = threading.Timer(60, shell.p.terminate)
+    late.start()
+    try:
+        for m in BLOCK.finditer(text):
+            kind = m[1]
+            block = re.sub(r"\b(8080|9090|8090|9099)\b", lambda n: ports[n[1]], m[2])
+            save = re.findall(r"[Ss]ave(?: this)? as `([^`]+)`", text[at:m.start()])
+            at = m.end()
+            run = re.fullmatch(r"openclaw-proxy -config (\S+)\n", block)
+            if save:
+                (home / save[-1]).parent.mkdir(parents=True, exist_ok=True)
+                (home / save[-1]).write_text(block)
+            elif kind == "sh" and run:
+                if running:
+                    running.send_signal(signal.SIGTERM)
+                    assert running.wait(60) == 0
+                log = tmp_path / f"log{m.start()}"
+                running = started([BINARY, "-config", str(home / run[1])], log, int(ports["9090"]))
+            elif kind == "sh":
+                said = shell.run(block.rstrip("\n").replace("$PWD/build/release", str(bin)))
+            elif kind == "":
+                check_found(said, block)
+            elif kind == "log":
+                for line in block.splitlines():
+                    wait(lambda: any(all(p in have for p in line.split("…")) for have in log.read_text().splitlines()), f"not in the log {log}: {line}", 30)
+            elif kind in ("yaml", "lua"):
+                snippets += 1
+                check(tmp_path / f"snippet{snippets}", block if kind == "yaml" else "", block if kind == "lua" else None)
+            else:
+                assert kind == "text", f"{page.name}: a block of a kind that nobody runs: {kind}"
+    finally:
+        late.cancel()
+        shell.end()
+
+
+def test_readme_snippets(tmp_path):
+    for i, yaml in enumerate(re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)):
+        check(tmp_path / str(i), yaml)
+
+
+def test_configuration_is_current():
+    said = subprocess.run([BINARY, "-reference"], capture_output=True, text=True, check=True).stdout
+    assert (DOCS / "configuration.md").read_text() == said, "docs/configuration.md is old: run make docs"
+
+
+def test_names_and_links():
+    """Keys and metrics that pages name are there, and so is what they link to."""
+    reference = (DOCS / "configuration.md").read_text()
+    tables = {m[1]: set(re.findall(r"^\| `(\w+)`", m[2], re.M)) for m in re.finditer(r"^## (\w+)\n(.*?)(?=^## |\Z)", reference, re.M | re.S)}
+    sections = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)` \| (?:list of )?map \[(\w+)\]", reference.split("## server")[0], re.M)}
+    metrics = set(re.findall(r'"(openclaw_\w+)"', (ROOT / "core/proxy/metrics.h").read_text()))
+    wrong = []
+    for page in [*PAGES, DOCS / "first-policy.md"]:
+        text = page.read_text()
+        for section, key in re.findall(r"`(\w+)\.(\w+)[`.=: ]", text):
+            if section in sections and section not in ("upstreams",) and key not in tables[sections[section]]:
+                wrong.append(f"{page.name}: no key {section}.{key}")
+        for name in set(re.findall(r"\bopenclaw_[a-z_]+[a-z]\b", text)) - metrics:
+            if not any(name == m + end for m in metrics for end in ("_bucket", "_sum", "_count")) and not name.startswith("openclaw_policy_"):
+                wrong.append(f"{page.name}: no metric {name}")
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+            if not link.startswith("http") and not (page.parent / link).exists():
+                wrong.append(f"{page.name}: no {link}")
+    assert not wrong, "\n".join(wrong)
+
+
+PROVIDERS = """local P = require("claw.providers")
+for _, name in ipairs(P.NAMES) do
+    local t, words = P.tables[name], {}
+    for _, row in ipairs(t.protocols or {}) do words[#words + 1] = row[1] end
+    for _, form in ipairs(t.forms or {}) do words[#words + 1] = (form.ends:gsub("%[.*", "")) end
+    print(name, t.auth and t.auth.header .. (t.auth.prefix ~= "" and ": " .. t.auth.prefix:sub(1, -2) or "") or "none", table.concat(words, " "))
+end"""
+SPOKEN = {"openai_chat": "chat", "openai_responses": "responses", "openai_completions": "completions", "openai_embeddings": "embeddings",
+          "anthropic_messages": "messages", "anthropic_count_tokens": "token counts", "gemini_generate": "generate", "gemini_embed": "embed",
+          "gemini_embed_batch": "embed", "gemini_count_tokens": "token counts", "cohere_chat": "chat", "cohere_embeddings": "embed",
+          "ollama_chat": "Ollama: chat", "ollama_embeddings": "embeddings", "bedrock_converse": "Converse", "bedrock_embeddings": "embeddings", "/deployments/": "deployment"}
+
+
+def test_providers_are_as_the_tables_say():
+    page = (DOCS / "providers.md").read_text()
+    urls = dict(re.findall(r'\{"(\w+)", "(http[^"]*)"\}', (ROOT / "core/base/conf_link.c").read_text()))
+    said = subprocess.run(["luajit", "-e", PROVIDERS], env={**os.environ, "LUA_PATH": f"{ROOT}/lua/?.lua;{ROOT}/lua/?/init.lua;;"},
+                          capture_output=True, text=True, check=True).stdout
+    assert len(urls) >= 10
+    for name, auth, spoken in (line.split("\t") for line in said.splitlines()):
+        row = re.search(rf"^\| [^|]*`{name}`[^|]*\|([^|]*)\|([^|]*)\|([^|]*)\|$", page, re.M)
+        assert row, f"no row for {name}"
+        assert (f"`{urls[name]}`" if name in urls else "") in row[1], row[0]
+        assert auth in row[2], row[0]
+        for word in spoken.split():
+            assert SPOKEN.get(word, word) in row[3], f"{name}: {word} is not in its row"
