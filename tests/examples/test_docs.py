@@ -12,6 +12,7 @@ A page is a home of its own, `openclaw-proxy` on its PATH, ports moved to free o
 
 docs/first-policy.md has a test of its own; configuration.md and policy-reference.md are written by `make docs`.
 """
+import json
 import os
 import re
 import signal
@@ -149,6 +150,34 @@ def test_names_and_links():
             if not link.startswith("http") and not (page.parent / link).exists():
                 wrong.append(f"{page.name}: no {link}")
     assert not wrong, "\n".join(wrong)
+
+
+def words(*pages):
+    """What stands in backticks outside of blocks, as single words."""
+    text = "\n".join((ROOT / page).read_text() for page in pages)
+    return set(re.findall(r"[\w.]+", " ".join(re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```$", "", text)))))
+
+
+def test_maps_have_every_file():
+    """Each file of core/ and lua/ is named by the map of its floor (of folders that the map takes whole: the folder), each system test by its page."""
+    core, lua, system = words("core/README.md"), words("lua/README.md", "lua/claw/protocols/README.md"), words("tests/system/README.md")
+    whole = {"route", "retry", "providers"} | {p.parent.name for p in ROOT.glob("lua/claw/protocols/*/init.lua")}
+    assert {"conf", "pipeline"} <= core and {"engine", "seal"} <= lua and "wire.py" in system
+    lacking = [str(p.relative_to(ROOT)) for p in ROOT.glob("core/*/*.[ch]") if not {p.stem, p.name} & core and not p.stem.endswith("_part")]
+    for p in (ROOT / "lua").rglob("*.lua"):
+        name = p.parent.name if p.name == "init.lua" else p.name.split(".")[0]
+        if not {name, p.name} & lua and p.parent.name not in whole:
+            lacking.append(str(p.relative_to(ROOT)))
+    lacking += [p.name for p in (ROOT / "tests/system").iterdir() if p.suffix in (".py", ".c", ".lua") and p.name not in system]
+    assert not lacking, "not on the map:\n" + "\n".join(sorted(lacking))
+
+
+def test_readme_names_the_admin_port():
+    section = re.search(r"\n## Admin.*?\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.S)[1]
+    paths = json.loads((ROOT / "core/app/pages/openapi.json").read_text())["paths"]   # test_y_admin.py compares it with the binary
+    asked = [p.replace("/routes/{NAME}", "/routes/ID").replace("{NAME}", "NAME") for p in paths if p != "/" and not p.startswith("/dashboard")]
+    assert len(asked) > 20
+    assert not [p for p in asked if f"{p}`" not in section]
 
 
 PROVIDERS = """local P = require("claw.providers")
