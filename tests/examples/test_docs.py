@@ -126,6 +126,17 @@ def test_readme_snippets(tmp_path):
         check(tmp_path / str(i), yaml)
 
 
+def test_readme_explains(tmp_path):
+    """What README.md says -explain says of its own file."""
+    text = (ROOT / "README.md").read_text()
+    (tmp_path / "openclaw.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
+    asked = re.search(r"\$ echo '(\{.*?\})' \|\n.* -explain -\n(.*?)\n\n", text, re.S)
+    said = subprocess.run([BINARY, "-config", "openclaw.yaml", "-explain", "-"], cwd=tmp_path, env={**os.environ, **KEYS}, input=asked[1],
+                          capture_output=True, text=True, check=True).stdout
+    lines = [line.removeprefix("    ") for line in asked[2].splitlines() if "…" not in line]
+    assert len(lines) == 4 and all(line in said.splitlines() for line in lines), said
+
+
 def test_configuration_is_current():
     said = subprocess.run([BINARY, "-reference"], capture_output=True, text=True, check=True).stdout
     assert (DOCS / "configuration.md").read_text() == said, "docs/configuration.md is old: run make docs"
