@@ -169,6 +169,24 @@ def words(*pages):
     return set(re.findall(r"[\w.]+", " ".join(re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```$", "", text)))))
 
 
+def test_codes_and_warnings_of_operations():
+    """The troubleshooting tables have every code of base/err.h with its status, and warnings that the proxy writes."""
+    section = (DOCS / "operations.md").read_text().split("\n## Troubleshooting\n")[1].split("\n### ")[0]
+    codes, warnings = (re.findall(r"^\| (.*?) \|(?: (\d.*?) \|)?", table, re.M) for table in section.split("| a warning in the log"))
+    status = {}
+    for names, said in codes:
+        names, said = re.findall(r"`([a-z_]+)`", names), re.findall(r"\b\d{3}\b", re.sub(r"\(.*?\)", "", said))
+        assert len(said) in (0, 1, len(names)), names
+        status.update(zip(names, said * len(names) if len(said) == 1 else said))
+    table = re.findall(r'^    X\(E\w+, +-\d+, +"(\w+)", +(\d+),', (ROOT / "core/base/err.h").read_text(), re.M)
+    kinds = {kind: number for kind, number in reversed(table) if kind not in ("again", "invalid", "io")}
+    assert len(kinds) > 30 and not set(kinds) ^ set(status), set(kinds) ^ set(status)
+    assert not [f"{k}: {status[k]}, not {v}" for k, v in kinds.items() if v != status[k]]
+    source = "".join(p.read_text() for p in (ROOT / "core").glob("*/*.c"))
+    named = [n for row, _ in warnings for n in re.findall(r"`([^`]+)`", row)]
+    assert len(named) > 10 and not [n for n in named if f'"{n}"' not in source]
+
+
 def test_maps_have_every_file():
     """Each file of core/ and lua/ is named by the map of its floor (of folders that the map takes whole: the folder), each system test by its page."""
     core, lua, system = words("core/README.md"), words("lua/README.md", "lua/claw/protocols/README.md"), words("tests/system/README.md")
