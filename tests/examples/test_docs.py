@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import threading
+from datetime import date
 
 import pytest
 
@@ -167,6 +168,17 @@ def words(*pages):
     """What stands in backticks outside of blocks, as single words."""
     text = "\n".join((ROOT / page).read_text() for page in pages)
     return set(re.findall(r"[\w.]+", " ".join(re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```$", "", text)))))
+
+
+def test_prices_that_are_known():
+    """Of which day the binary's prices are, and for whom there are none."""
+    source = (ROOT / "lua/claw/catalog.lua").read_text()
+    year, month, day = re.search(r'AS_OF = "(\d+)-(\d+)-(\d+)"', source).groups()
+    silent = set(re.findall(r"(\w+) = true", re.search(r"local SILENT = \{(.*?)\}", source, re.S)[1]))
+    said = re.search(r"as it was on (\d+) (\w+) (\d+) \(`lua/claw/catalog.lua`, in the binary; not for (.*?)\)",
+                     " ".join((DOCS / "caching-and-limits.md").read_text().split()))
+    assert (int(said[1]), said[2], said[3]) == (int(day), date(int(year), int(month), 1).strftime("%B"), year)
+    assert set(re.findall(r"`(\w+)`", said[4])) == silent
 
 
 def test_codes_and_warnings_of_operations():
