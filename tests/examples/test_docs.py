@@ -199,6 +199,12 @@ def test_codes_and_warnings_of_operations():
     assert len(named) > 10 and not [n for n in named if f'"{n}"' not in source]
 
 
+def test_fields_of_the_log():
+    section = re.search(r"\n## Logs\n(.*?)\n## ", (DOCS / "operations.md").read_text(), re.S)[1]
+    fields = set(re.findall(r'\\"([a-z_]+)\\":', (ROOT / "core/proxy/access_log.c").read_text())) - {"time"}
+    assert len(fields) > 30 and not [f for f in fields if not re.search(rf"[`\"]{f}[`\"]", section)]
+
+
 def test_maps_have_every_file():
     """Each file of core/ and lua/ is named by the map of its floor (of folders that the map takes whole: the folder), each system test by its page."""
     core, lua, system = words("core/README.md"), words("lua/README.md", "lua/claw/protocols/README.md"), words("tests/system/README.md")
