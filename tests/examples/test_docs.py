@@ -205,6 +205,12 @@ def test_fields_of_the_log():
     assert len(fields) > 30 and not [f for f in fields if not re.search(rf"[`\"]{f}[`\"]", section)]
 
 
+def test_what_the_mock_can_do():
+    keys = set(re.findall(r"KEY\((\w+), (?:true|false)", (ROOT / "core/app/mock_fault.c").read_text()))
+    page = (DOCS / "providers.md").read_text().split("\n## The mock\n")[1].split("\n## ")[0]
+    assert len(keys) > 10 and keys == set(re.findall(r"`(\w+)(?:=\w+)?`", page[page.index("| | |"):]))
+
+
 def test_maps_have_every_file():
     """Each file of core/ and lua/ is named by the map of its floor (of folders that the map takes whole: the folder), each system test by its page."""
     core, lua, system = words("core/README.md"), words("lua/README.md", "lua/claw/protocols/README.md"), words("tests/system/README.md")
