@@ -79,7 +79,7 @@ static const struct claw_conf_rule server_rules[] = {
     SECONDS("body_timeout_seconds", "10", "In each such interval at least 1 KB a second of a request's body must arrive."),
     SECONDS("send_timeout_seconds", "30", "Longest time a client may read nothing of an answer that waits for it."),
     {"drain_seconds", NUM, .unit = "seconds", .fallback = "30", .max = 86400,
-     .doc = "At shutdown, how long requests in flight may go on; 0 aborts them."},
+     .doc = "At shutdown, how long requests in flight may go on; then they are cut, each with an error."},
     WHOLE("max_connections", "connections", "10000", 1, 1e6, "Most client connections over all workers."),
     {"expose_headers", BOOL, .fallback = "true", .doc = "Put x-openclaw-* headers on answers."},
     {"trusted_proxies", LIST, .each = &cidr_rule, .doc = "Networks whose X-Forwarded-For is believed."},

@@ -61,6 +61,7 @@
     X(EROUTE_DENIED,        -63, "route_not_allowed",  403, "permission_error",      false, "the client may not use this route")              \
     X(EBUDGET,              -64, "insufficient_quota", 429, "insufficient_quota",    false, "the client's budget is spent")                   \
     X(ERATE_LIMITED,        -65, "rate_limit_exceeded", 429, "rate_limit_error",     false, "a rate limit is reached")                        \
+    X(ECODING,              -66, "content_coding",     415, "invalid_request_error", false, "the request body is compressed; send it as it is") \
     X(ETRANSLATION,         -59, "translation",        500, "api_error",             false, "translating between two protocols failed")
 
 enum claw_err_code {

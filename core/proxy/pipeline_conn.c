@@ -62,7 +62,8 @@ static void on_head(struct claw_conn *c, struct claw_head *h)
         claw_pipeline_fail(r, rc, r->error_text.len ? r->error_text : claw_str_of(claw_err_text(rc)));
         return;
     }
-    rc = begin_upload(r);
+    rc = claw_pipeline_check_coding(r);
+    if (rc == 0) rc = begin_upload(r);
     if (rc != 0) {
         fail_body(r, rc);
         return;

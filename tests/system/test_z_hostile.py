@@ -1,0 +1,141 @@
+"""Z: what hostile clients, upstreams and file systems try, beyond families E, F and G."""
+import gzip
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from client import Raw, ask, chat, data_of, eventually, form, request
+from upstream import CHAT, delta, event
+from wire import Closed, Cut, sse_events
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: proxy.test\r\nContent-Type: application/json\r\n"
+
+
+def config(up, **more):
+    return {"upstreams": {"u": {"type": "openai", "base_url": up.url()}}, "retry": {"attempts": 1},
+            "routes": [{"id": "all", "match": {"path": "/v1*/*"}, "strategy": {"type": "failover", "upstreams": ["u"]}}], **more}
+
+
+# -- bodies that cannot be read
+
+@pytest.mark.parametrize("codings", [["gzip"], ["GZIP"], ["br"], ["zstd"], ["x-unheard-of"], ["gzip, identity"], ["identity", "gzip"]])
+def test_coded_bodies_are_refused_by_name(proxy, up, model, codings):
+    """415, and which codings would do (RFC 9110 15.5.16): whoever compressed a proper body must not hunt for a mistake in its JSON."""
+    mark = up.mark()
+    a = ask(proxy, gzip.compress(json.dumps(chat(model)).encode()), headers=[("Content-Encoding", c) for c in codings])
+    assert a.status == 415 and a.get("accept-encoding") == "identity", a.text
+    assert a.json()["error"]["type"] == "invalid_request_error" and "compressed" in a.json()["error"]["message"]
+    assert up.since(mark) == [] and proxy.request_line(a)["error"] == "content_coding"
+
+
+def test_coded_bodies_are_refused_in_the_clients_dialect_and_unread(proxy):
+    with Raw(proxy.port) as c:
+        c.send(b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
+        a = c.response()
+        assert (a.status, a.interim, a.get("connection")) == (415, [], "close") and a.json()["type"] == "error"
+        assert c.ended() == ("fin", b"")
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_no_coding_is_none(proxy, model, coding):
+    assert ask(proxy, chat(model), headers=[("Content-Encoding", coding)]).status == 200
+
+
+def test_what_goes_on_unread_may_be_coded(proxy, up):
+    body = gzip.compress(form(("file", "a.mp3", b"abc")))
+    mark = up.mark()
+    a = ask(proxy, body, path="/v1/files", type="multipart/form-data; boundary=b", headers=[("Content-Encoding", "gzip")])
+    assert a.status == 200 and bytes(up.since(mark)[0].request.body) == body
+
+
+# -- the end of the time to drain
+
+def silent(ex):
+    ex.until_gone(60)
+
+
+def begins(ex):
+    ex.stream_head()
+    ex.chunk(event(delta("one ")))
+    ex.until_gone(60)
+
+
+def begins_plain(ex):
+    ex.head(200, [("content-type", "application/json"), ("content-length", "300000")])
+    ex.send(b" " * 100000)
+    ex.until_gone(60)
+
+
+ANTHROPIC = {"max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+GEMINI = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+
+
+def test_what_the_drain_cuts_is_told_why(start, upstreams):
+    up = upstreams()
+    p = start(config(up, server={"drain_seconds": 1}))
+    for model, script in (("begins", begins), ("plain", begins_plain), ("silent", silent)):
+        up.on(model, script)
+    clients = {}
+
+    def send(name, data):
+        clients[name] = Raw(p.port, timeout=20 * p.slow).send(data)
+    send("openai", request(body=chat("begins", stream=True)))
+    send("anthropic", request(path="/v1/messages", body={**ANTHROPIC, "model": "begins", "stream": True}))
+    send("gemini", request(path="/v1beta/models/begins:streamGenerateContent?alt=sse", body=GEMINI))
+    send("http/1.0", request(body=chat("begins", stream=True)).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    send("plain", request(body=chat("plain")))
+    send("held", request(body=chat("silent", stream=True)))
+    send("unanswered", request(path="/v1/messages", body={**ANTHROPIC, "model": "silent"}))
+    heads = {name: clients[name].head() for name in ("openai", "anthropic", "gemini", "http/1.0", "plain")}
+    for name, head in heads.items():
+        while not head.data:
+            clients[name].chunk(head)
+    send("in its head", HEAD)
+    send("in its body", HEAD + b"Content-Length: 100\r\n\r\n{")
+    up.wait_seen("silent", 2)
+    p.wait_metric("openclaw_requests_in_flight", lambda v: v == 9)
+    started = time.monotonic()
+    p.signal(signal.SIGTERM)
+
+    def cut(name):
+        with pytest.raises(Cut) as e:
+            clients[name].reader.rest(heads[name])
+        assert e.value.args[0].endswith("fin") or name in ("plain", "http/1.0"), f"{name}: {e.value}"
+        return bytes(heads[name].data)
+    assert json.loads(sse_events(cut("openai"))[0][-1])["error"]["code"] == "draining"
+    assert json.loads(sse_events(cut("anthropic"))[0][-1])["type"] == "error"
+    assert json.loads(sse_events(cut("gemini"))[0][-1])["error"]["code"] == 503
+    assert b"[DONE]" not in cut("http/1.0")
+    cut("plain")
+    for name in ("held", "unanswered", "in its head", "in its body"):
+        a = clients[name].response()
+        assert (a.status, a.get("connection")) == (503, "close"), name
+        assert clients[name].ended() == ("fin", b""), name
+    assert time.monotonic() - started < 3 * p.slow
+    p.stop()
+    assert {l["error"] for l in p.request_lines()} == {"draining"} and {l["status"] for l in p.request_lines()} == {200, 503}
+
+
+def test_who_does_not_read_does_not_hold_up_the_end(start, upstreams):
+    """Nor does one that reads and never closes."""
+    up = upstreams()
+    p = start(config(up, server={"drain_seconds": 1}))
+
+    def floods(ex):
+        ex.stream_head()
+        while True:
+            ex.chunk(event(delta("x" * 5000)))
+    up.on("floods", floods)
+    up.on("begins", begins)
+    stopped = Raw(p.port, rcvbuf=4096).send(request(body=chat("floods", stream=True)))
+    open_ = Raw(p.port).send(request(body=chat("begins", stream=True)))
+    up.wait_seen("floods")
+    open_.head()
+    started = time.monotonic()
+    p.stop()
+    assert time.monotonic() - started < 4 * p.slow
+    stopped.close()
+    open_.close()
