@@ -139,3 +139,46 @@ def test_who_does_not_read_does_not_hold_up_the_end(start, upstreams):
     assert time.monotonic() - started < 4 * p.slow
     stopped.close()
     open_.close()
+
+
+# -- upstreams out of step
+
+def test_an_upstream_out_of_step_answers_nobody_else(start, upstreams):
+    """It says something more a while after its answer. Had the next request been written by then, that would be its answer, and each
+    client from there on would get the one's before it: so after the first time no connection to it is used twice (R2)."""
+    up = upstreams()
+    p = start(config(up, server={"workers": 1}))
+
+    def twice(ex):
+        ex.reply({**CHAT, "id": "answer"})
+        ex.reply({**CHAT, "id": "stray"})
+        ex.until_gone()
+    up.on("twice", twice)
+    assert ask(p, chat("twice")).json()["id"] == "answer"
+    assert up.seen("twice")[0].left.wait(10)
+    told = p.wait_log(lambda l: "answer nothing" in (l["msg"] or ""))
+    assert told["level"] == "warn" and told["upstream"] == "u"
+    with Raw(p.port) as c:
+        for _ in range(5):
+            assert c.send(request(body=chat("m"))).response().status == 200
+    assert len({e.conn.serial for e in up.seen("m")}) == 5
+
+
+def test_a_request_that_was_worked_on_is_not_sent_again(start, upstreams):
+    """A kept connection that ends as soon as it is used was closed before; one that ends later had the request, and what it cost."""
+    up = upstreams()
+    p = start(config(up, server={"workers": 1}))
+
+    def late(ex):
+        if ex.conn.requests == 1:
+            return ex.reply()
+        try:
+            ex.until_gone(1.2)
+        except Closed:
+            pass
+        ex.close()
+    up.on("late", late)
+    with Raw(p.port, timeout=10 * p.slow) as c:
+        assert c.send(request(body=chat("late"))).response().status == 200
+        assert c.send(request(body=chat("late"))).response().status == 502
+    assert len(up.seen("late")) == 2
