@@ -182,3 +182,19 @@ def test_a_request_that_was_worked_on_is_not_sent_again(start, upstreams):
         assert c.send(request(body=chat("late"))).response().status == 200
         assert c.send(request(body=chat("late"))).response().status == 502
     assert len(up.seen("late")) == 2
+
+
+# -- what lies where a file should
+
+def test_a_pipe_for_a_file_holds_nothing_up(start, upstreams):
+    """Reading it must not stop the thread that also has the admin port and the signals."""
+    p = start(config(upstreams()))
+    text = p.config_path.read_text()
+    p.config_path.unlink()
+    os.mkfifo(p.config_path)
+    assert p.wait_log(lambda l: l["msg"] == "reload refused")["problem"].endswith("timed out")
+    assert p.admin("/healthz")[0] == 200 and ask(p, chat("m")).status == 200
+    p.signal(signal.SIGHUP)
+    with open(p.config_path, "w") as pipe:            # waits for the reader
+        pipe.write(text.replace('"attempts": 1', '"attempts": 2'))
+    p.wait_generation(1)
