@@ -185,7 +185,7 @@ static const struct claw_conf_rule upstream_rules[] = {
     {"model_map", MAP, .group = &model_map_group, .doc = "Rename models on the way out."},
     SECONDS("timeout_seconds", "(server.timeout_seconds)", "How long the head of an answer may take."),
     SECONDS("connect_timeout_seconds", "5", "TCP and TLS handshake."),
-    SECONDS("first_byte_timeout_seconds", "(timeout_seconds)", "From the request sent to the answer's head."),
+    SECONDS("first_byte_timeout_seconds", "(timeout_seconds)", "From the request sent to the answer's head, and of a stream to its first event; comments before it then go on to clients that take them."),
     SECONDS("stall_timeout_seconds", "120", "Longest silence within an answer."),
     {"headers", MAP, .group = &header_group, .doc = "Headers to send with each request."},
     PRICES,

@@ -3,6 +3,7 @@ import gzip
 import json
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -198,3 +199,48 @@ def test_a_pipe_for_a_file_holds_nothing_up(start, upstreams):
     with open(p.config_path, "w") as pipe:            # waits for the reader
         pipe.write(text.replace('"attempts": 1', '"attempts": 2'))
     p.wait_generation(1)
+
+
+# -- streams of nothing but comments
+
+def pings(until=None):
+    def script(ex):
+        ex.stream_head()
+        while not (until and until.wait(0.05)):
+            ex.chunk(b": working on it\n\n")
+            threading.Event().wait(0 if until else 0.02)
+        ex.chunk(event(delta("at last", "stop")))
+        ex.chunk(b"data: [DONE]\n\n")
+        ex.end()
+    return script
+
+
+def test_comments_do_not_hold_an_answer_back_for_ever(start, upstreams):
+    """They are bytes, so nothing stalls; the client must see them in the end, or hear that it waited in vain (R11)."""
+    up = upstreams()
+    p = start(config(up, server={"timeout_seconds": 1}))
+    seen = threading.Event()
+    up.on("patient", pings(seen))
+    with Raw(p.port, timeout=10 * p.slow) as c:
+        c.send(request(body=chat("patient", stream=True)))
+        assert c.quiet(0.5)
+        head = c.head()
+        assert head.status == 200 and c.chunk(head).startswith(b": working on it\n\n")
+        seen.set()
+        assert b"at last" in c.reader.rest(head).body and head.complete
+    up.on("endless", pings())
+    started = time.monotonic()
+    a = ask(p, {**ANTHROPIC, "model": "endless"}, path="/v1/messages")
+    assert a.status == 504 and p.request_line(a)["error"] == "timeout_first_byte" and time.monotonic() - started < 3 * p.slow
+    a = ask(p, GEMINI, path="/v1beta/models/endless:streamGenerateContent")      # an array of JSON has no place for comments
+    assert a.status == 504
+
+
+def test_comments_of_one_do_not_keep_another_from_answering(start, upstreams):
+    """Until then the stream is held: an error behind comments still fails over."""
+    up, other = upstreams(), upstreams()
+    up.on("m", lambda ex: ex.stream([b": wait\n\n"] * 3 + [event({"error": {"message": "no"}})]))
+    other.on("m", lambda ex: ex.stream())
+    p = start({"upstreams": {"u": {"type": "openai", "base_url": up.url()}, "v": {"type": "openai", "base_url": other.url()}}, "retry": {"attempts": 2},
+               "routes": [{"id": "all", "match": {"path": "/v1/*"}, "strategy": {"type": "failover", "upstreams": ["u", "v"]}}]})
+    assert data_of(ask(p, chat("m", stream=True)))[-1] == b"[DONE]" and len(other.exchanges) == 1
