@@ -139,7 +139,10 @@ static void on_done(struct claw_conn *c)
 static void on_refused(struct claw_conn *c, int code, const char *text)
 {
     struct claw_req *r = c->request;
-    if (r) claw_pipeline_fail(r, code, claw_str_of(text));
+    if (!r) return;
+    if (code == CLAW_EMETHOD && claw_req_set_answer_header(r, CLAW_STR("allow"), CLAW_STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")) != 0)
+        code = CLAW_EREQ_MEM; /* RFC 9110 15.5.6 wants it there */
+    claw_pipeline_fail(r, code, claw_str_of(text));
 }
 
 static void on_gone(struct claw_conn *c, int code)

@@ -52,6 +52,24 @@ def test_what_goes_on_unread_may_be_coded(proxy, up):
     assert a.status == 200 and bytes(up.since(mark)[0].request.body) == body
 
 
+def test_methods_that_are_not_served(proxy):
+    with Raw(proxy.port) as c:
+        a = c.send(b"TRACE /v1/models HTTP/1.1\r\nHost: a\r\n\r\n").response()
+        assert a.status == 405 and "POST" in a.get("allow").split(", ") and "TRACE" not in a.get("allow")
+        assert c.ended() == ("fin", b"")
+
+
+def test_names_that_an_upstream_may_take_for_others_stay_here(start, upstreams):
+    up = upstreams()
+    c = config(up)
+    c["upstreams"]["u"].update(api_key="sk-ours-1234", headers={"x-tenant": "ours"})
+    p = start(c)
+    names = ["Transfer_Encoding", "content_length", "Authorization_", "X_Api_Key", "x-api_key", "X_Forwarded_For", "x_tenant", "x_openclaw_id", "x_hop", "my_own_field"]
+    assert ask(p, chat("m"), headers=[("Connection", "x-hop"), *[(n, "1") for n in names]]).status == 200
+    got = [n for n, _ in up.exchanges[0].request.headers if "_" in n]
+    assert got == ["authorization_", "my_own_field"]
+
+
 # -- the end of the time to drain
 
 def silent(ex):
