@@ -70,6 +70,17 @@ def test_names_that_an_upstream_may_take_for_others_stay_here(start, upstreams):
     assert got == ["authorization_", "my_own_field"]
 
 
+def test_keywords_in_long_texts(start, upstreams):
+    """Ten megabytes of text, looked through for a word, need no second copy of it in policies.memory_mb."""
+    up = upstreams()
+    c = config(up)
+    c["routes"].append({"id": "words", "match": {"json_body": {"messages[*].content": {"contains": ["zzz", "needle"]}}}, "strategy": {"type": "failover", "upstreams": ["u"]}})
+    p = start(c)
+    for end, route in (("NeeDle", "words"), ("needl", "all")):
+        a = ask(p, json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 12_000_000 + end}]}).encode())
+        assert a.status == 200 and a.get("x-openclaw-route") == route
+
+
 # -- the end of the time to drain
 
 def silent(ex):
