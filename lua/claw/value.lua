@@ -65,7 +65,7 @@ local function one_or_any(node, make, opts)
     return any(is_list(node) and node or { node }, make, opts)
 end
 
--- A long text is looked through piece by piece: another copy of it, in lower case, may be more than the memory there is.
+-- A long text is looked through piece by piece: a copy of it in lower case may be more than the memory there is.
 local PIECE = 65536
 
 local function contains(node)
