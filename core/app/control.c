@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -395,11 +396,8 @@ static void on_mock_closed(void *arg) { (void)arg; }
 static void on_told(void *arg)
 {
     struct claw_control *c = arg;
-    for (unsigned i = 0; i < sizeof c->signals / sizeof *c->signals; i++) {
-        int number = c->signals[i].signum;
-        uv_close((uv_handle_t *)&c->signals[i], NULL);
-        signal(number, SIG_IGN); /* libuv gave it back its default, which would kill what is about to end well */
-    }
+    uv_close((uv_handle_t *)&c->signals, NULL); /* what comes now stays pending: it must not kill what is about to end well */
+    close(c->signals_fd);
     if (c->admin) claw_admin_close(c->admin);
     claw_mock_close(c->mock, on_mock_closed, NULL);
     claw_watch_free(c->watch);
@@ -473,9 +471,8 @@ void claw_control_stop(struct claw_control *c, const char *reason)
     claw_timer_start(&c->loop, &c->drain, c->current->conf->server.drain_ms);
 }
 
-static void on_signal(uv_signal_t *h, int signal)
+static void on_signal(struct claw_control *c, uint32_t signal)
 {
-    struct claw_control *c = h->data;
     switch (signal) {
     case SIGHUP:
         if (claw_control_reload(c, "SIGHUP", NULL) == CLAW_LOAD_UNCHANGED) claw_log_event(CLAW_LOG_INFO, "reload: nothing changed", "reason", "SIGHUP", NULL);
@@ -486,6 +483,27 @@ static void on_signal(uv_signal_t *h, int signal)
     default: claw_control_stop(c, signal == SIGINT ? "SIGINT" : "SIGTERM");
     }
     claw_log_flush();
+}
+
+static void on_signals(uv_poll_t *h, int status, int events)
+{
+    struct claw_control *c = h->data;
+    struct signalfd_siginfo one;
+    while (read(c->signals_fd, &one, sizeof one) == sizeof one) on_signal(c, one.ssi_signo);
+}
+
+/* Blocked in all threads, as those to come inherit it, and read here: libuv's own way gives each signal back its default when it is closed,
+ * and until all threads are gone that would end the process. */
+static int open_signals(struct claw_control *c)
+{
+    static const int numbers[] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGQUIT};
+    sigset_t set;
+    sigemptyset(&set);
+    for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaddset(&set, numbers[i]);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) return CLAW_EIO;
+    c->signals_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    c->signals.data = c;
+    return c->signals_fd >= 0 && uv_poll_init(&c->loop.uv, &c->signals, c->signals_fd) == 0 && uv_poll_start(&c->signals, UV_READABLE, on_signals) == 0 ? 0 : CLAW_EIO;
 }
 
 static void on_change(void *arg)
@@ -583,7 +601,6 @@ static void widen_file_table(void)
 static int prepare(struct claw_control *c, const char *path)
 {
     static const struct claw_str outcomes[3] = {CLAW_STR("exported"), CLAW_STR("failed"), CLAW_STR("dropped")};
-    static const int numbers[5] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGQUIT};
     const char *why;
     c->path = path;
     c->next_id = 1;
@@ -594,10 +611,7 @@ static int prepare(struct claw_control *c, const char *path)
     for (unsigned i = 0; i < 3; i++) claw_metrics_add(c->metrics, CLAW_METRIC_TRACE_SPANS, 0, 1, &outcomes[i]);
     claw_buf_init(&c->last_error, 1u << 20);
     claw_buf_init(&c->last_change, 1u << 20);
-    for (unsigned i = 0; i < 5; i++) {
-        if (uv_signal_init(&c->loop.uv, &c->signals[i]) != 0 || uv_signal_start(&c->signals[i], on_signal, numbers[i]) != 0) return 3;
-        c->signals[i].data = c;
-    }
+    if (open_signals(c) != 0) return 3;
     claw_timer_init(&c->drain, on_drain_due, c);
     claw_timer_init(&c->housekeeping, on_housekeeping, c);
     claw_timer_init(&c->probation, on_probation, c);

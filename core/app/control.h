@@ -66,7 +66,8 @@ struct claw_control {
     struct claw_notify notify;        /* the service manager */
     uint64_t watchdog_us;             /* within which it wants a sign of life; 0: it wants none */
     struct claw_timer watchdog;
-    uv_signal_t signals[5];
+    uv_poll_t signals;
+    int signals_fd;
     bool draining, hurried;           /* asked to stop; asked again */
     int exit_code;
 };

@@ -134,12 +134,14 @@ static int decide(const char *config, const char *file, bool replay)
     if (build(config, true, &gen, &report) != 0) {
         fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
     } else {
-        if (claw_buf_add_file(&text, strcmp(file, "-") == 0 ? "/dev/stdin" : file) == 0) {
+        int fd = strcmp(file, "-") == 0 ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0 && claw_buf_add_fd(&text, fd, -1) == 0) {
             code = decide_text(gen, claw_buf_str(&text), replay);
         } else {
             fprintf(stderr, "openclaw-proxy: cannot read %s\n", file);
             code = 3;
         }
+        if (fd > STDERR_FILENO) close(fd);
         claw_generation_unref(gen);
     }
     claw_buf_fini(&text);

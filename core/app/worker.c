@@ -139,9 +139,9 @@ static void on_abort(struct claw_loop *loop, struct claw_message *m)
 {
     struct claw_worker *w = loop->arg;
     free(m);
-    claw_server_abort(&w->server);
     for (struct claw_req *r = w->ctx.requests; r; r = r->next) /* none is freed before the turn's end */
-        if (!r->conn) claw_pipeline_fail(r, CLAW_ECLIENT_GONE, CLAW_STR("")); /* who went on without its client */
+        claw_pipeline_fail(r, r->gone ? CLAW_ECLIENT_GONE : CLAW_EDRAINING, r->gone ? CLAW_STR("") : claw_str_of(claw_err_text(CLAW_EDRAINING)));
+    claw_server_end(&w->server);
 }
 
 static void on_cut(struct claw_loop *loop, struct claw_message *m)

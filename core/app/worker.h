@@ -30,7 +30,7 @@ int claw_worker_publish(struct claw_worker *w, struct claw_generation *gen, stru
 void claw_worker_drain(struct claw_worker *w);
 /* Cut the requests of `gen`, each with an error in its protocol. */
 void claw_worker_cut(struct claw_worker *w, struct claw_generation *gen);
-/* Cut what is still in flight. */
+/* Cut what is still in flight, each with an error in its protocol. */
 void claw_worker_abort(struct claw_worker *w);
 /* Wait for the thread's end and free the worker. The number of handles it leaked (0: clean). */
 int claw_worker_join(struct claw_worker *w);

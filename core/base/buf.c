@@ -4,15 +4,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
 
 #define FIRST_CAP ((size_t)256)
+#define PATIENCE_MS 2000
 
 static unsigned char lower(unsigned char c) { return c >= 'A' && c <= 'Z' ? (unsigned char)(c | 32) : c; }
 
@@ -306,9 +309,23 @@ void claw_buf_take(struct claw_buf *b, size_t n)
 
 void claw_buf_clear(struct claw_buf *b) { b->off = b->len = 0; }
 
-static int add_fd(struct claw_buf *b, int fd)
+/* A pipe has something to read, or its end. */
+static bool speaks(int fd, int patience_ms)
 {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int n;
+    do n = poll(&p, 1, patience_ms);
+    while (n < 0 && errno == EINTR);
+    if (n == 0) errno = ETIMEDOUT;
+    return n > 0;
+}
+
+int claw_buf_add_fd(struct claw_buf *b, int fd, int patience_ms)
+{
+    struct stat st;
+    bool pipe = fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
     for (;;) {
+        if (pipe && !speaks(fd, patience_ms)) return CLAW_EIO;
         /* At the bound one byte more decides between a whole file and one that is too big. */
         size_t size = claw_buf_size(b), want = 16384;
         char probe;
@@ -321,7 +338,7 @@ static int add_fd(struct claw_buf *b, int fd)
         } else {
             n = read(fd, &probe, 1);
         }
-        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EINTR || (pipe && errno == EAGAIN))) continue;
         if (n <= 0) return n < 0 ? CLAW_EIO : 0;
         if (want == 0) return CLAW_ENOMEM;
         b->len += (size_t)n;
@@ -331,9 +348,9 @@ static int add_fd(struct claw_buf *b, int fd)
 int claw_buf_add_file(struct claw_buf *b, const char *path)
 {
     size_t before = claw_buf_size(b);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* else a pipe that nobody writes to would not even open */
     if (fd < 0) return CLAW_EIO;
-    int r = add_fd(b, fd), why = errno;
+    int r = claw_buf_add_fd(b, fd, PATIENCE_MS), why = errno;
     close(fd);
     errno = why;
     if (r) b->len = b->off + before;

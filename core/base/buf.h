@@ -98,7 +98,10 @@ int claw_buf_add_json(struct claw_buf *b, struct claw_str s) CLAW_MUSTCHECK;
 void claw_buf_take(struct claw_buf *b, size_t n);
 /* Forget everything that waits; keeps the memory. */
 void claw_buf_clear(struct claw_buf *b);
-/* The whole of a file. CLAW_EIO (errno says why) or CLAW_ENOMEM when it is over b->max. */
+/* All that can be read there. CLAW_EIO (errno says why) or CLAW_ENOMEM when it is over b->max. A pipe that is silent for so long
+ * is an error; patience_ms < 0: it may be, for ever. */
+int claw_buf_add_fd(struct claw_buf *b, int fd, int patience_ms) CLAW_MUSTCHECK;
+/* The whole of a file, as above; from a pipe what comes within two seconds. All or nothing. */
 int claw_buf_add_file(struct claw_buf *b, const char *path) CLAW_MUSTCHECK;
 
 #endif

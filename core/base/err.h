@@ -38,6 +38,7 @@
     X(EBAD_REQUEST,         -30, "bad_request",        400, "invalid_request_error", false, "malformed HTTP request")                         \
     X(EBAD_JSON,            -31, "bad_json",           400, "invalid_request_error", false, "the request body is not valid JSON")             \
     X(EHEAD_TOO_LARGE,      -32, "head_too_large",     431, "invalid_request_error", false, "the request head is too large")                  \
+    X(ETARGET_TOO_LONG,     -67, "target_too_long",    414, "invalid_request_error", false, "the request target is too long")                 \
     X(EBODY_TOO_LARGE,      -33, "body_too_large",     413, "invalid_request_error", false, "the request body is too large")                  \
     X(EHEAD_TIMEOUT,        -34, "head_timeout",       408, "timeout_error",         false, "the request head did not arrive in time")        \
     X(EBODY_TIMEOUT,        -35, "body_timeout",       408, "timeout_error",         false, "the request body did not arrive in time")        \
@@ -61,6 +62,7 @@
     X(EROUTE_DENIED,        -63, "route_not_allowed",  403, "permission_error",      false, "the client may not use this route")              \
     X(EBUDGET,              -64, "insufficient_quota", 429, "insufficient_quota",    false, "the client's budget is spent")                   \
     X(ERATE_LIMITED,        -65, "rate_limit_exceeded", 429, "rate_limit_error",     false, "a rate limit is reached")                        \
+    X(ECODING,              -66, "content_coding",     415, "invalid_request_error", false, "the request body is compressed; send it as it is") \
     X(ETRANSLATION,         -59, "translation",        500, "api_error",             false, "translating between two protocols failed")
 
 enum claw_err_code {

@@ -146,6 +146,10 @@ static void add_piece(struct claw_tokens_tally *c, const char *p, const char *en
         add_text(c, (struct claw_str){from, (size_t)(p - from)});
         if (end - p < 2) break;
         char e = p[1];
+        if ((unsigned char)e >= 0x80) { /* no escape, in a text that nobody has checked */
+            p++;
+            continue;
+        }
         p += 2;
         if (e == 'u' && end - p >= 4) {
             uint32_t cp = hex(p);

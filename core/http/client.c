@@ -60,12 +60,16 @@ static void complete(struct claw_client *c, bool reusable)
     c->on->on_done(c, reusable);
 }
 
+/* Some servers say so when they close a connection that was idle for too long. */
+static bool is_farewell(const char *data, size_t n) { return n >= 12 && memcmp(data, "HTTP/1.", 7) == 0 && memcmp(data + 8, " 408", 4) == 0; }
+
 /* ---- stream events ------------------------------------------------------------------------------------------- */
 
 static void on_stream_read(struct claw_stream *s, const char *data, size_t n)
 {
     struct claw_client *c = client_of(s);
     if (c->state == IDLE) { /* nothing was asked: whatever this is, it must not answer the next request */
+        c->stray = !is_farewell(data, n);
         die(c, true);
         c->on_idle_end(c);
         return;
@@ -73,6 +77,7 @@ static void on_stream_read(struct claw_stream *s, const char *data, size_t n)
     if (c->state != BUSY) return;
     if (c->reused && !c->any_byte && c->turn == s->loop->turn) {
         /* These bytes were there before the request was: they end the answer before it, and answer nothing (RFC 9112 9.3). */
+        c->stray = true;
         fail(c, CLAW_EUPSTREAM_EOF, "the upstream sent bytes behind its last answer");
         return;
     }
@@ -86,10 +91,12 @@ static void on_stream_read(struct claw_stream *s, const char *data, size_t n)
         fail(c, CLAW_EBAD_RESPONSE, claw_h1_error(&c->parser));
         return;
     }
-    if (claw_h1_complete(&c->parser))
+    if (claw_h1_complete(&c->parser)) {
+        c->stray = used < n;
         complete(c, used == n && c->parser.head->keep_alive && claw_stream_queued(s) == 0 && !c->sending);
-    else
+    } else {
         c->on->on_batch(c);
+    }
 }
 
 static void on_stream_end(struct claw_stream *s, int code)
@@ -184,7 +191,7 @@ int claw_client_connect(struct claw_client *c, struct claw_loop *l, const struct
 {
     c->magic = CLIENT_MAGIC;
     c->state = CONNECTING;
-    c->any_byte = c->head_seen = c->gone = c->reused = false;
+    c->any_byte = c->head_seen = c->gone = c->reused = c->stray = false;
     claw_timer_init(&c->timer, on_due, c);
     claw_h1_init(&c->parser, CLAW_H1_RESPONSE, &claw_h1_defaults, &parser_events, c);
     int rc = claw_stream_connect(&c->stream, l, to, tls, server_name, &stream_events, c);

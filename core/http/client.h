@@ -36,6 +36,7 @@ struct claw_client {
     bool any_byte;    /* of the present answer */
     bool head_seen, in_feed, gone;
     bool sending;     /* more of the request follows */
+    bool stray;       /* bytes came that answer nothing */
     struct claw_h1 parser;
     struct claw_timer timer;
     uint64_t last_ms; /* of the last progress */

@@ -339,7 +339,11 @@ static int feed_head(struct claw_h1 *p, const char *data, size_t n, size_t *used
         }
     }
     struct scan s = scan_head(p, data, most);
-    if (!s.end && !s.code && n > room) scan_stop(&s, CLAW_EHEAD_TOO_LARGE, "the head is too large");
+    if (!s.end && !s.code && n > room) {
+        bool target = p->kind == CLAW_H1_REQUEST && p->lines == 0;
+        if (target) scan_stop(&s, CLAW_ETARGET_TOO_LONG, claw_err_text(CLAW_ETARGET_TOO_LONG));
+        else scan_stop(&s, CLAW_EHEAD_TOO_LARGE, "the head is too large");
+    }
     p->head_seen += s.at;
     *used += s.at;
     if (s.at > s.skip) {

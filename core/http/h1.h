@@ -120,7 +120,7 @@ void claw_h1_init(struct claw_h1 *p, enum claw_h1_kind kind, const struct claw_h
 /* Be ready for the next message, whose head goes into `arena`. `no_body`: responses to HEAD. */
 void claw_h1_begin(struct claw_h1 *p, struct claw_arena *arena, bool no_body);
 /* Read up to the end of the message. *used tells how much was taken; it is less than n when the message ended
- * inside (the rest belongs to the next one). Errors: CLAW_EBAD_REQUEST, CLAW_EHEAD_TOO_LARGE, CLAW_EBODY_TOO_LARGE,
+ * inside (the rest belongs to the next one). Errors: CLAW_EBAD_REQUEST, CLAW_EHEAD_TOO_LARGE, CLAW_ETARGET_TOO_LONG, CLAW_EBODY_TOO_LARGE,
  * CLAW_EVERSION, CLAW_EMETHOD (CONNECT, TRACE), CLAW_ENOT_IMPLEMENTED (a transfer coding), CLAW_EEXPECT,
  * CLAW_EREQ_MEM, for responses CLAW_EBAD_RESPONSE; or what a callback returned. claw_h1_error says why. Responses:
  * 1xx heads are swallowed (101 is an error). */

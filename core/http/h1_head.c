@@ -202,7 +202,7 @@ static int read_target(struct claw_h1 *p)
 {
     struct claw_head *h = p->head;
     if (h->target.len > p->limits->target_bytes)
-        return claw_h1_fail(p, CLAW_EHEAD_TOO_LARGE, "the request target is too long");
+        return claw_h1_fail(p, CLAW_ETARGET_TOO_LONG, claw_err_text(CLAW_ETARGET_TOO_LONG));
     if (!is_target(h->target)) return bad(p, "a character in the request target that must be escaped");
     int rc = h->target.len && h->target.ptr[0] == '/' ? 0 : reduce_absolute(p);
     if (rc) return rc;

@@ -20,6 +20,7 @@
 #define LINGER_BYTES (1u << 20)
 #define SLICES_MAX 12u
 #define STARVING_MS 50u
+#define ENDING_MS 500u
 
 enum { IDLE, HEAD, BODY, FLIGHT, LINGER, DEAD };
 
@@ -445,6 +446,7 @@ static void on_stream_close(struct claw_stream *s)
     if (c->again.pending) c->again.run = free_run; /* the end of this turn still holds it */
     else free(c);
     if (server->starved && server->listening && !server->draining) accept_waiting(server);
+    if (server->open == 0) claw_timer_stop(server->loop, &server->ending);
     if (server->draining && !server->listening && server->open == 0 && server->on_empty) server->on_empty(server);
 }
 
@@ -519,6 +521,8 @@ static void on_starving_due(struct claw_timer *t)
     if (s->starved && s->listening && !s->draining) accept_waiting(s);
 }
 
+static void on_ending_due(struct claw_timer *t) { claw_server_abort(t->arg); }
+
 /* ---- the listener -------------------------------------------------------------------------------------------- */
 
 static void on_listener_closed(uv_handle_t *h)
@@ -560,6 +564,7 @@ int claw_server_listen(struct claw_server *s, struct claw_loop *l, const char *a
     s->listening = s->draining = s->starved = false;
     s->on_empty = NULL;
     claw_timer_init(&s->starving, on_starving_due, s);
+    claw_timer_init(&s->ending, on_ending_due, s);
     s->accepts = (struct claw_lane){0};
     s->accepting = (struct claw_lane_ticket){0};
     int rc = bind_socket(s, address, port);
@@ -598,6 +603,16 @@ void claw_server_drain(struct claw_server *s, void (*on_empty)(struct claw_serve
     }
     if (s->listening) uv_close((uv_handle_t *)&s->listener, on_listener_closed);
     else if (s->open == 0 && on_empty) on_empty(s);
+}
+
+void claw_server_end(struct claw_server *s)
+{
+    bool again = claw_timer_running(&s->ending);
+    for (struct claw_conn *c = s->conns, *next; c; c = next) {
+        next = c->next;
+        if (again || c->state != LINGER) gone(c, CLAW_ECLIENT_GONE);
+    }
+    if (!again && s->open) claw_timer_start(s->loop, &s->ending, ENDING_MS);
 }
 
 void claw_server_abort(struct claw_server *s)

@@ -61,6 +61,7 @@ struct claw_server {
     struct claw_lane accepts;
     struct claw_lane_ticket accepting; /* a connection waits for its turn to be taken; those behind it wait in the kernel */
     struct claw_timer starving;   /* connections of other workers close without a word to this one */
+    struct claw_timer ending;     /* the moment that answers have to leave, at the end */
     bool listening, draining, starved;
     void (*on_empty)(struct claw_server *s); /* draining, and the last connection closed */
 };
@@ -102,6 +103,9 @@ uint16_t claw_server_port(const struct claw_server *s);
 void claw_server_set(struct claw_server *s, const struct claw_server_limits *limits, struct claw_tls_server *tls);
 /* Stop accepting, close idle connections, let each other one end with its present answer; on_empty follows. */
 void claw_server_drain(struct claw_server *s, void (*on_empty)(struct claw_server *s));
+/* Behind claw_server_drain: abort every connection whose answer is not over (on_gone is called for those in flight). What was
+ * sent on the others has a moment to leave; called again there is none. */
+void claw_server_end(struct claw_server *s);
 /* Abort every connection (on_gone is called for those in flight). */
 void claw_server_abort(struct claw_server *s);
 

@@ -23,14 +23,19 @@ bool claw_ip_read(struct claw_str text, struct claw_ip *out)
     return inet_pton(AF_INET, z, out->bytes + 12) == 1;
 }
 
-static bool read_range(struct claw_str text, struct range *out)
+static int compare(const struct claw_ip *a, const struct claw_ip *b) { return memcmp(a->bytes, b->bytes, sizeof a->bytes); }
+
+/* One range, or the two on both sides of the mapped addresses: an IPv6 network so wide is not meant to hold all of IPv4. */
+static size_t read_ranges(struct claw_str text, struct range out[2])
 {
+    static const struct range mapped = {{{[10] = 0xff, [11] = 0xff}}, {{[10] = 0xff, [11] = 0xff, [12] = 0xff, [13] = 0xff, [14] = 0xff, [15] = 0xff}}};
+    static const struct claw_ip below = {{[10] = 0xff, [11] = 0xfe, [12] = 0xff, [13] = 0xff, [14] = 0xff, [15] = 0xff}}, above = {{[9] = 1}};
     const char *slash = memchr(text.ptr, '/', text.len);
     struct claw_str address = {text.ptr, slash ? (size_t)(slash - text.ptr) : text.len};
     uint64_t bits = 128;
-    if (!claw_ip_read(address, &out->first)) return false;
+    if (!claw_ip_read(address, &out->first)) return 0;
     bool six = memchr(address.ptr, ':', address.len) != NULL;
-    if (slash && claw_str_u64((struct claw_str){slash + 1, text.len - address.len - 1}, six ? 128 : 32, &bits) != 0) return false;
+    if (slash && claw_str_u64((struct claw_str){slash + 1, text.len - address.len - 1}, six ? 128 : 32, &bits) != 0) return 0;
     if (slash && !six) bits += 96;
     out->last = out->first;
     for (unsigned i = 0; i < 16; i++) {
@@ -39,19 +44,20 @@ static bool read_range(struct claw_str text, struct range *out)
         out->first.bytes[i] &= mask;
         out->last.bytes[i] |= (unsigned char)~mask;
     }
-    return true;
+    if (bits >= 96 || compare(&out->first, &mapped.first) > 0 || compare(&out->last, &mapped.last) < 0) return 1;
+    out[1] = (struct range){above, out->last};
+    out->last = below;
+    return compare(&out[1].first, &out[1].last) <= 0 ? 2 : 1;
 }
-
-static int compare(const struct claw_ip *a, const struct claw_ip *b) { return memcmp(a->bytes, b->bytes, sizeof a->bytes); }
 
 static int by_first(const void *a, const void *b) { return compare(&((const struct range *)a)->first, &((const struct range *)b)->first); }
 
 struct claw_networks *claw_networks_new(struct claw_arena *a, const struct claw_str *texts, size_t n)
 {
-    struct claw_networks *w = claw_arena_zalloc(a, sizeof *w + n * sizeof *w->ranges);
+    struct claw_networks *w = claw_arena_zalloc(a, sizeof *w + 2 * n * sizeof *w->ranges);
     if (!w) return NULL;
     size_t have = 0;
-    for (size_t i = 0; i < n; i++) have += read_range(texts[i], &w->ranges[have]);
+    for (size_t i = 0; i < n; i++) have += read_ranges(texts[i], &w->ranges[have]);
     qsort(w->ranges, have, sizeof *w->ranges, by_first);
     for (size_t i = 0; i < have; i++) {
         struct range *before = w->n ? &w->ranges[w->n - 1] : NULL;

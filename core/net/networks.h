@@ -1,7 +1,8 @@
 /* networks: a list of addresses and networks, and whether an address lies in one of them.
  *
  * Kept as ranges, sorted and merged: a look-up among 10,000 is 14 comparisons. An IPv4 address is the IPv6 one it is mapped to
- * (::ffff:0:0/96), so that it is found however it is written. Immutable; read by any thread.
+ * (::ffff:0:0/96), so that it is found however it is written;
+ * wider IPv6 networks, ::/0 too, hold none. Immutable; read by any thread.
  */
 #ifndef CLAW_NET_NETWORKS_H
 #define CLAW_NET_NETWORKS_H

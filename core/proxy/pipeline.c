@@ -244,6 +244,25 @@ bool claw_pipeline_takes_object(const struct claw_req *r)
     return claw_pipeline_takes_body(r) && (r->dialect != CLAW_DIALECT_NONE || wants_object(r->head->path));
 }
 
+/* Is the body to be read here, of which nothing but its being there is known yet? */
+static bool is_read(const struct claw_req *r)
+{
+    const struct claw_header *type = claw_head_find(r->head, CLAW_H_CONTENT_TYPE);
+    return claw_pipeline_takes_object(r) || !type || !opaque(type->value);
+}
+
+/* One that goes on unread may be coded in any way its upstream understands. */
+int claw_pipeline_check_coding(struct claw_req *r)
+{
+    if (!r->head->chunked && r->head->content_length <= 0) return 0;
+    for (size_t i = 0; i < r->head->n; i++) {
+        const struct claw_header *h = &r->head->headers[i];
+        if (h->id != CLAW_H_CONTENT_ENCODING || h->value.len == 0 || claw_str_ieq(h->value, CLAW_STR("identity")) || !is_read(r)) continue;
+        return claw_req_set_answer_header(r, CLAW_STR("accept-encoding"), CLAW_STR("identity")) == 0 ? CLAW_ECODING : CLAW_EREQ_MEM;
+    }
+    return 0;
+}
+
 static int fail_json(struct claw_req *r, const struct claw_json_err *e)
 {
     char text[256];
@@ -290,12 +309,11 @@ static int step_parse(struct claw_req *r)
     if (claw_h1_has_dots(r->head->path)) return claw_pipeline_fail_step(r, CLAW_EBAD_REQUEST, CLAW_STR("The path has a dot segment."));
     struct claw_str body = claw_buf_str(&r->body);
     claw_transcript_begin(r);
-    const struct claw_header *type = claw_head_find(r->head, CLAW_H_CONTENT_TYPE);
     bool object = claw_pipeline_takes_object(r);
     if (r->upload_done) claw_pipeline_start_deadline(r);
     if (r->upload) return CLAW_STEP_ADMIT;
     if (body.len == 0 && !object) return CLAW_STEP_ADMIT;
-    if (type && opaque(type->value) && !object) return CLAW_STEP_ADMIT;
+    if (!is_read(r)) return CLAW_STEP_ADMIT;
     struct claw_json_err err;
     int rc = claw_json_scan(body, &r->arena, &r->json, &err);
     if (rc == CLAW_EBAD_JSON) return fail_json(r, &err);

@@ -62,7 +62,8 @@ static void on_head(struct claw_conn *c, struct claw_head *h)
         claw_pipeline_fail(r, rc, r->error_text.len ? r->error_text : claw_str_of(claw_err_text(rc)));
         return;
     }
-    rc = begin_upload(r);
+    rc = claw_pipeline_check_coding(r);
+    if (rc == 0) rc = begin_upload(r);
     if (rc != 0) {
         fail_body(r, rc);
         return;
@@ -138,7 +139,10 @@ static void on_done(struct claw_conn *c)
 static void on_refused(struct claw_conn *c, int code, const char *text)
 {
     struct claw_req *r = c->request;
-    if (r) claw_pipeline_fail(r, code, claw_str_of(text));
+    if (!r) return;
+    if (code == CLAW_EMETHOD && claw_req_set_answer_header(r, CLAW_STR("allow"), CLAW_STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")) != 0)
+        code = CLAW_EREQ_MEM; /* RFC 9110 15.5.6 wants it there */
+    claw_pipeline_fail(r, code, claw_str_of(text));
 }
 
 static void on_gone(struct claw_conn *c, int code)

@@ -33,6 +33,8 @@ void claw_pipeline_start_deadline(struct claw_req *r);
 /* May there be a body? Must it be a JSON object? */
 bool claw_pipeline_takes_body(const struct claw_req *r);
 bool claw_pipeline_takes_object(const struct claw_req *r);
+/* The head is here: CLAW_ECODING when a body follows that is to be read and cannot. */
+int claw_pipeline_check_coding(struct claw_req *r) CLAW_MUSTCHECK;
 
 static inline void claw_pipeline_forget_error(struct claw_req *r)
 {

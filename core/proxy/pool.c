@@ -1,5 +1,7 @@
 #include "proxy/pool.h"
 
+#include "base/log.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,6 +13,7 @@ struct claw_endpoint {
     struct claw_client *idle; /* newest first */
     struct claw_client *oldest;
     size_t idle_n;
+    uint64_t stray_ms;         /* until then none is kept; 0: never was any reason */
     struct claw_lease *leases; /* waiting */
     struct claw_lane connects; /* of them, those whose turn to connect is to come */
     struct claw_timer sweep;
@@ -140,9 +143,24 @@ void claw_endpoint_unref(struct claw_endpoint *e)
 
 /* ---- connections ---------------------------------------------------------------------------------------------- */
 
+/* Who says something that was not asked for may do so a moment later, when the next request was just written: it would be taken for
+ * its answer, and that request's own answer for the next one's. Nothing tells them apart, so there must be no next one. */
+static void trust_no_more(struct claw_endpoint *e)
+{
+    uint64_t now = claw_loop_now_ms(e->pool->loop);
+    if (now >= e->stray_ms) {
+        char name[128];
+        snprintf(name, sizeof name, "%.*s", CLAW_STR_FMT(e->name));
+        claw_log_event(CLAW_LOG_WARN, "the upstream sent bytes that answer nothing: its connections are not used again for a minute", "upstream", name, NULL);
+    }
+    e->stray_ms = now + CLAW_POOL_STRAY_MS;
+    close_idle(e);
+}
+
 static void on_client_closed(struct claw_client *c)
 {
     struct claw_endpoint *e = c->owner;
+    if (c->stray) trust_no_more(e);
     free(c);
     e->clients--;
     endpoint_free_if_unused(e);
@@ -329,7 +347,7 @@ void claw_pool_cancel(struct claw_lease *l)
 void claw_pool_release(struct claw_client *c)
 {
     struct claw_endpoint *e = c->owner;
-    if (e->refs == 0 || e->pool->closing || e->idle_n >= CLAW_POOL_IDLE_MAX) {
+    if (e->refs == 0 || e->pool->closing || e->idle_n >= CLAW_POOL_IDLE_MAX || claw_loop_now_ms(e->pool->loop) < e->stray_ms) {
         claw_client_close(c);
         return;
     }

@@ -19,6 +19,7 @@
 #include "proxy/metrics.h"
 
 #define CLAW_POOL_IDLE_MS 60000u
+#define CLAW_POOL_STRAY_MS 60000u /* behind bytes that answer nothing, none of the endpoint's connections is used twice for so long */
 #define CLAW_POOL_IDLE_MAX 1024u /* idle connections an endpoint keeps */
 
 struct claw_pool;

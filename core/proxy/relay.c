@@ -23,6 +23,7 @@
 #include <time.h>
 
 #define TAIL_BYTES 4096u /* of a large answer, where its usage stands */
+#define STALE_MS 1000u /* an upstream that closes later had the request, and may have worked on it */
 #define SAID_BYTES (32u << 10) /* of a plain answer without usage: as much is looked at */
 
 static void buffers_fini(void *arg)
@@ -332,7 +333,8 @@ static void on_fail(struct claw_client *c, int code, const char *text)
 {
     struct claw_req *r = c->arg;
     struct claw_relay *y = r->relay;
-    bool stale = code == CLAW_EUPSTREAM_EOF && c->reused && !c->any_byte && !r->retried_stale && !claw_hedge_aside(r);
+    bool stale = code == CLAW_EUPSTREAM_EOF && c->reused && !c->any_byte && !r->retried_stale && !claw_hedge_aside(r) &&
+                 claw_loop_now_ms(r->ctx->loop) - c->last_ms < STALE_MS;
     r->client = NULL; /* it is closed */
     if (stale) { /* the upstream closed a kept connection just as it was used: that says nothing of the upstream */
         r->retried_stale = true;

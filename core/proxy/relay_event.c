@@ -1,6 +1,7 @@
 /* A stream's events on their way: read for usage, given to hooks and the translation, written to the client. */
 #include "proxy/relay_part.h"
 
+#include "proxy/account.h"
 #include "proxy/answer.h"
 #include "proxy/frame.h"
 #include "proxy/hedge.h"
@@ -183,6 +184,22 @@ static int take_event(struct claw_req *r, struct claw_str type, struct claw_str 
     return rc == 0 ? push_raw(r, raw) : rc;
 }
 
+/* A comment before the answer waits with its head, so that another upstream may still give it; but not for longer than the head itself may
+ * take. Then the client sees that it goes on, and how long it stays is up to it; one that cannot be shown that has waited in vain. */
+static int hold_comment(struct claw_req *r, struct claw_str raw)
+{
+    struct claw_relay *y = r->relay;
+    bool late = claw_req_elapsed_us(r) - claw_account_last(r)->start_us >= (uint64_t)r->client->first_byte_ms * 1000;
+    bool shown = y->streams && claw_frame_takes_comments(r);
+    if (late && !shown) return fail_head(r, CLAW_EFIRST_BYTE_TIMEOUT, CLAW_STR(""), CLAW_STR(""), claw_err_text(CLAW_EFIRST_BYTE_TIMEOUT));
+    if (late) {
+        int rc = begin_events(r);
+        if (rc == 0) claw_relay_push(r, raw);
+        return rc;
+    }
+    return claw_buf_size(&y->kept) + raw.len > HELD_EVENTS_BYTES ? 0 : claw_buf_add_str(&y->kept, raw);
+}
+
 static int on_event(void *arg, const struct claw_sse_event *ev)
 {
     struct claw_req *r = arg;
@@ -190,10 +207,7 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
     struct claw_sse_fields f;
     bool held = r->commit == CLAW_HELD && !y->replied;
     if (r->translated && claw_str_eqz(ev->raw, "\xEF\xBB\xBF")) return 0; /* a byte order mark: the other stream's */
-    if (!ev->has_data && held) { /* comments before the answer wait with its head */
-        if (claw_buf_size(&y->kept) + ev->raw.len > HELD_EVENTS_BYTES) return 0;
-        return claw_buf_add_str(&y->kept, ev->raw);
-    }
+    if (!ev->has_data && held) return hold_comment(r, ev->raw);
     if (!ev->has_data) {
         if (claw_frame_takes_comments(r)) claw_relay_push(r, ev->raw);
         return 0;

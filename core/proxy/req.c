@@ -241,8 +241,21 @@ int claw_req_set_answer_header(struct claw_req *r, struct claw_str name, struct 
     return put_in(r, &r->answer_headers, &r->answer_headers_n, &r->answer_headers_cap, name, value);
 }
 
+/* CGI and its heirs (WSGI, Rack, PHP) know no difference between X_Api_Key and X-Api-Key: the former would stand in for ours. */
+static bool hyphened(const struct claw_header *h, char *room, size_t n, struct claw_header *out)
+{
+    if (h->id != CLAW_H_OTHER || h->name.len > n || !memchr(h->name.ptr, '_', h->name.len)) return false;
+    for (size_t i = 0; i < h->name.len; i++) room[i] = h->name.ptr[i] == '_' ? '-' : h->name.ptr[i];
+    *out = (struct claw_header){.name = {room, h->name.len}, .value = h->value};
+    out->id = claw_header_id_of(out->name);
+    return true;
+}
+
 static bool passes(const struct claw_req *r, const struct claw_generation_upstream *up, const struct claw_header *h)
 {
+    char name[64];
+    struct claw_header twin;
+    if (hyphened(h, name, sizeof name, &twin) && !passes(r, up, &twin)) return false;
     if (stays_here(h->id) || claw_head_hop(r->head, h)) return false;
     if (is_own(h->name)) return false;
     if (r->trace && (h->id == CLAW_H_TRACEPARENT || h->id == CLAW_H_TRACESTATE)) return false;

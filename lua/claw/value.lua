@@ -13,7 +13,7 @@ local OPERATORS = { "equals", "in", "contains", "matches", "exists", "gt", "gte"
 local IS_OPERATOR = {}
 for _, name in ipairs(OPERATORS) do IS_OPERATOR[name] = true end
 
-local find, lower = string.find, string.lower
+local find, lower, max, sub = string.find, string.lower, math.max, string.sub
 local bounded_find = ("").find -- for patterns over what clients send (core/script/pattern.h)
 
 local function is_list(node)
@@ -65,10 +65,26 @@ local function one_or_any(node, make, opts)
     return any(is_list(node) and node or { node }, make, opts)
 end
 
+-- A long text is looked through piece by piece: a copy of it in lower case may be more than the memory there is.
+local PIECE = 65536
+
 local function contains(node)
-    if type(node) ~= "string" then return nil, "expected a string or a list of strings" end
-    local word = lower(node)
-    return function(v) return type(v) == "string" and find(lower(v), word, 1, true) ~= nil end
+    local words, longest = {}, 1
+    for i, word in ipairs(is_list(node) and node or { node }) do
+        if type(word) ~= "string" then return nil, "expected a string or a list of strings" end
+        words[i] = lower(word)
+        longest = max(longest, #word)
+    end
+    return function(v)
+        if type(v) ~= "string" then return false end
+        for from = 1, max(#v, 1), PIECE do
+            local piece = lower(#v <= PIECE and v or sub(v, from, from + PIECE + longest - 2))
+            for i = 1, #words do
+                if find(piece, words[i], 1, true) then return true end
+            end
+        end
+        return false
+    end
 end
 
 local function matches(node)
@@ -100,7 +116,7 @@ local POSITIVE = {
         if not is_list(node) then return nil, "expected a list" end
         return any(node, scalar, opts)
     end,
-    contains = function(node, opts) return one_or_any(node, contains, opts) end,
+    contains = contains,
     matches = function(node, opts) return one_or_any(node, matches, opts) end,
 }
 for name in pairs(COMPARE) do

@@ -9,7 +9,7 @@ flags="-std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer-no-link,address,undefin
 mkdir -p build/fuzz/obj
 newest=$(find core -name '*.h' -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2)
 objects=
-for f in core/base/*.c core/http/h1*.c core/http/header.c core/http/sse.c core/http/event_stream.c core/http/multipart.c build/llhttp/api.c build/llhttp/http.c build/llhttp/llhttp.c; do
+for f in core/base/*.c core/http/h1*.c core/http/header.c core/http/sse.c core/http/event_stream.c core/http/multipart.c core/proxy/usage.c core/proxy/envelope.c core/proxy/dialect.c core/proxy/said.c build/llhttp/api.c build/llhttp/http.c build/llhttp/llhttp.c; do
   o=build/fuzz/obj/$(echo "$f" | tr / _).o
   [ "$o" -nt "$f" ] && [ "$o" -nt "$newest" ] || clang $flags -c "$f" -o "$o"
   objects="$objects $o"

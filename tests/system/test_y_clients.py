@@ -187,7 +187,7 @@ def test_two_clients_with_one_key(tmp_path, upstreams):
 @pytest.mark.parametrize("security, status", [
     ({"ip_whitelist": ["192.168.1.0/24", "10.0.0.5"]}, 403), ({"ip_whitelist": ["127.0.0.0/8"]}, 200), ({"ip_blacklist": ["127.0.0.1"]}, 403),
     ({"ip_whitelist": ["127.0.0.1"], "ip_blacklist": ["127.0.0.0/8"]}, 403), ({"ip_whitelist": []}, 200), ({"ip_blacklist": ["::ffff:127.0.0.1"]}, 403),
-    ({"ip_whitelist": ["::/0"]}, 200)])
+    ({"ip_whitelist": ["::/0"]}, 403), ({"ip_whitelist": ["::/0", "0.0.0.0/0"]}, 200), ({"ip_blacklist": ["::/0"]}, 200)])
 def test_addresses(start, upstreams, security, status):
     up = upstreams()
     c = config(up, security=security)

@@ -1,9 +1,12 @@
 #include "base/buf.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -282,12 +285,37 @@ static void test_file(void **state)
     free(block);
 }
 
+/* A pipe is read to its end, and not waited for when nobody writes. */
+static void test_pipe(void **state)
+{
+    char dir[] = "buf_test_XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/pipe", dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    struct claw_buf b;
+    claw_buf_init(&b, 0);
+    assert_int_equal(claw_buf_add_file(&b, path), CLAW_EIO);
+    assert_int_equal(errno, ETIMEDOUT);
+    int in = open(path, O_RDONLY | O_NONBLOCK), out = open(path, O_WRONLY);
+    assert_int_equal(write(out, "abc", 3), 3);
+    assert_int_equal(claw_buf_add_fd(&b, in, 1), CLAW_EIO); /* its end is open */
+    claw_buf_clear(&b);
+    assert_int_equal(write(out, "def", 3), 3);
+    close(out);
+    assert_int_equal(claw_buf_add_fd(&b, in, -1), 0);
+    assert_true(claw_str_eqz(claw_buf_str(&b), "def"));
+    close(in);
+    claw_buf_fini(&b);
+    unlink(path);
+    rmdir(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_str),     cmocka_unit_test(test_find), cmocka_unit_test(test_u64),   cmocka_unit_test(test_glob),
         cmocka_unit_test(test_cursors), cmocka_unit_test(test_bound), cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_json),    cmocka_unit_test(test_file),
+        cmocka_unit_test(test_json),    cmocka_unit_test(test_file), cmocka_unit_test(test_pipe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

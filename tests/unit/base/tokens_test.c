@@ -5,6 +5,7 @@
 
 #include <stdarg.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <cmocka.h>
 
 static const char english[] =
@@ -248,13 +249,25 @@ static void a_cut_answer_counts_up_to_there(void **state)
     }
 }
 
+/* What an upstream sends is counted before anybody has looked whether it is JSON. */
+static void what_is_no_escape_counts_as_text(void **state)
+{
+    for (int b = 1; b < 256; b++) {
+        char event[64];
+        int n = snprintf(event, sizeof event, "data: {\"delta\":{\"content\":\"a \\%c\\u%c%c%c%c b\"}}", b, b, b, b, b);
+        struct claw_tokens_tally t = {0};
+        claw_tokens_add_answer(&t, (struct claw_str){event, (size_t)n}, false);
+        assert_in_range(claw_tokens_tallied(&t), 1, 12);
+    }
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test(name)
     const struct CMUnitTest tests[] = {
         T(texts_are_estimated_within_a_tenth), T(small_and_odd_texts), T(a_long_text_is_taken_to_be_like_its_beginning),
         T(turns_and_tools_of_every_dialect_count), T(pictures_are_no_text), T(any_json_has_an_estimate), T(escaped_text_is_no_picture), T(long_bodies_are_estimated_within_a_tenth), T(a_picture_does_not_make_a_text_longer), T(a_cut_body_is_read_to_its_end),
-        T(what_a_model_says_is_counted_in_every_dialect), T(calls_and_whole_answers_count), T(a_cut_answer_counts_up_to_there),
+        T(what_a_model_says_is_counted_in_every_dialect), T(calls_and_whole_answers_count), T(a_cut_answer_counts_up_to_there), T(what_is_no_escape_counts_as_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

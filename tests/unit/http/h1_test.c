@@ -562,13 +562,15 @@ static void limits_are_exact(void **state)
     limited(get, l, 0);
     l.head_bytes = get.len - 1;
     limited(get, l, CLAW_EHEAD_TOO_LARGE);
-    l.head_bytes = 3;
+    l.head_bytes = 25; /* in the second line */
     limited(get, l, CLAW_EHEAD_TOO_LARGE);
+    l.head_bytes = 3;
+    limited(get, l, CLAW_ETARGET_TOO_LONG);
     l = claw_h1_defaults;
     l.target_bytes = 6;
     limited(get, l, 0);
     l.target_bytes = 5;
-    limited(get, l, CLAW_EHEAD_TOO_LARGE);
+    limited(get, l, CLAW_ETARGET_TOO_LONG);
     l = claw_h1_defaults;
     l.fields = 2;
     limited(get, l, 0);

@@ -637,6 +637,34 @@ static void empty_is_told_once_and_last(void **state)
     peer_fini(&p, &loop);
 }
 
+/* At the end an answer that was sent has a moment to leave, whether or not its client closes; who has none is cut at once. */
+static void what_was_sent_may_leave(void **state)
+{
+    for (int again = 0; again < 2; again++) {
+        struct peer told, untold;
+        app.on_head = say_early;
+        peer_dial(&told, &loop, port);
+        peer_say(&told, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 500000\r\n\r\n");
+        UNTIL(&loop, told.ended);
+        app.on_head = NULL;
+        app.on_done = hold;
+        app.begun = app.gone = 0;
+        peer_dial(&untold, &loop, port);
+        peer_say(&untold, GET);
+        UNTIL(&loop, app.begun);
+        claw_server_end(server);
+        assert_int_equal(app.gone, 1);
+        UNTIL(&loop, untold.ended);
+        assert_int_equal(server->open, 1);
+        if (again) claw_server_end(server);
+        else claw_loop_advance(&loop, 600);
+        UNTIL(&loop, server->open == 0);
+        assert_true(peer_ends(&told, "\r\n\r\nbad"));
+        peer_fini(&told, &loop);
+        peer_fini(&untold, &loop);
+    }
+}
+
 #define MANY (5 * CLAW_LANE_A_TURN + 8)
 
 /* By sockets that do not need the loop: the kernel has them all before the server sees one. */
@@ -722,6 +750,7 @@ int main(void)
         TEST(two_may_share_a_port),
         TEST(many_are_taken_in_turns),
         TEST(draining_while_some_wait_to_be_taken),
+        TEST(what_was_sent_may_leave),
     };
     return cmocka_run_group_tests_name("http/server", tests, NULL, NULL);
 }

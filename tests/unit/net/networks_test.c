@@ -57,7 +57,17 @@ static void edges(void **state)
         if (have(w, all[i].ip) != all[i].in) fail_msg("%s", all[i].ip);
     assert_true(have(claw_networks_new(&arena, (struct claw_str[]){CLAW_STR("0.0.0.0/0")}, 1), "8.8.8.8"));
     assert_false(have(claw_networks_new(&arena, (struct claw_str[]){CLAW_STR("0.0.0.0/0")}, 1), "2001::1"));
-    assert_true(have(claw_networks_new(&arena, (struct claw_str[]){CLAW_STR("::/0")}, 1), "8.8.8.8"));
+    static const char *const wide[] = {"::/0", "::/1", "::/64", "::/80", "::ffff:1.2.3.4/95"}; /* all of IPv4 is mapped into them */
+    for (unsigned i = 0; i < sizeof wide / sizeof *wide; i++) {
+        w = claw_networks_new(&arena, (struct claw_str[]){claw_str_of(wide[i])}, 1);
+        assert_false(have(w, "8.8.8.8") || have(w, "0.0.0.0") || have(w, "255.255.255.255"));
+        assert_true(have(w, "::fffe:ffff:ffff") && (i == 4 || have(w, "::1")));
+        assert_int_equal(have(w, "::1:0:0:0"), i < 3);
+    }
+    w = claw_networks_new(&arena, (struct claw_str[]){CLAW_STR("::/0"), CLAW_STR("10.0.0.0/8")}, 2);
+    assert_true(have(w, "10.1.2.3") && have(w, "ffff::1") && have(w, "::1:0:0:0"));
+    assert_false(have(w, "11.0.0.0"));
+    assert_true(have(claw_networks_new(&arena, (struct claw_str[]){CLAW_STR("::ffff:0:0/96")}, 1), "8.8.8.8"));
     assert_false(have(claw_networks_new(&arena, NULL, 0), "8.8.8.8"));
 }
 

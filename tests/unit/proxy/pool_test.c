@@ -200,6 +200,25 @@ static void idle_connections_that_end_are_forgotten(void **state)
     claw_endpoint_unref(e);
 }
 
+/* Bytes that were not asked for: for a while no connection to there is used twice. */
+static void who_speaks_unasked_is_not_kept(void **state)
+{
+    struct claw_endpoint *e = endpoint();
+    struct claw_client *one = get(e, false), *two = get(e, true), *three = get(e, true);
+    claw_pool_release(one);
+    claw_pool_release(two);
+    assert_int_equal(claw_pool_idle(pool), 2);
+    UNTIL(&loop, taken == 3);
+    peer_say(&peers[0], "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    UNTIL(&loop, claw_pool_idle(pool) == 0);
+    claw_pool_release(three);
+    assert_int_equal(claw_pool_idle(pool), 0);
+    claw_loop_advance(&loop, CLAW_POOL_STRAY_MS + CLAW_LOOP_TICK_MS);
+    claw_pool_release(get(e, false));
+    assert_int_equal(claw_pool_idle(pool), 1);
+    claw_endpoint_unref(e);
+}
+
 static void connections_come_back_to_nobody(void **state)
 {
     struct claw_endpoint *e = endpoint();
@@ -401,6 +420,7 @@ int main(void)
         TEST(the_last_given_back_is_the_next),
         TEST(idle_connections_have_their_time),
         TEST(idle_connections_that_end_are_forgotten),
+        TEST(who_speaks_unasked_is_not_kept),
         TEST(connections_come_back_to_nobody),
         TEST(a_pool_may_go_before_its_connections),
         TEST(leases_may_be_cancelled),
