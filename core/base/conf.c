@@ -76,6 +76,8 @@ static void build_server(struct claw_conf_builder *b)
     c->server.body_timeout_ms = claw_conf_ms_of(s, "server.body_timeout_seconds");
     c->server.send_timeout_ms = claw_conf_ms_of(s, "server.send_timeout_seconds");
     c->server.drain_ms = claw_conf_ms_of(s, "server.drain_seconds");
+    c->server.heartbeat_ms = claw_conf_ms_of(s, "server.heartbeat_seconds");
+    c->server.heartbeat_before_answer = claw_conf_truth_of(s, "server.heartbeat_before_answer");
     c->server.max_connections = claw_conf_whole_of(s, "server.max_connections");
     c->server.expose_headers = claw_conf_truth_of(s, "server.expose_headers");
     c->server.trusted_proxies = claw_conf_texts_of(b, claw_conf_value_of(s, "trusted_proxies"), &c->server.trusted_proxies_n);

@@ -289,6 +289,8 @@ struct claw_conf {
         unsigned body_timeout_ms;     /* body_timeout_seconds, 10: in each such interval 1 KB/s must arrive */
         unsigned send_timeout_ms;     /* send_timeout_seconds, 30: a client that does not read */
         unsigned drain_ms;            /* 30 s */
+        unsigned heartbeat_ms;        /* heartbeat_seconds, 15; 0: none */
+        bool heartbeat_before_answer; /* false */
         unsigned max_connections;     /* 10000, over all workers */
         bool expose_headers;          /* true */
         struct claw_str *trusted_proxies; /* CIDRs */

@@ -78,6 +78,12 @@ static const struct claw_conf_rule server_rules[] = {
     SECONDS("header_timeout_seconds", "10", "Time for a request's head to arrive."),
     SECONDS("body_timeout_seconds", "10", "In each such interval at least 1 KB a second of a request's body must arrive."),
     SECONDS("send_timeout_seconds", "30", "Longest time a client may read nothing of an answer that waits for it."),
+    {"heartbeat_seconds", NUM, .unit = "seconds", .fallback = "15", .max = 86400,
+     .doc = "A stream whose client got nothing for so long is given a sign of life between two events: Anthropic's `ping`, OpenAI's a comment; others "
+            "none, since their clients do not read over it. 0: none."},
+    {"heartbeat_before_answer", BOOL, .fallback = "false",
+     .doc = "Also before an upstream has answered. The client then gets status 200 at the first one, without the names of upstream and model; what fails "
+            "afterwards it gets as an error event, and header fields that policies set later are not sent."},
     {"drain_seconds", NUM, .unit = "seconds", .fallback = "30", .max = 86400,
      .doc = "At shutdown, how long requests in flight may go on; then they are cut, each with an error."},
     WHOLE("max_connections", "connections", "10000", 1, 1e6, "Most client connections over all workers."),

@@ -44,7 +44,7 @@ static char *put_checked(char *at, struct claw_str name, struct claw_str value)
 
 static char *put_own(char *at, struct claw_req *r)
 {
-    const struct claw_generation_upstream *up = claw_recall_answers(r) ? NULL : claw_req_upstream(r);
+    const struct claw_generation_upstream *up = claw_recall_answers(r) || r->early ? NULL : claw_req_upstream(r);
     at = put_field(at, CLAW_STR("x-openclaw-request-id"), (struct claw_str){r->id, 32});
     at = put_checked(at, CLAW_STR("x-openclaw-route"), claw_req_route_id(r));
     if (up) at = put_checked(at, CLAW_STR("x-openclaw-upstream"), up->conf->name);

@@ -137,6 +137,7 @@ void claw_pipeline_stop(struct claw_req *r)
     settle_wait(r);
     claw_timer_stop(r->ctx->loop, &r->timer);
     claw_timer_stop(r->ctx->loop, &r->deadline);
+    claw_timer_stop(r->ctx->loop, &r->heartbeat);
     claw_lane_leave(r->ctx->loop, &r->begin);
     claw_hedge_stop(r);
     if (r->wait_cancel) r->wait_cancel(r);

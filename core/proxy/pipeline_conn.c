@@ -3,6 +3,7 @@
 
 #include "proxy/account.h"
 #include "proxy/clients.h"
+#include "proxy/heartbeat.h"
 #include "proxy/hedge.h"
 #include "proxy/recall.h"
 #include "proxy/relay.h"
@@ -30,6 +31,7 @@ static struct claw_arena *on_begin(struct claw_conn *c)
     if (!r) return NULL;
     claw_timer_init(&r->timer, on_backoff, r);
     claw_timer_init(&r->deadline, on_deadline, r);
+    claw_heartbeat_init(r);
     claw_hedge_init(r);
     claw_metrics_add(ctx->metrics, CLAW_METRIC_IN_FLIGHT, 1, 0, NULL);
     c->request = r;

@@ -12,6 +12,7 @@
 #include "proxy/account.h"
 #include "proxy/answer.h"
 #include "proxy/frame.h"
+#include "proxy/heartbeat.h"
 #include "proxy/hedge.h"
 #include "proxy/outgoing.h"
 #include "proxy/pipeline.h"
@@ -19,6 +20,7 @@
 #include "proxy/retry_after.h"
 #include "proxy/upload.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -383,10 +385,43 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
     claw_client_exchange(c, &r->arena, claw_str_eqz(r->head->method, "HEAD"), route_ms ? route_ms : up->conf->first_byte_timeout_ms,
                          up->conf->stall_timeout_ms, &claw_relay_client_events, r);
     y->asked = true;
+    claw_heartbeat_begin(r);
     int rc = claw_client_write(c, out, streams ? 1 : n + 1);
     if (streams) claw_upload_open(r, out + 1, n);
     (void)rc; /* queued: the body is ours until the answer; broken: on_fail tells */
     r->wait_from_us = claw_req_elapsed_us(r);
+}
+
+/* The client has the head of a stream already: its error is an event, and the end. */
+static void release_event(struct claw_req *r, struct claw_str body)
+{
+    struct claw_relay *y = r->relay;
+    struct claw_json_top top;
+    struct claw_json_err err;
+    struct claw_buf event;
+    char text[64];
+    bool typed = r->dialect == CLAW_DIALECT_ANTHROPIC_MESSAGES || r->dialect == CLAW_DIALECT_OPENAI_RESPONSES;
+    int n = snprintf(text, sizeof text, "the upstream answered with status %d", claw_relay_status(r));
+    char *copy = claw_arena_dup(&r->arena, text, (size_t)n);
+    struct claw_str why = copy ? (struct claw_str){copy, (size_t)n} : CLAW_STR("");
+    claw_buf_init(&event, 0);
+    if (!r->conn || claw_json_scan(body, &r->arena, &top, &err) != 0 || claw_frame_write(r, &event, typed ? CLAW_STR("error") : CLAW_STR(""), body) != 0) {
+        claw_buf_fini(&event);
+        claw_pipeline_fail(r, CLAW_EBAD_RESPONSE, why);
+        return;
+    }
+    struct claw_conn *c = r->conn;
+    uv_buf_t b = uv_buf_init(event.data, (unsigned)claw_buf_size(&event));
+    r->error = CLAW_ESTREAM_ERROR;
+    r->error_text = why;
+    r->bytes_out += b.len;
+    r->commit = CLAW_DONE;
+    r->conn = NULL;
+    y->mode = CLAW_RELAY_ERROR;
+    int rc = claw_conn_send(c, &b, 1, true);
+    (void)rc; /* queued or broken: the connection looks after itself once the answer ended */
+    claw_buf_fini(&event);
+    claw_pipeline_answered(r);
 }
 
 /* What is held of it is all that is looked at. */
@@ -400,6 +435,7 @@ static void release_translated(struct claw_req *r)
     int rc = r->gen->ops->error(r->gen->policy, r, claw_relay_status(r), claw_buf_str(&y->kept), &out, &err);
     if (rc == CLAW_EPOLICY) claw_pipeline_policy_failed(r, &err);
     else if (rc != 0) claw_relay_broken(r, rc);
+    else if (r->early) release_event(r, out);
     else claw_relay_send_whole(r, out);
 }
 
@@ -416,6 +452,12 @@ void claw_relay_release_held(struct claw_req *r)
         return;
     }
     struct claw_str body = claw_buf_str(&y->kept);
+    if (r->early) {
+        if (y->open) claw_relay_leave_client(r, false);
+        y->open = false;
+        release_event(r, body);
+        return;
+    }
     if (!y->open) claw_account_settle(r);
     if (claw_relay_reply(r, y->open ? -1 : (int64_t)body.len) != 0) { /* a long one's length is no more what its head says */
         claw_relay_broken(r, CLAW_EREQ_MEM);
@@ -493,7 +535,7 @@ void claw_relay_cut(struct claw_req *r, int code, struct claw_str text)
     r->conn = NULL;
     r->commit = CLAW_DONE;
     if (!c) return;
-    if (y && y->mode == CLAW_RELAY_EVENTS && !y->in_over && y->replied) {
+    if (y && (r->early || (y->mode == CLAW_RELAY_EVENTS && y->replied)) && !y->in_over) {
         struct claw_buf json, event;
         struct claw_str type;
         struct claw_envelope e = claw_answer_envelope_of(r, claw_err_status(code), text, claw_err_type(code), claw_err_kind(code));
@@ -505,6 +547,7 @@ void claw_relay_cut(struct claw_req *r, int code, struct claw_str text)
         else if (wrote == 0) wrote = claw_frame_write(r, &event, type, claw_buf_str(&json));
         if (wrote == 0) {
             struct claw_str s = claw_buf_str(&event);
+            if (!y->replied) y->n = 0; /* what an upstream was heard saying before it failed */
             y->slices[y->n++] = uv_buf_init((char *)s.ptr, (unsigned)s.len);
             int rc = claw_conn_send(c, y->slices, y->n, false);
             (void)rc; /* the connection ends anyway */

@@ -49,6 +49,9 @@ bool claw_relay_says_more(const struct claw_req *r);
 /* At the end: the tokens of what the model said and no usage told, by estimate. Of a long plain answer its tail is all there
  * is: the rest is taken to be like it. */
 int64_t claw_relay_said(struct claw_req *r);
+/* The client of a stream gets `s` (of static storage) between two events, if it is between two and takes more; its head has left. No
+ * part of the answer: not kept, not shared. */
+void claw_relay_interject(struct claw_req *r, struct claw_str s);
 /* Does the upstream wait for the client? */
 bool claw_relay_paused(const struct claw_req *r);
 /* The client takes bytes again. */

@@ -23,6 +23,7 @@ int claw_relay_reply(struct claw_req *r, int64_t length)
     struct claw_relay *y = r->relay;
     struct claw_str head;
     int status = claw_relay_status(r);
+    if (r->early && !y->streams) return CLAW_EBAD_RESPONSE; /* the client was promised one */
     claw_hedge_won(r);
     if (r->attempts[r->attempt].probe && status < 400) claw_care_answers(r);
     int rc = claw_answer_head(r, status, y->head, r->answer_type ? claw_str_of(r->answer_type) : CLAW_STR(""), &head);
@@ -30,7 +31,7 @@ int claw_relay_reply(struct claw_req *r, int64_t length)
     r->status = status;
     claw_pipeline_reached(r, CLAW_STEP_COMMIT);
     if (r->recall) claw_recall_begin(r, status, type_of(r), y->streams, y->readable);
-    if (r->conn) claw_conn_reply(r->conn, status, head, length);
+    if (r->conn && !r->early) claw_conn_reply(r->conn, status, head, length);
     y->replied = true;
     return 0;
 }
@@ -57,6 +58,15 @@ static void forget_body(struct claw_req *r)
     r->has_json = false;
 }
 
+/* The client takes no more for now. */
+static void pause_upstream(struct claw_req *r)
+{
+    struct claw_relay *y = r->relay;
+    if (y->paused || !r->client || (r->recall && claw_recall_stall(r))) return;
+    y->paused = true;
+    claw_client_pause(r->client);
+}
+
 void claw_relay_flush(struct claw_req *r, bool end)
 {
     struct claw_relay *y = r->relay;
@@ -79,6 +89,7 @@ void claw_relay_flush(struct claw_req *r, bool end)
         for (unsigned i = 0; i < y->n; i++) r->bytes_out += y->slices[i].len;
         if (r->transcript) claw_transcript_said(r, y->slices, y->n);
         rc = claw_conn_send(r->conn, y->slices, y->n, end);
+        r->sent_ms = claw_loop_now_ms(r->ctx->loop);
     }
     y->n = 0;
     if (end) {
@@ -86,10 +97,18 @@ void claw_relay_flush(struct claw_req *r, bool end)
         r->conn = NULL;
         return;
     }
-    if (rc == CLAW_EAGAIN && !y->paused && r->client && !(r->recall && claw_recall_stall(r))) {
-        y->paused = true;
-        claw_client_pause(r->client);
-    }
+    if (rc == CLAW_EAGAIN) pause_upstream(r);
+}
+
+void claw_relay_interject(struct claw_req *r, struct claw_str s)
+{
+    const struct claw_relay *y = r->relay;
+    if (r->conn->stalled) return;
+    if (y && (y->paused || y->in_over || y->n || (y->replied && !y->streams) || (r->recall && claw_recall_lags(r)))) return;
+    uv_buf_t b = uv_buf_init((char *)s.ptr, (unsigned)s.len);
+    r->bytes_out += s.len;
+    r->sent_ms = claw_loop_now_ms(r->ctx->loop);
+    if (claw_conn_send(r->conn, &b, 1, false) == CLAW_EAGAIN && y && y->replied) pause_upstream(r);
 }
 
 void claw_relay_answered(struct claw_req *r, bool reusable)

@@ -152,6 +152,9 @@ struct claw_req {
     bool hedge_due;              /* as soon as the request has been sent */
     struct claw_timer timer;     /* backoff */
     struct claw_timer deadline;  /* retry.total_timeout_seconds; means nothing behind the commit point */
+    struct claw_timer heartbeat; /* while a stream is under way */
+    uint64_t sent_ms;            /* the loop's time when the client last got something of its stream */
+    bool early;                  /* it has the head of a stream, though no upstream has answered (heartbeat) */
     struct claw_failed_try *failed; /* pipeline's: what the retry step decides on */
     void *waiting;               /* script's: what a hook waits on; NULL again when the hook has decided */
     void (*wait_cancel)(struct claw_req *r);

@@ -599,6 +599,7 @@ static void set_header(lua_State *L, struct claw_req *r, enum claw_api_slot slot
     name.ptr = luaL_checklstring(L, 2, &name.len);
     if (!lua_isnil(L, 3)) value.ptr = luaL_checklstring(L, 3, &value.len);
     if (reply && (r->accounted || r->step >= CLAW_STEP_COMMIT)) luaL_error(L, "req.answer.headers[\"%s\"]: the answer's head has left", name.ptr);
+    if (reply && r->early) return; /* as server.heartbeat_before_answer says */
     int rc = reply ? claw_req_set_answer_header(r, name, value) : claw_req_set_header(r, name, value);
     if (rc == CLAW_EINVAL)
         luaL_error(L, "%s[\"%s\"]: no valid field name or value, or a field the proxy writes itself", slot_names[slot], name.ptr);

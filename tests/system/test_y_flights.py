@@ -373,11 +373,12 @@ def test_a_stream_that_breaks(start, upstreams):
 
 def test_who_waited_for_the_whole_of_it_asks_again_together(start, upstreams):
     up = upstreams()
-    events, go, n = stream_events(), threading.Event(), []
+    events, go, then, n = stream_events(), threading.Event(), threading.Event(), []
 
     def script(ex):
         n.append(1)
         if len(n) > 1:
+            then.wait(30)
             return ex.stream(events) if ex.body.get("stream") else ex.reply()
         ex.stream_head()
         ex.chunk(events[0])
@@ -391,6 +392,8 @@ def test_who_waited_for_the_whole_of_it_asks_again_together(start, upstreams):
     listening(p, 12)
     go.set()
     leader.ended()
+    listening(p, 11)
+    then.set()
     answers = [c.response() for c in clients]
     assert {a.status for a in answers} == {200} and len(n) == 2
     assert {a.get("x-openclaw-cache") for a in answers} <= {"miss", "coalesced", "hit"}
