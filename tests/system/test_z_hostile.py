@@ -265,6 +265,45 @@ def test_comments_do_not_hold_an_answer_back_for_ever(start, upstreams):
     assert a.status == 504
 
 
+def test_events_that_say_nothing_are_like_comments(start, upstreams):
+    """Anthropic's pings to a client of OpenAI; and where there is an answer already, they are no reason to give it up."""
+    up = upstreams()
+    p = start({"upstreams": {"u": {"type": "anthropic", "base_url": up.url(), "timeout_seconds": 1}}, "retry": {"attempts": 1},
+               "routes": [{"id": "all", "match": {"path": "/v1*/*"}, "strategy": {"type": "failover", "upstreams": ["u"]}}]})
+    ping, never = b'event: ping\ndata: {"type": "ping"}\n\n', threading.Event()
+
+    def only_pings(ex):
+        ex.stream_head()
+        while True:
+            ex.chunk(ping)
+            never.wait(0.05)
+
+    def between(ex):
+        events = [{"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "m",
+                                                        "usage": {"input_tokens": 1, "output_tokens": 1}}},
+                  {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+                  {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "slow but whole"}},
+                  {"type": "content_block_stop", "index": 0}, {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}},
+                  {"type": "message_stop"}]
+        ex.stream_head()
+        for one in events:
+            ex.chunk(f"event: {one['type']}\n".encode() + event(one))
+            for _ in range(10):
+                ex.chunk(b": and\n\n" + ping)
+                never.wait(0.03)
+        ex.end()
+    up.on("pings", only_pings)
+    up.on("between", between)
+    with Raw(p.port, timeout=10 * p.slow) as c:
+        c.send(request(body=chat("pings", stream=True)))
+        assert c.quiet(0.5)
+        assert c.head().status == 200         # it is being worked on; the client may leave
+    up.seen("pings")[0].left.wait(10)
+    for stream in (True, False):
+        assert "slow but whole" in ask(p, chat("between", stream=stream)).text
+    assert ask(p, GEMINI, path="/v1beta/models/pings:streamGenerateContent").status == 504
+
+
 def test_comments_of_one_do_not_keep_another_from_answering(start, upstreams):
     """Until then the stream is held: an error behind comments still fails over."""
     up, other = upstreams(), upstreams()
