@@ -2,6 +2,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -216,6 +217,9 @@ def test_a_request_that_was_worked_on_is_not_sent_again(start, upstreams):
 
 # -- what lies where a file should
 
+POLICY = 'return { name = "p", api = 1, log = function() return { version = %d } end }'
+
+
 def test_a_pipe_for_a_file_holds_nothing_up(start, upstreams):
     """Reading it must not stop the thread that also has the admin port and the signals."""
     p = start(config(upstreams()))
@@ -312,3 +316,29 @@ def test_comments_of_one_do_not_keep_another_from_answering(start, upstreams):
     p = start({"upstreams": {"u": {"type": "openai", "base_url": up.url()}, "v": {"type": "openai", "base_url": other.url()}}, "retry": {"attempts": 2},
                "routes": [{"id": "all", "match": {"path": "/v1/*"}, "strategy": {"type": "failover", "upstreams": ["u", "v"]}}]})
     assert data_of(ask(p, chat("m", stream=True)))[-1] == b"[DONE]" and len(other.exchanges) == 1
+
+
+def test_a_folder_of_policies_that_was_replaced_is_watched(start, upstreams):
+    """As deployments do it: another folder is moved to its place. What changes there afterwards takes effect within a second, as ever."""
+    p = start(config(upstreams()), policies={"p.lua": POLICY % 0})
+    assert p.request_line(ask(p, chat("m")))["version"] == 0
+    for how in ("moved", "made anew"):
+        was = p.generation()
+        if how == "moved":
+            other = p.dir / "policies.new"
+            other.mkdir()
+            (other / "p.lua").write_text(POLICY % 1)
+            p.policies.rename(p.dir / "policies.old")
+            other.rename(p.policies)
+        else:
+            shutil.rmtree(p.policies)      # and at once: it may have the same number
+            p.policies.mkdir()
+            (p.policies / "p.lua").write_text(POLICY % 2)
+        p.wait_generation(was)
+        took = []
+        for i in range(4):
+            was, began = p.generations()["current"]["id"], time.monotonic()
+            p.drop_policy("p.lua", POLICY % (10 + i if how == "moved" else 20 + i))
+            eventually(lambda: p.generations()["current"]["id"] > was, timeout=5 * p.slow)
+            took.append(time.monotonic() - began)
+        assert max(took) < 1 * p.slow, f"{how}: {took}"
