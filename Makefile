@@ -170,7 +170,7 @@ fuzz: deps ## run each fuzzer for FUZZ_SECONDS (default 60)
 	$(call install,$(DEPS_FUZZ))
 	@bash tests/fuzz/run.sh
 # nginx's Lua module is unpacked, not installed: its LuaJIT is another package that would push ours out.
-NGINX_LUA := libnginx-mod-http-lua libnginx-mod-http-ndk lua-resty-core lua-resty-lrucache libluajit2-5.1-2
+NGINX_LUA := libnginx-mod-http-lua libnginx-mod-http-ndk lua-resty-core lua-resty-lrucache libluajit2-5.1-2 libpcre3
 build/bench/nginx-lua/ok:
 	@mkdir -p $(@D)
 	@echo "fetching nginx's Lua module"; cd $(@D) && if apt-get -qq -o APT::Sandbox::User=root download $(NGINX_LUA); then \

@@ -106,7 +106,7 @@ tsan() {
     still="setarch -R"
     $still true 2>/dev/null || { say "tsan needs \"setarch -R\" (not permitted here) or: sysctl vm.mmap_rnd_bits=28"; failed=$((failed + 1)); return; }
   fi
-  unit tsan "$still" loop lane offload log tls resolve stream metrics facts pool store tally budget
+  unit tsan "$still" loop lane offload log tls resolve stream stream_soon stream_tls stream_lane metrics facts pool store tally budget
   CLAW_WRAPPER=$still inside tsan tsan 8 tests/system
 }
 

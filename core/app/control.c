@@ -243,6 +243,7 @@ static enum claw_load load(struct claw_control *c, const char *reason, bool aske
     if (c->draining) return CLAW_LOAD_UNCHANGED;
     claw_notify_reloading(&c->notify);
     asked |= c->renew.waited && c->asked;
+    claw_watch_mark(c->watch);
     enum claw_load done = take(c, reason, asked);
     if (done != CLAW_LOAD_WAITS) claw_control_tell_ready(c);
     while (done != CLAW_LOAD_WAITS && (w = c->waits)) {
@@ -649,6 +650,7 @@ static int start(struct claw_control *c)
         return 1;
     }
     const struct claw_conf *conf = c->current->conf;
+    claw_watch_set(c->watch, conf); /* at once: the rest takes its time */
     c->current->id = c->next_id++;
     if (conf->caching.shared) name_answers(c, conf->caching.secret);
     claw_metrics_bound(conf->metrics.max_series);
@@ -675,7 +677,6 @@ static int start(struct claw_control *c)
     snprintf(port, sizeof port, "%u", claw_worker_port(c->workers[0]));
     snprintf(workers, sizeof workers, "%u", c->workers_n);
     claw_log_event(CLAW_LOG_INFO, "listening", "address", conf->server.listen_address, "port#", port, "workers#", workers, "version", CLAW_VERSION, NULL);
-    claw_watch_set(c->watch, conf);
     claw_webhooks_set(c->webhooks, conf);
     claw_sync_set(c->sync, c->current);
     claw_renew_published(&c->renew, &conf->secrets);

@@ -74,13 +74,14 @@ struct claw_control {
 
 /* Build a generation from the file: everything up to and including the proof. Problems are appended to *report, a line
  * each. Used by -check and -explain too. `mock_port` is where upstreams of type mock are. Secrets from elsewhere that `secrets` has not
- * are fetched, and waited for. */
+ * are fetched, and waited for. 0: *out is the caller's, with one reference; else CLAW_EINVAL (*report says what), CLAW_ENOMEM, or how
+ * the fetching failed. Thread: control, or the only one. */
 int claw_control_build(const char *path, uint16_t mock_port, struct claw_secrets *secrets, struct claw_generation **out, struct claw_buf *report) CLAW_MUSTCHECK;
 
 /* A policy's text that is not on disk, or not yet. */
 struct claw_control_draft { struct claw_str name, text; };
 /* The same as if the folder had this policy too, or had it so; with the secrets that are there, nothing is fetched. `draft` may be
- * NULL. Thread: control. */
+ * NULL. CLAW_EINVAL (*report says what), CLAW_ENOMEM. Thread: control. */
 int claw_control_build_draft(struct claw_control *c, const struct claw_control_draft *draft, struct claw_generation **out,
                              struct claw_buf *report) CLAW_MUSTCHECK;
 

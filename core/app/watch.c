@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #define SETTLE_MS 100u
-#define LOOK_MS 2000u
+#define LOOK_MS 750u /* with SETTLE_MS less than the second in which a change is promised to be live */
 enum { CONF_DIR, POLICIES, LIB, FOLDERS };
 #define CERTIFICATES 3u
 #define EXTRAS (CERTIFICATES + CLAW_CONF_FILES)
@@ -66,11 +66,12 @@ static uint64_t look(const struct claw_watch *w)
 
 static void watch_folders(struct claw_watch *w);
 
+void claw_watch_mark(struct claw_watch *w) { w->seen = look(w); }
+
 static void on_settled(struct claw_timer *t)
 {
     struct claw_watch *w = t->arg;
     watch_folders(w); /* first: what changes behind it is told */
-    w->seen = look(w);
     w->on_change(w->arg);
 }
 
@@ -156,6 +157,7 @@ void claw_watch_set(struct claw_watch *w, const struct claw_conf *conf)
     char *lib = NULL;
     if (conf->policies.dir && asprintf(&lib, "%s/lib", conf->policies.dir) < 0) lib = NULL; /* then it is looked at less often */
     const char *folders[FOLDERS] = {conf->dir, conf->policies.dir, lib};
+    bool first = !w->file;
     renew(&w->file, conf->path);
     for (int i = 0; i < FOLDERS; i++) {
         if (!renew(&w->folder[i], folders[i])) continue;
@@ -167,7 +169,7 @@ void claw_watch_set(struct claw_watch *w, const struct claw_conf *conf)
     renew(&w->extra[1], conf->server.tls.key);
     renew(&w->extra[2], conf->server.tls.client_ca);
     for (unsigned i = 0; i < CLAW_CONF_FILES; i++) renew(&w->extra[CERTIFICATES + i], i < conf->files_n ? conf->files[i] : NULL);
-    w->seen = look(w);
+    if (first) claw_watch_mark(w);
 }
 
 static void on_closed(uv_handle_t *h)

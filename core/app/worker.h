@@ -22,7 +22,7 @@ struct claw_worker_events {
  * all workers. CLAW_EIO with *why: cannot bind. */
 int claw_worker_new(unsigned number, struct claw_generation *gen, struct claw_policy_vm *vm, _Atomic int64_t *total,
                     const struct claw_worker_events *on, struct claw_worker **out, const char **why) CLAW_MUSTCHECK;
-/* Start the thread. */
+/* Start the thread. CLAW_EIO: there is none to be had. */
 int claw_worker_start(struct claw_worker *w) CLAW_MUSTCHECK;
 /* Requests from now on use `gen` and `vm` (owned from here on, on failure too). CLAW_ENOMEM: nothing was posted. */
 int claw_worker_publish(struct claw_worker *w, struct claw_generation *gen, struct claw_policy_vm *vm) CLAW_MUSTCHECK;

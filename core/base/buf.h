@@ -7,6 +7,9 @@
  *      |  taken    |   waiting       |    free        |
  *
  * 0 <= off <= len <= cap holds after every call. Thread: one at a time.
+ *
+ * In all of core: what appends to a buf and can fail (claw_buf_add_*, claw_*_write*, …) gives 0 or CLAW_ENOMEM where its header
+ * says nothing else, and after a failure what it began may stand in the buf.
  */
 #ifndef CLAW_BASE_BUF_H
 #define CLAW_BASE_BUF_H

@@ -382,7 +382,7 @@ struct claw_conf {
  * value or NULL (NULL: getenv). */
 int claw_conf_load(const char *path, const char *(*get_env)(const char *name), struct claw_conf **out,
                    struct claw_conf_problems *problems) CLAW_MUSTCHECK;
-/* The same from memory; `path` is only for messages and relative paths. */
+/* The same from memory; `path` is only for messages and relative paths. CLAW_EINVAL as above. */
 int claw_conf_parse(const char *path, struct claw_str yaml, const char *(*get_env)(const char *name),
                     struct claw_conf **out, struct claw_conf_problems *problems) CLAW_MUSTCHECK;
 /* The same as claw_conf_load where `keeper` (conf_secret.h; NULL: none) knows the secrets that are elsewhere. CLAW_EAGAIN, without

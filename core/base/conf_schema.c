@@ -536,7 +536,7 @@ static const struct claw_conf_rule price_rules[] = {PRICES, {0}};
 GROUP(price, "Prices of a model.");
 static const struct claw_conf_rule prices_rules[] = {
     {"*", MAP, .group = &price_group, .doc = "Model (or glob) and its prices."}, {0}};
-GROUP(prices, "Prices by model, where the upstream does not say.");
+GROUP(prices, "Prices by model, where the upstream does not say. Where neither does: the provider's list, as far as the binary knows it.");
 
 static const struct claw_conf_rule vault_rules[] = {
     {"address", STR, .format = CLAW_CONF_URL, .fallback = "(VAULT_ADDR)", .doc = "URL of the server, http or https."},

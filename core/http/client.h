@@ -57,7 +57,8 @@ struct claw_client {
 };
 
 /* Start connecting; on_open tells the outcome (after a failure the connection is closed and on_closed follows).
- * connect_ms covers the TLS handshake too. */
+ * connect_ms covers the TLS handshake too. CLAW_ENOMEM, CLAW_EIO (no socket), CLAW_EINVAL (server_name can be none): nothing was
+ * opened, nothing is called. */
 int claw_client_connect(struct claw_client *c, struct claw_loop *l, const struct sockaddr *to,
                         struct claw_tls_client *tls, struct claw_str server_name, unsigned connect_ms) CLAW_MUSTCHECK;
 /* Does an idle connection lie still, as it must? False when bytes or its end wait to be read. Costs a system call, but

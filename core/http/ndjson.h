@@ -21,7 +21,7 @@ void claw_ndjson_init(struct claw_ndjson *s, size_t max_line_bytes);
 void claw_ndjson_fini(struct claw_ndjson *s);
 /* CLAW_ENOMEM, CLAW_EBAD_RESPONSE (too long), or what on_line returned. */
 int claw_ndjson_feed(struct claw_ndjson *s, const char *data, size_t n, claw_ndjson_fn on_line, void *arg) CLAW_MUSTCHECK;
-/* The stream is over: a last line may have no end. */
+/* The stream is over: a last line without an end is given now. What on_line returned where that is negative, else 0. */
 int claw_ndjson_end(struct claw_ndjson *s, claw_ndjson_fn on_line, void *arg) CLAW_MUSTCHECK;
 
 #endif

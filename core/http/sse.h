@@ -47,7 +47,8 @@ int claw_sse_feed(struct claw_sse *s, const char *data, size_t n, const struct c
 struct claw_str claw_sse_rest(const struct claw_sse *s);
 
 /* The fields of one event's raw bytes. `data` joins its data lines with LF: a slice when there is one line, else
- * gathered in `tmp` (cleared first). type is "" when there is no event field; id likewise. */
+ * gathered in `tmp` (cleared first). type is "" when there is no event field; id likewise. Slices live as long as raw and tmp.
+ * CLAW_ENOMEM. */
 struct claw_sse_fields { struct claw_str type, data, id; };
 int claw_sse_parse(struct claw_str raw, struct claw_buf *tmp, struct claw_sse_fields *out) CLAW_MUSTCHECK;
 /* Write one event: the event line when type is not empty, a data line for each line of data, an empty line. All

@@ -65,7 +65,8 @@ struct claw_stream {
 int claw_stream_accept(struct claw_stream *s, struct claw_loop *l, uv_stream_t *listener, struct claw_tls_server *tls,
                        const struct claw_stream_events *on, void *arg) CLAW_MUSTCHECK;
 /* Start connecting. tls NULL: plain. on_open tells the outcome, never before this returns. No timeout of its own:
- * the user closes when its timer says so. */
+ * the user closes when its timer says so. CLAW_ENOMEM, CLAW_EIO (no socket), CLAW_EINVAL (server_name can be none): nothing is open
+ * and nothing will be called. */
 int claw_stream_connect(struct claw_stream *s, struct claw_loop *l, const struct sockaddr *to,
                         struct claw_tls_client *tls, struct claw_str server_name, const struct claw_stream_events *on,
                         void *arg) CLAW_MUSTCHECK;

@@ -23,7 +23,7 @@ struct claw_tls_server *claw_tls_server_ref(struct claw_tls_server *s);
 void claw_tls_server_unref(struct claw_tls_server *s);
 
 /* `ca` NULL: the system's roots (parsed once a process and shared). `verify` false: accept any certificate
- * (logged at start by the caller). */
+ * (logged at start by the caller). CLAW_EINVAL and *err as above, CLAW_ENOMEM. The caller holds one reference. */
 int claw_tls_client_new(const char *ca, bool verify, struct claw_tls_client **out, char *err,
                         size_t err_size) CLAW_MUSTCHECK;
 struct claw_tls_client *claw_tls_client_ref(struct claw_tls_client *c);
@@ -40,7 +40,7 @@ void claw_tls_free(struct claw_tls *t);
 /* Free what the handshake made, all but t itself; claw_tls_free follows. May run on a pool thread: who made it frees it. */
 void claw_tls_end(struct claw_tls *t);
 
-/* Bytes from the wire in; bytes for the wire gather in claw_tls_out (the caller sends and takes them). */
+/* Bytes from the wire in; bytes for the wire gather in claw_tls_out (the caller sends and takes them). Copies. CLAW_ENOMEM. */
 int claw_tls_feed(struct claw_tls *t, const char *data, size_t n) CLAW_MUSTCHECK;
 struct claw_buf *claw_tls_out(struct claw_tls *t);
 
@@ -64,7 +64,7 @@ const char *claw_tls_error(const struct claw_tls *t);
 ptrdiff_t claw_tls_read(struct claw_tls *t, char *to, size_t cap) CLAW_MUSTCHECK;
 /* Encrypt all of it into out. CLAW_ENOMEM, CLAW_ETLS. */
 int claw_tls_write(struct claw_tls *t, const char *data, size_t n) CLAW_MUSTCHECK;
-/* close_notify into out. */
+/* close_notify into out. CLAW_ENOMEM, CLAW_ETLS. */
 int claw_tls_shutdown(struct claw_tls *t) CLAW_MUSTCHECK;
 
 #endif

@@ -75,7 +75,7 @@ bool claw_flight_stall(struct claw_flight_seat *s);
 /* What is read next (claw_flight_read) is what comes from here on; its client takes bytes again. */
 void claw_flight_skip(struct claw_flight_seat *s);
 void claw_flight_unstall(struct claw_flight_seat *s);
-/* All bytes so far, one behind the other. */
+/* All bytes so far, one behind the other, appended. CLAW_ENOMEM. */
 int claw_flight_gather(const struct claw_flight_seat *s, struct claw_buf *out) CLAW_MUSTCHECK;
 
 /* A listener's, and a leader's whose client lags. After FAILED: lead from here on? */

@@ -74,10 +74,10 @@ struct claw_generation {
  * CLAW_EINVAL with a problem for what is wrong (a certificate, a CA file). */
 int claw_generation_new(struct claw_conf *conf, struct claw_generation **out, struct claw_conf_problems *problems) CLAW_MUSTCHECK;
 /* What the provider's table says about upstream `i`: the auth field (name NULL: none), what stands before the key,
- * and fixed fields. Configured `headers` win over both. Builds heads; once per upstream, before publishing. */
+ * and fixed fields. Configured `headers` win over both. Builds heads; once per upstream, before publishing. Copies. CLAW_ENOMEM. */
 int claw_generation_set_upstream(struct claw_generation *g, size_t i, const char *auth_name, const char *auth_prefix,
                                  const struct claw_conf_header *fixed, size_t fixed_n) CLAW_MUSTCHECK;
-/* And where upstream `i` speaks protocol `d`. Copies. */
+/* And where upstream `i` speaks protocol `d`: the paths of whole answers and of streams, behind base_url. Copies. CLAW_ENOMEM. */
 int claw_generation_set_path(struct claw_generation *g, size_t i, enum claw_dialect d, struct claw_str plain, struct claw_str stream) CLAW_MUSTCHECK;
 struct claw_generation *claw_generation_ref(struct claw_generation *g);
 void claw_generation_unref(struct claw_generation *g);
@@ -102,7 +102,7 @@ struct claw_generation_local {
 };
 
 /* The worker's view of `gen` (takes a reference to it) with `policy`. One reference for being current. The loop's number
- * is the worker's. */
+ * is the worker's. CLAW_ENOMEM. Thread: the loop's. */
 int claw_generation_local_new(struct claw_generation *gen, struct claw_loop *loop, struct claw_pool *pool,
                               const struct claw_policy_ops *ops, void *policy, struct claw_generation_local **out) CLAW_MUSTCHECK;
 /* Before `to` is used: what a worker got for `from` and `to` needs too (access tokens) goes on to it. */

@@ -224,9 +224,10 @@ int claw_req_set_answer_header(struct claw_req *r, struct claw_str name, struct 
 unsigned claw_req_key(const struct claw_req *r);
 #define CLAW_REQ_CHUNKED SIZE_MAX
 /* The head of this attempt for the upstream (with the empty line), into the arena. Not signed yet. body_bytes may be
- * CLAW_REQ_CHUNKED: the body's length is not known. */
+ * CLAW_REQ_CHUNKED: the body's length is not known. CLAW_EREQ_MEM. */
 int claw_req_write_head(struct claw_req *r, size_t body_bytes, struct claw_str *out) CLAW_MUSTCHECK;
-/* Sign it, where its upstream wants that, over the whole body as it goes out. */
+/* Sign it, where its upstream wants that, over the whole body as it goes out: *head, as claw_req_write_head made it,
+ * becomes one in the arena with the signature. CLAW_EREQ_MEM. */
 int claw_req_sign_head(struct claw_req *r, const uv_buf_t *body, unsigned n, struct claw_str *head) CLAW_MUSTCHECK;
 
 #endif

@@ -200,7 +200,7 @@ def nginx(mock_port, lua=None, wrapper=(), cache=None):
         parts.update(lua, load="".join(f"load_module {m};\n" for m in LUA_MODULES), extra=paths + lua["extra"])
     path = WORK / f"{label}.conf"
     path.write_text(NGINX % dict(parts, work=WORK, label=label, port=port))
-    own = ["env", "LD_LIBRARY_PATH=" + os.path.dirname((glob.glob(str(LUA_HOME / "usr/lib/*/libluajit-5.1.so.2")) + ["/"])[0])] if lua else []
+    own = ["env", "LD_LIBRARY_PATH=" + ":".join(glob.glob(str(LUA_HOME / "usr/lib/*-linux-*")) + glob.glob(str(LUA_HOME / "lib/*-linux-*")))] if lua else []
     return Server(["nginx", "-p", str(WORK), "-c", str(path), "-e", str(WORK / f"{label}.err")], port, 1, label, [*own, *wrapper])
 
 

@@ -12,11 +12,13 @@ A page is a home of its own, `openclaw-proxy` on its PATH, ports moved to free o
 
 docs/first-policy.md has a test of its own; configuration.md and policy-reference.md are written by `make docs`.
 """
+import json
 import os
 import re
 import signal
 import subprocess
 import threading
+from datetime import date
 
 import pytest
 
@@ -125,6 +127,17 @@ def test_readme_snippets(tmp_path):
         check(tmp_path / str(i), yaml)
 
 
+def test_readme_explains(tmp_path):
+    """What README.md says -explain says of its own file."""
+    text = (ROOT / "README.md").read_text()
+    (tmp_path / "openclaw.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
+    asked = re.search(r"\$ echo '(\{.*?\})' \|\n.* -explain -\n(.*?)\n\n", text, re.S)
+    said = subprocess.run([BINARY, "-config", "openclaw.yaml", "-explain", "-"], cwd=tmp_path, env={**os.environ, **KEYS}, input=asked[1],
+                          capture_output=True, text=True, check=True).stdout
+    lines = [line.removeprefix("    ") for line in asked[2].splitlines() if "…" not in line]
+    assert len(lines) == 4 and all(line in said.splitlines() for line in lines), said
+
+
 def test_configuration_is_current():
     said = subprocess.run([BINARY, "-reference"], capture_output=True, text=True, check=True).stdout
     assert (DOCS / "configuration.md").read_text() == said, "docs/configuration.md is old: run make docs"
@@ -149,6 +162,75 @@ def test_names_and_links():
             if not link.startswith("http") and not (page.parent / link).exists():
                 wrong.append(f"{page.name}: no {link}")
     assert not wrong, "\n".join(wrong)
+
+
+def words(*pages):
+    """What stands in backticks outside of blocks, as single words."""
+    text = "\n".join((ROOT / page).read_text() for page in pages)
+    return set(re.findall(r"[\w.]+", " ".join(re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```$", "", text)))))
+
+
+def test_prices_that_are_known():
+    """Of which day the binary's prices are, and for whom there are none."""
+    source = (ROOT / "lua/claw/catalog.lua").read_text()
+    year, month, day = re.search(r'AS_OF = "(\d+)-(\d+)-(\d+)"', source).groups()
+    silent = set(re.findall(r"(\w+) = true", re.search(r"local SILENT = \{(.*?)\}", source, re.S)[1]))
+    said = re.search(r"as it was on (\d+) (\w+) (\d+) \(`lua/claw/catalog.lua`, in the binary; not for (.*?)\)",
+                     " ".join((DOCS / "caching-and-limits.md").read_text().split()))
+    assert (int(said[1]), said[2], said[3]) == (int(day), date(int(year), int(month), 1).strftime("%B"), year)
+    assert set(re.findall(r"`(\w+)`", said[4])) == silent
+
+
+def test_codes_and_warnings_of_operations():
+    """The troubleshooting tables have every code of base/err.h with its status, and warnings that the proxy writes."""
+    section = (DOCS / "operations.md").read_text().split("\n## Troubleshooting\n")[1].split("\n### ")[0]
+    codes, warnings = (re.findall(r"^\| (.*?) \|(?: (\d.*?) \|)?", table, re.M) for table in section.split("| a warning in the log"))
+    status = {}
+    for names, said in codes:
+        names, said = re.findall(r"`([a-z_]+)`", names), re.findall(r"\b\d{3}\b", re.sub(r"\(.*?\)", "", said))
+        assert len(said) in (0, 1, len(names)), names
+        status.update(zip(names, said * len(names) if len(said) == 1 else said))
+    table = re.findall(r'^    X\(E\w+, +-\d+, +"(\w+)", +(\d+),', (ROOT / "core/base/err.h").read_text(), re.M)
+    kinds = {kind: number for kind, number in reversed(table) if kind not in ("again", "invalid", "io")}
+    assert len(kinds) > 30 and not set(kinds) ^ set(status), set(kinds) ^ set(status)
+    assert not [f"{k}: {status[k]}, not {v}" for k, v in kinds.items() if v != status[k]]
+    source = "".join(p.read_text() for p in (ROOT / "core").glob("*/*.c"))
+    named = [n for row, _ in warnings for n in re.findall(r"`([^`]+)`", row)]
+    assert len(named) > 10 and not [n for n in named if f'"{n}"' not in source]
+
+
+def test_fields_of_the_log():
+    section = re.search(r"\n## Logs\n(.*?)\n## ", (DOCS / "operations.md").read_text(), re.S)[1]
+    fields = set(re.findall(r'\\"([a-z_]+)\\":', (ROOT / "core/proxy/access_log.c").read_text())) - {"time"}
+    assert len(fields) > 30 and not [f for f in fields if not re.search(rf"[`\"]{f}[`\"]", section)]
+
+
+def test_what_the_mock_can_do():
+    keys = set(re.findall(r"KEY\((\w+), (?:true|false)", (ROOT / "core/app/mock_fault.c").read_text()))
+    page = (DOCS / "providers.md").read_text().split("\n## The mock\n")[1].split("\n## ")[0]
+    assert len(keys) > 10 and keys == set(re.findall(r"`(\w+)(?:=\w+)?`", page[page.index("| | |"):]))
+
+
+def test_maps_have_every_file():
+    """Each file of core/ and lua/ is named by the map of its floor (of folders that the map takes whole: the folder), each system test by its page."""
+    core, lua, system = words("core/README.md"), words("lua/README.md", "lua/claw/protocols/README.md"), words("tests/system/README.md")
+    whole = {"route", "retry", "providers"} | {p.parent.name for p in ROOT.glob("lua/claw/protocols/*/init.lua")}
+    assert {"conf", "pipeline"} <= core and {"engine", "seal"} <= lua and "wire.py" in system
+    lacking = [str(p.relative_to(ROOT)) for p in ROOT.glob("core/*/*.[ch]") if not {p.stem, p.name} & core and not p.stem.endswith("_part")]
+    for p in (ROOT / "lua").rglob("*.lua"):
+        name = p.parent.name if p.name == "init.lua" else p.name.split(".")[0]
+        if not {name, p.name} & lua and p.parent.name not in whole:
+            lacking.append(str(p.relative_to(ROOT)))
+    lacking += [p.name for p in (ROOT / "tests/system").iterdir() if p.suffix in (".py", ".c", ".lua") and p.name not in system]
+    assert not lacking, "not on the map:\n" + "\n".join(sorted(lacking))
+
+
+def test_readme_names_the_admin_port():
+    section = re.search(r"\n## Admin.*?\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.S)[1]
+    paths = json.loads((ROOT / "core/app/pages/openapi.json").read_text())["paths"]   # test_y_admin.py compares it with the binary
+    asked = [p.replace("/routes/{NAME}", "/routes/ID").replace("{NAME}", "NAME") for p in paths if p != "/" and not p.startswith("/dashboard")]
+    assert len(asked) > 20
+    assert not [p for p in asked if f"{p}`" not in section]
 
 
 PROVIDERS = """local P = require("claw.providers")

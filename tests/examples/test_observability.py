@@ -148,5 +148,7 @@ def test_a_prometheus_with_the_example(example, tmp_path):
         assert rules and all(r["health"] in ("ok", "unknown") for r in rules), rules
     finally:
         server.stop()
-    spans = [s for ex in collector.since(0) for s in json.loads(ex.request.body)["resourceSpans"][0]["scopeSpans"][0]["spans"]]
-    assert {"POST chat", "chat mock-status-503", "chat assistant"} <= {s["name"] for s in spans}
+
+    def spans():
+        return {s["name"] for ex in collector.since(0) for s in json.loads(ex.request.body)["resourceSpans"][0]["scopeSpans"][0]["spans"]}
+    eventually(lambda: {"POST chat", "chat mock-status-503", "chat assistant"} <= spans(), timeout=20 * SLOW)   # they are sent in bundles

@@ -1,4 +1,5 @@
 import os
+import resource
 import shutil
 import subprocess
 
@@ -14,6 +15,9 @@ UPSTREAM_KEY = "sk-upstream-4f1d7c90aa51"
 def pytest_configure(config):
     if not os.access(BINARY, os.X_OK):
         pytest.exit(f"no binary at {BINARY}: build it or set CLAW_BINARY", returncode=3)
+    # A login's soft limit is 1024: hundreds of clients and their upstreams are in one process here.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def pytest_collection_modifyitems(items):

@@ -338,6 +338,24 @@ def test_drop_edit_delete(live):
     assert live.metric("openclaw_reloads_total", result="published") >= 3
 
 
+def test_changes_that_no_event_tells(live):
+    """Links to what lies elsewhere, and a folder that took another's place: as with mounts that events do not cross. The second
+    change follows the look that found the first, and waits longest for the next."""
+    elsewhere = live.dir / "elsewhere.lua"
+    elsewhere.write_text(stamp("linked"))
+    (live.policies / "stamp.lua").symlink_to(elsewhere)
+    within_a_second(live, lambda: stamped(live) == "linked")
+    for text in ("one", "two"):
+        elsewhere.write_text(stamp(text))
+        within_a_second(live, lambda: stamped(live) == text)
+    live.policies.rename(live.dir / "before")
+    live.policies.mkdir()
+    within_a_second(live, lambda: stamped(live) is None)
+    for text in ("three", "four"):
+        live.drop_policy("stamp.lua", stamp(text))
+        within_a_second(live, lambda: stamped(live) == text)
+
+
 def test_many_edits_end_at_the_last(live):
     for i in range(30):
         live.drop_policy("stamp.lua", stamp(f"n{i}"))

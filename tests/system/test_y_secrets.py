@@ -233,6 +233,7 @@ def test_a_changed_secret_under_load(start, up, vault, model):
     for w in workers:
         w.join()
     assert not bad
+    p.wait_log(lambda l: l["msg"] == "generation published" and l["generation"] == 6)   # it serves before it is told
     told = [l for l in p.lines if l["msg"] == "generation published"]
     assert len(told) == 6 and {l["reason"] for l in told[1:]} == {"secrets changed"}
     assert "planted" not in p.everything_told()
