@@ -17,6 +17,7 @@ struct claw_watch {
     void *arg;
     uv_fs_event_t events[FOLDERS];
     bool watching[FOLDERS];
+    ino_t watched[FOLDERS]; /* which folder had the name then */
     unsigned open;
     struct claw_timer settle, look;
     char *file, *folder[FOLDERS], *extra[EXTRAS];
@@ -63,11 +64,14 @@ static uint64_t look(const struct claw_watch *w)
     return mix(h, policies, sizeof policies);
 }
 
+static void watch_folders(struct claw_watch *w);
+
 void claw_watch_mark(struct claw_watch *w) { w->seen = look(w); }
 
 static void on_settled(struct claw_timer *t)
 {
     struct claw_watch *w = t->arg;
+    watch_folders(w); /* first: what changes behind it is told */
     w->on_change(w->arg);
 }
 
@@ -87,20 +91,37 @@ static bool concerns(const struct claw_watch *w, const char *name)
 static void on_fs_event(uv_fs_event_t *h, const char *name, int events, int status)
 {
     struct claw_watch *w = h->data;
+    size_t i = (size_t)(h - w->events);
+    const char *slash = name && w->folder[i] ? strrchr(w->folder[i], '/') : NULL;
+    if (slash && strcmp(slash + 1, name) == 0) w->watched[i] = 0; /* of the folder itself: it may be gone, and its number another's */
     if (!w->closing && concerns(w, name)) claw_timer_start(w->loop, &w->settle, SETTLE_MS);
 }
 
 static void watch_folder(struct claw_watch *w, int i)
 {
+    struct stat st;
+    w->watched[i] = w->folder[i] && stat(w->folder[i], &st) == 0 ? st.st_ino : 0;
     w->watching[i] = w->folder[i] && uv_fs_event_start(&w->events[i], on_fs_event, w->folder[i], 0) == 0;
+}
+
+/* Those that are not watched, or whose name another folder has now: what is watched is the folder, wherever it goes. */
+static void watch_folders(struct claw_watch *w)
+{
+    for (int i = 0; i < FOLDERS; i++) {
+        struct stat st;
+        if (w->watching[i] && (stat(w->folder[i], &st) != 0 || st.st_ino != w->watched[i])) {
+            uv_fs_event_stop(&w->events[i]);
+            w->watching[i] = false;
+        }
+        if (!w->watching[i]) watch_folder(w, i);
+    }
 }
 
 static void on_look(struct claw_timer *t)
 {
     struct claw_watch *w = t->arg;
     if (look(w) != w->seen && !claw_timer_running(&w->settle)) claw_timer_start(w->loop, &w->settle, SETTLE_MS);
-    for (int i = 0; i < FOLDERS; i++)
-        if (!w->watching[i]) watch_folder(w, i);
+    watch_folders(w);
     claw_timer_start(w->loop, t, LOOK_MS);
 }
 

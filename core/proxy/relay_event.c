@@ -167,6 +167,20 @@ static bool read_event(struct claw_req *r, struct claw_str event)
     return any;
 }
 
+/* What comes before the answer waits with its head, so that another upstream may still give it; but not for longer than the head itself may
+ * take. Then the client sees that it goes on, and how long it stays is up to it; one that cannot be shown that has waited in vain. */
+static int outstay(struct claw_req *r)
+{
+    struct claw_relay *y = r->relay;
+    bool begun = y->replied || y->gathered || !r->client;
+    if (begun || claw_req_elapsed_us(r) - claw_account_last(r)->start_us < (uint64_t)r->client->first_byte_ms * 1000) return 0;
+    if (y->streams && claw_frame_takes_comments(r)) {
+        int rc = claw_buf_size(&y->kept) ? 0 : claw_buf_add_z(&y->kept, ": waiting for the upstream\n\n");
+        return rc == 0 ? begin_events(r) : rc;
+    }
+    return fail_head(r, CLAW_EFIRST_BYTE_TIMEOUT, CLAW_STR(""), CLAW_STR(""), claw_err_text(CLAW_EFIRST_BYTE_TIMEOUT));
+}
+
 /* An event with data, framed in any way. raw.ptr NULL: it goes out written anew. */
 static int take_event(struct claw_req *r, struct claw_str type, struct claw_str data, struct claw_str raw)
 {
@@ -178,25 +192,21 @@ static int take_event(struct claw_req *r, struct claw_str type, struct claw_str 
     if (held && !r->translated) claw_hedge_won(r);
     if (y->gathers && (y->gathered += data.len) > claw_req_conf(r)->server.max_body_bytes) return CLAW_ENOMEM;
     if (read_event(r, data) && r->hides_usage && claw_usage_only(data)) return hide_usage(r, raw);
-    if (r->candidates[r->candidate].mask & CLAW_MASK_EVENT) return run_event_hook(r, type, data, raw);
+    if (r->candidates[r->candidate].mask & CLAW_MASK_EVENT) {
+        int rc = run_event_hook(r, type, data, raw);
+        return rc == 0 && held ? outstay(r) : rc; /* it said nothing that the client would have got */
+    }
     if (!raw.ptr) return push_events(r, &(struct claw_policy_event){type, data}, 1);
     int rc = begin_events(r);
     return rc == 0 ? push_raw(r, raw) : rc;
 }
 
-/* A comment before the answer waits with its head, so that another upstream may still give it; but not for longer than the head itself may
- * take. Then the client sees that it goes on, and how long it stays is up to it; one that cannot be shown that has waited in vain. */
 static int hold_comment(struct claw_req *r, struct claw_str raw)
 {
     struct claw_relay *y = r->relay;
-    bool late = claw_req_elapsed_us(r) - claw_account_last(r)->start_us >= (uint64_t)r->client->first_byte_ms * 1000;
-    bool shown = y->streams && claw_frame_takes_comments(r);
-    if (late && !shown) return fail_head(r, CLAW_EFIRST_BYTE_TIMEOUT, CLAW_STR(""), CLAW_STR(""), claw_err_text(CLAW_EFIRST_BYTE_TIMEOUT));
-    if (late) {
-        int rc = begin_events(r);
-        if (rc == 0) claw_relay_push(r, raw);
-        return rc;
-    }
+    int rc = outstay(r);
+    if (rc == 0 && y->replied) claw_relay_push(r, raw);
+    if (rc != 0 || y->replied) return rc;
     return claw_buf_size(&y->kept) + raw.len > HELD_EVENTS_BYTES ? 0 : claw_buf_add_str(&y->kept, raw);
 }
 

@@ -2,6 +2,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -216,6 +217,9 @@ def test_a_request_that_was_worked_on_is_not_sent_again(start, upstreams):
 
 # -- what lies where a file should
 
+POLICY = 'return { name = "p", api = 1, log = function() return { version = %d } end }'
+
+
 def test_a_pipe_for_a_file_holds_nothing_up(start, upstreams):
     """Reading it must not stop the thread that also has the admin port and the signals."""
     p = start(config(upstreams()))
@@ -265,6 +269,45 @@ def test_comments_do_not_hold_an_answer_back_for_ever(start, upstreams):
     assert a.status == 504
 
 
+def test_events_that_say_nothing_are_like_comments(start, upstreams):
+    """Anthropic's pings to a client of OpenAI; and where there is an answer already, they are no reason to give it up."""
+    up = upstreams()
+    p = start({"upstreams": {"u": {"type": "anthropic", "base_url": up.url(), "timeout_seconds": 1}}, "retry": {"attempts": 1},
+               "routes": [{"id": "all", "match": {"path": "/v1*/*"}, "strategy": {"type": "failover", "upstreams": ["u"]}}]})
+    ping, never = b'event: ping\ndata: {"type": "ping"}\n\n', threading.Event()
+
+    def only_pings(ex):
+        ex.stream_head()
+        while True:
+            ex.chunk(ping)
+            never.wait(0.05)
+
+    def between(ex):
+        events = [{"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "m",
+                                                        "usage": {"input_tokens": 1, "output_tokens": 1}}},
+                  {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+                  {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "slow but whole"}},
+                  {"type": "content_block_stop", "index": 0}, {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}},
+                  {"type": "message_stop"}]
+        ex.stream_head()
+        for one in events:
+            ex.chunk(f"event: {one['type']}\n".encode() + event(one))
+            for _ in range(10):
+                ex.chunk(b": and\n\n" + ping)
+                never.wait(0.03)
+        ex.end()
+    up.on("pings", only_pings)
+    up.on("between", between)
+    with Raw(p.port, timeout=10 * p.slow) as c:
+        c.send(request(body=chat("pings", stream=True)))
+        assert c.quiet(0.5)
+        assert c.head().status == 200         # it is being worked on; the client may leave
+    up.seen("pings")[0].left.wait(10)
+    for stream in (True, False):
+        assert "slow but whole" in ask(p, chat("between", stream=stream)).text
+    assert ask(p, GEMINI, path="/v1beta/models/pings:streamGenerateContent").status == 504
+
+
 def test_comments_of_one_do_not_keep_another_from_answering(start, upstreams):
     """Until then the stream is held: an error behind comments still fails over."""
     up, other = upstreams(), upstreams()
@@ -273,3 +316,29 @@ def test_comments_of_one_do_not_keep_another_from_answering(start, upstreams):
     p = start({"upstreams": {"u": {"type": "openai", "base_url": up.url()}, "v": {"type": "openai", "base_url": other.url()}}, "retry": {"attempts": 2},
                "routes": [{"id": "all", "match": {"path": "/v1/*"}, "strategy": {"type": "failover", "upstreams": ["u", "v"]}}]})
     assert data_of(ask(p, chat("m", stream=True)))[-1] == b"[DONE]" and len(other.exchanges) == 1
+
+
+def test_a_folder_of_policies_that_was_replaced_is_watched(start, upstreams):
+    """As deployments do it: another folder is moved to its place. What changes there afterwards takes effect within a second, as ever."""
+    p = start(config(upstreams()), policies={"p.lua": POLICY % 0})
+    assert p.request_line(ask(p, chat("m")))["version"] == 0
+    for how in ("moved", "made anew"):
+        was = p.generation()
+        if how == "moved":
+            other = p.dir / "policies.new"
+            other.mkdir()
+            (other / "p.lua").write_text(POLICY % 1)
+            p.policies.rename(p.dir / "policies.old")
+            other.rename(p.policies)
+        else:
+            shutil.rmtree(p.policies)      # and at once: it may have the same number
+            p.policies.mkdir()
+            (p.policies / "p.lua").write_text(POLICY % 2)
+        p.wait_generation(was)
+        took = []
+        for i in range(4):
+            was, began = p.generations()["current"]["id"], time.monotonic()
+            p.drop_policy("p.lua", POLICY % (10 + i if how == "moved" else 20 + i))
+            eventually(lambda: p.generations()["current"]["id"] > was, timeout=5 * p.slow)
+            took.append(time.monotonic() - began)
+        assert max(took) < 1 * p.slow, f"{how}: {took}"
