@@ -27,40 +27,53 @@ bool claw_str_ieq(struct claw_str a, struct claw_str b)
     return true;
 }
 
-#ifdef __SSE2__
-/* Which of the 16 places from p on begin with these two bytes, as a bit mask. */
-static unsigned pairs_at(const char *p, __m128i first, __m128i second)
+static inline bool begins_at(const char *p, struct claw_str needle, bool fold)
 {
-    __m128i a = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)p), first);
-    __m128i b = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + 1)), second);
-    return (unsigned)_mm_movemask_epi8(_mm_and_si128(a, b));
+    if (!fold) return memcmp(p, needle.ptr, needle.len) == 0;
+    for (size_t i = 0; i < needle.len; i++)
+        if (lower((unsigned char)p[i]) != (unsigned char)needle.ptr[i]) return false;
+    return true;
+}
+
+#ifdef __SSE2__
+static inline bool is_letter(char c) { return c >= 'a' && c <= 'z'; }
+
+/* The first two bytes of what is looked for. `case_*`: 0x20 where a letter's case does not matter. */
+struct pair { __m128i first, second, case_first, case_second; };
+
+static inline unsigned pairs_at(const char *p, const struct pair *q, bool fold)
+{
+    __m128i a = _mm_loadu_si128((const __m128i *)p), b = _mm_loadu_si128((const __m128i *)(p + 1));
+    if (fold) a = _mm_or_si128(a, q->case_first), b = _mm_or_si128(b, q->case_second);
+    return (unsigned)_mm_movemask_epi8(_mm_and_si128(_mm_cmpeq_epi8(a, q->first), _mm_cmpeq_epi8(b, q->second)));
 }
 
 /* Is there such a pair among the 64 places from p on? One branch for all of them: most of a text has none. */
-static inline bool pairs_near(const char *p, __m128i first, __m128i second)
+static inline bool pairs_near(const char *p, const struct pair *q, bool fold)
 {
     __m128i any = _mm_setzero_si128();
     for (unsigned i = 0; i < 64; i += 16) {
-        __m128i a = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + i)), first);
-        __m128i b = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + i + 1)), second);
-        any = _mm_or_si128(any, _mm_and_si128(a, b));
+        __m128i a = _mm_loadu_si128((const __m128i *)(p + i)), b = _mm_loadu_si128((const __m128i *)(p + i + 1));
+        if (fold) a = _mm_or_si128(a, q->case_first), b = _mm_or_si128(b, q->case_second);
+        any = _mm_or_si128(any, _mm_and_si128(_mm_cmpeq_epi8(a, q->first), _mm_cmpeq_epi8(b, q->second)));
     }
     return _mm_movemask_epi8(any) != 0;
 }
 
 /* The first two bytes decide: 16 places at a time, the last ones in a step that looks at some places again. */
-static ptrdiff_t find_pairs(struct claw_str s, struct claw_str needle)
+static inline __attribute__((always_inline)) ptrdiff_t find_pairs(struct claw_str s, struct claw_str needle, bool fold)
 {
-    __m128i first = _mm_set1_epi8(needle.ptr[0]), second = _mm_set1_epi8(needle.ptr[1]);
+    struct pair q = {_mm_set1_epi8(needle.ptr[0]), _mm_set1_epi8(needle.ptr[1]), _mm_set1_epi8(is_letter(needle.ptr[0]) ? 0x20 : 0),
+                     _mm_set1_epi8(is_letter(needle.ptr[1]) ? 0x20 : 0)};
     for (size_t i = 0;; i += 16) {
-        while (i + 65 <= s.len && !pairs_near(s.ptr + i, first, second)) i += 64;
+        while (i + 65 <= s.len && !pairs_near(s.ptr + i, &q, fold)) i += 64;
         if (i + 17 > s.len) {
             if (i + 1 >= s.len) return -1;
             i = s.len - 17;
         }
-        for (unsigned hits = pairs_at(s.ptr + i, first, second); hits; hits &= hits - 1) {
+        for (unsigned hits = pairs_at(s.ptr + i, &q, fold); hits; hits &= hits - 1) {
             size_t at = i + (unsigned)__builtin_ctz(hits);
-            if (at + needle.len <= s.len && memcmp(s.ptr + at, needle.ptr, needle.len) == 0) return (ptrdiff_t)at;
+            if (at + needle.len <= s.len && begins_at(s.ptr + at, needle, fold)) return (ptrdiff_t)at;
         }
         if (i + 17 == s.len) return -1;
     }
@@ -72,10 +85,22 @@ ptrdiff_t claw_str_find(struct claw_str s, struct claw_str needle)
     if (needle.len == 0) return 0;
     if (s.len < needle.len) return -1;
 #ifdef __SSE2__
-    if (needle.len > 1 && s.len >= 17) return find_pairs(s, needle);
+    if (needle.len > 1 && s.len >= 17) return find_pairs(s, needle, false);
 #endif
     const char *p = memmem(s.ptr, s.len, needle.ptr, needle.len);
     return p ? p - s.ptr : -1;
+}
+
+ptrdiff_t claw_str_ifind(struct claw_str s, struct claw_str needle)
+{
+    if (needle.len == 0) return 0;
+    if (s.len < needle.len) return -1;
+#ifdef __SSE2__
+    if (needle.len > 1 && s.len >= 17) return find_pairs(s, needle, true);
+#endif
+    for (size_t i = 0; i + needle.len <= s.len; i++)
+        if (begins_at(s.ptr + i, needle, true)) return (ptrdiff_t)i;
+    return -1;
 }
 
 struct claw_str claw_str_trim(struct claw_str s)

@@ -41,6 +41,8 @@ static inline bool claw_str_starts(struct claw_str s, struct claw_str prefix)
 }
 /* The first place of `needle` in `s`, or -1. */
 ptrdiff_t claw_str_find(struct claw_str s, struct claw_str needle);
+/* The same whatever the case of ASCII's letters in `s`; `needle` is in lower case. */
+ptrdiff_t claw_str_ifind(struct claw_str s, struct claw_str needle);
 /* Without leading and trailing SP and HTAB (RFC 9110 5.5: OWS). */
 struct claw_str claw_str_trim(struct claw_str s);
 /* A whole unsigned decimal number without sign or space, at most `max`; CLAW_EINVAL else. */

@@ -115,6 +115,27 @@ static int core_json(lua_State *L)
     return 1;
 }
 
+/* Is one of the words, a list in lower case, in one of the texts at the path? */
+static int core_mentions(lua_State *L)
+{
+    const struct claw_req *r = check_req(L);
+    struct claw_str path = check_str(L, 2);
+    bool mentioned = false;
+    luaL_checktype(L, 3, LUA_TTABLE);
+    unsigned n = (unsigned)lua_objlen(L, 3);
+    struct claw_str *words = claw_arena_alloc(claw_vm_scratch(claw_vm_of(L)), (n + 1) * sizeof *words);
+    if (!words) luaL_error(L, "%s", claw_err_text(CLAW_EREQ_MEM));
+    for (unsigned i = 0; i < n; i++) {
+        lua_rawgeti(L, 3, (int)i + 1);
+        words[i].ptr = luaL_checklstring(L, -1, &words[i].len);
+        lua_pop(L, 1); /* still in its list */
+    }
+    int rc = r->has_json ? claw_value_mentions(&r->json, path, words, n, &mentioned) : 0;
+    if (rc != 0) luaL_error(L, "%s", claw_err_text(rc));
+    lua_pushboolean(L, mentioned);
+    return 1;
+}
+
 static int core_client_ip(lua_State *L)
 {
     lua_pushstring(L, check_req(L)->peer);
@@ -505,7 +526,7 @@ static int core_changed(lua_State *L)
 void claw_api_push_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"header", core_header}, {"query", core_query}, {"json", core_json}, {"client_ip", core_client_ip},
+        {"header", core_header}, {"query", core_query}, {"json", core_json}, {"mentions", core_mentions}, {"client_ip", core_client_ip},
         {"client", core_client}, {"may_model", core_may_model},
         {"estimate", core_estimate}, {"facts", core_facts}, {"cooling", core_cooling}, {"moved", core_moved}, {"random", core_random}, {"now_ms", core_now_ms},
         {"now_us", core_now_us}, {"outgoing", core_outgoing},

@@ -348,8 +348,41 @@ bool claw_value_next_step(struct claw_str *path, struct claw_value_step *step, b
 struct finder {
     const struct claw_json_top *top;
     int n;
-    bool found; /* something is there, scalar or not */
+    bool found;             /* something is there, scalar or not */
+    const struct claw_str *words; /* NULL: values are pushed; else it is looked for these in texts */
+    unsigned words_n;
+    bool mentioned;         /* one of them stands there */
+    int rc;
 };
+
+/* Pieces small enough to stay in the cache from word to word. */
+#define LOOKED_AT (32u << 10)
+
+static bool text_mentions(struct claw_str s, const struct claw_str *words, unsigned n)
+{
+    size_t longest = 1;
+    for (unsigned i = 0; i < n; i++)
+        if (words[i].len > longest) longest = words[i].len;
+    for (size_t from = 0; from == 0 || from < s.len; from += LOOKED_AT) {
+        struct claw_str piece = {s.ptr + from, s.len - from < LOOKED_AT + longest - 1 ? s.len - from : LOOKED_AT + longest - 1};
+        for (unsigned i = 0; i < n; i++)
+            if (claw_str_ifind(piece, words[i]) >= 0) return true;
+    }
+    return false;
+}
+
+/* What has escapes is decoded for as long as it is looked at. */
+static void look_for_words(struct finder *f, struct claw_json_value v)
+{
+    struct claw_arena a;
+    struct claw_str text;
+    if (v.type != CLAW_JSON_STRING) return;
+    claw_arena_init(&a, NULL, 0, v.raw.len + 4096);
+    int rc = claw_json_text(v, &a, &text);
+    if (rc == 0) f->mentioned = text_mentions(text, f->words, f->words_n);
+    else f->rc = rc;
+    claw_arena_reset(&a);
+}
 
 /* The text of a content part, as OpenAI, Anthropic and Gemini write them. */
 static struct claw_json_value part_text(struct claw_json_value part)
@@ -364,24 +397,31 @@ static struct claw_json_value part_text(struct claw_json_value part)
     return none;
 }
 
+static void give(lua_State *L, struct finder *f, struct claw_json_value v)
+{
+    if (f->words) {
+        look_for_words(f, v);
+        return;
+    }
+    claw_value_push(L, v);
+    lua_rawseti(L, -2, ++f->n);
+}
+
 static void take(lua_State *L, struct finder *f, struct claw_json_value v)
 {
     if (v.type == CLAW_JSON_NONE) return;
     f->found = true;
     if (v.type == CLAW_JSON_OBJECT) return;
     if (v.type != CLAW_JSON_ARRAY) {
-        claw_value_push(L, v);
-        lua_rawseti(L, -2, ++f->n);
+        give(L, f, v);
         return;
     }
     size_t pos = 0;
     struct claw_str key;
     struct claw_json_value item;
-    while (claw_json_next(v, &pos, &key, &item)) {
+    while (!f->mentioned && claw_json_next(v, &pos, &key, &item)) {
         item = part_text(item);
-        if (item.type == CLAW_JSON_NONE) continue;
-        claw_value_push(L, item);
-        lua_rawseti(L, -2, ++f->n);
+        if (item.type != CLAW_JSON_NONE) give(L, f, item);
     }
 }
 
@@ -396,7 +436,7 @@ static void find(lua_State *L, struct finder *f, struct claw_json_value v, struc
             struct claw_str key;
             struct claw_json_value item;
             if (v.type != CLAW_JSON_ARRAY) return;
-            while (claw_json_next(v, &pos, &key, &item)) find(L, f, item, path);
+            while (!f->mentioned && claw_json_next(v, &pos, &key, &item)) find(L, f, item, path);
             return;
         }
         if (s.kind == CLAW_PATH_INDEX) v = claw_json_at(v, s.index);
@@ -415,6 +455,14 @@ void claw_value_push_path(lua_State *L, const struct claw_json_top *top, struct 
     if (f.found) return;
     lua_pop(L, 1);
     lua_pushnil(L);
+}
+
+int claw_value_mentions(const struct claw_json_top *top, struct claw_str path, const struct claw_str *words, unsigned n, bool *mentioned)
+{
+    struct finder f = {.top = top, .words = words, .words_n = n};
+    find(NULL, &f, top->root, path);
+    *mentioned = f.mentioned;
+    return f.rc;
 }
 
 void claw_value_push_conf(lua_State *L, const struct claw_conf_node *n)

@@ -63,6 +63,9 @@ void claw_value_push_mark(lua_State *L);
  * an array of the scalars there, or nil. An array of content parts gives its texts, other arrays and objects nothing.
  * `top` lists the root's members. */
 void claw_value_push_path(lua_State *L, const struct claw_json_top *top, struct claw_str path);
+/* Does one of the texts there mention one of `words`, which are in lower case, whatever its own case (ASCII)? Nothing of it becomes a
+ * Lua value: texts may be as large as a body. CLAW_EREQ_MEM: one could not be decoded. */
+int claw_value_mentions(const struct claw_json_top *top, struct claw_str path, const struct claw_str *words, unsigned n, bool *mentioned) CLAW_MUSTCHECK;
 
 /* One step of a path: a key, an index, or every element. False at the end; CLAW_EINVAL in *err for no path. */
 struct claw_value_step {

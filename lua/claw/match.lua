@@ -42,17 +42,16 @@ local function compile_value(c, key, node, opts)
     m.count = m.count + 1
     m[RANKS[v.rank]] = m[RANKS[v.rank]] + 1
     m.literal = m.literal + v.literal
-    return v.test
+    return v.test, v.words
 end
 
 local function add(c, list, key, node, opts, run)
-    local test = compile_value(c, key, node, opts)
-    if test then
-        list[#list + 1] = {
-            what = key, want = value.describe(node),
-            run = function(r, model) return test(run(r, model)) end,
-        }
-    end
+    local test, words = compile_value(c, key, node, opts)
+    if not test then return nil end
+    local made = { what = key, want = value.describe(node), words = words,
+        run = function(r, model) return test(run(r, model)) end }
+    list[#list + 1] = made
+    return made
 end
 
 local compilers = {}
@@ -120,7 +119,12 @@ function compilers.json_body(c, node)
                 return model and wrap(model) or core.json(r, "model")
             end)
         else
-            add(c, c.m.tests, key, spec, nil, function(r) return core.json(r, path) end)
+            local last = add(c, c.m.tests, key, spec, nil, function(r) return core.json(r, path) end)
+            local words = last and last.words
+            -- Words are looked for where the body lies: its texts may be too large to become strings here.
+            if words and core.mentions then
+                last.run = function(r) return core.mentions(r, path, words) end
+            end
         end
     end)
 end

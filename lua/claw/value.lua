@@ -68,13 +68,20 @@ end
 -- A long text is looked through piece by piece: a copy of it in lower case may be more than the memory there is.
 local PIECE = 65536
 
-local function contains(node)
-    local words, longest = {}, 1
+local function lowered(node)
+    local words = {}
     for i, word in ipairs(is_list(node) and node or { node }) do
         if type(word) ~= "string" then return nil, "expected a string or a list of strings" end
         words[i] = lower(word)
-        longest = max(longest, #word)
     end
+    return words
+end
+
+local function contains(node)
+    local words, message = lowered(node)
+    if not words then return nil, message end
+    local longest = 1
+    for i = 1, #words do longest = max(longest, #words[i]) end
     return function(v)
         if type(v) ~= "string" then return false end
         for from = 1, max(#v, 1), PIECE do
@@ -174,7 +181,8 @@ function M.describe(node)
 end
 
 -- opts: text (the source has no types), glob (a `*` in a string is a glob), fold (case does not matter).
--- Returns { test, rank = "exact" | "list" | "operator" | "glob", literal }, or nil, message, key inside the node.
+-- Returns { test, rank = "exact" | "list" | "operator" | "glob", literal, words }, or nil, message, key inside the node.
+-- words: it asks for nothing but that one of these, in lower case, is in one of the texts (`contains`); else nil.
 function M.compile(node, opts)
     opts = opts or {}
     if type(node) ~= "table" then
@@ -203,7 +211,8 @@ function M.compile(node, opts)
     end
     local test, message, key = operators(node, opts)
     if not test then return nil, message, key end
-    return { test = test, rank = "operator", literal = 0 }
+    local alone = node.contains ~= nil and next(node) == "contains" and next(node, "contains") == nil
+    return { test = test, rank = "operator", literal = 0, words = alone and lowered(node.contains) or nil }
 end
 
 return M

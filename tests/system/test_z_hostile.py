@@ -72,14 +72,28 @@ def test_names_that_an_upstream_may_take_for_others_stay_here(start, upstreams):
 
 
 def test_keywords_in_long_texts(start, upstreams):
-    """Ten megabytes of text, looked through for a word, need no second copy of it in policies.memory_mb."""
+    """As much text as a body may have is looked through for a word where it lies: none of it is in policies.memory_mb."""
     up = upstreams()
-    c = config(up)
+    c = {**config(up), "policies": {"memory_mb": 16}}
     c["routes"].append({"id": "words", "match": {"json_body": {"messages[*].content": {"contains": ["zzz", "needle"]}}}, "strategy": {"type": "failover", "upstreams": ["u"]}})
     p = start(c)
-    for end, route in (("NeeDle", "words"), ("needl", "all")):
-        a = ask(p, json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 12_000_000 + end}]}).encode())
-        assert a.status == 200 and a.get("x-openclaw-route") == route
+    for text in ("x" * 33_000_000, "x\n" * 11_000_000):         # the other one is decoded
+        for end, route in (("NeeDle", "words"), ("needl", "all")):
+            a = ask(p, json.dumps({"model": "m", "messages": [{"role": "user", "content": text + end}]}).encode())
+            assert a.status == 200 and a.get("x-openclaw-route") == route
+
+
+@pytest.mark.parametrize("content,found", [
+    ("my BILLING question", True), ("my b\u0069LLing question", True), ([{"type": "text", "text": "no"}, {"type": "text", "text": "an Invoice"}], True),
+    ([{"type": "image_url", "image_url": {"url": "https://billing.test"}}], False), ({"billing": 1}, False), (5, False), (None, False), ("bill ing", False),
+    ("-" * 32767 + "billing", True), ("-" * 32761 + "invoice", True), ("\u0130nvoice", False), ("", False)])
+def test_keywords_where_they_may_stand(start, upstreams, content, found):
+    up = upstreams()
+    c = config(up)
+    c["routes"].append({"id": "words", "match": {"json_body": {"messages[*].content": {"contains": ["Billing", "invoice"]}}}, "strategy": {"type": "failover", "upstreams": ["u"]}})
+    p = start(c)
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "user", "content": content}]}, ensure_ascii=False)
+    assert ask(p, body.replace("biLL", "b\\u0069LL").encode()).get("x-openclaw-route") == ("words" if found else "all")
 
 
 # -- the end of the time to drain

@@ -61,6 +61,29 @@ static void test_find(void **state)
     }
 }
 
+/* The same in any case, and with what only looks like another case. */
+static void test_ifind(void **state)
+{
+    static const struct claw_str needles[] = {{"\"u2ge{", 6}, {"a", 1}, {"@z", 2}, {"kelvin", 6}};
+    static const char *const as[] = {"\"U2gE{", "A", "@Z", "KeLvIN"}, *const not[] = {"\"u2gE[", "\xC1", "`z", "kelvi\x0e"};
+    char s[100];
+    assert_int_equal(claw_str_ifind(CLAW_STR("x"), CLAW_STR("")), 0);
+    for (unsigned k = 0; k < 4; k++) {
+        for (size_t n = needles[k].len; n <= sizeof s; n++) {
+            char *own = malloc(n);
+            for (size_t at = 0; at + needles[k].len <= n; at++) {
+                memset(own, '.', n);
+                memcpy(own + at, not[k], needles[k].len);
+                assert_int_equal(claw_str_ifind((struct claw_str){own, n}, needles[k]), -1);
+                memcpy(own + at, as[k], needles[k].len);
+                assert_int_equal(claw_str_ifind((struct claw_str){own, n}, needles[k]), at);
+            }
+            free(own);
+        }
+    }
+    assert_int_equal(claw_str_ifind(CLAW_STR("ab"), CLAW_STR("abc")), -1);
+}
+
 static void test_u64(void **state)
 {
     uint64_t n = 7;
@@ -313,7 +336,7 @@ static void test_pipe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_str),     cmocka_unit_test(test_find), cmocka_unit_test(test_u64),   cmocka_unit_test(test_glob),
+        cmocka_unit_test(test_str),     cmocka_unit_test(test_find), cmocka_unit_test(test_ifind), cmocka_unit_test(test_u64),   cmocka_unit_test(test_glob),
         cmocka_unit_test(test_cursors), cmocka_unit_test(test_bound), cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_json),    cmocka_unit_test(test_file), cmocka_unit_test(test_pipe),
     };
