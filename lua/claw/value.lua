@@ -181,7 +181,7 @@ function M.describe(node)
 end
 
 -- opts: text (the source has no types), glob (a `*` in a string is a glob), fold (case does not matter).
--- Returns { test, rank = "exact" | "list" | "operator" | "glob", literal, words }, or nil, message, key inside the node.
+-- Returns { test, rank = "exact" | "list" | "operator" | "glob", literal, words }, or nil, message, key in the node.
 -- words: it asks for nothing but that one of these, in lower case, is in one of the texts (`contains`); else nil.
 function M.compile(node, opts)
     opts = opts or {}
