@@ -1,19 +1,23 @@
 /* openclaw-proxy: the command line (SPEC 1). */
 #include "app/control.h"
 #include "app/probe.h"
+#include "app/shown.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#define PROBLEMS_CAP (1u << 20)
+
 static const char help[] =
-    "usage: openclaw-proxy -config FILE [-check [-offline] | -explain REQUEST.json | -replay LOG.jsonl | -health | -ready]\n"
+    "usage: openclaw-proxy -config FILE [-check [-offline] [-diff OLD.yaml] | -explain REQUEST.json | -replay LOG.jsonl | -health | -ready]\n"
     "       openclaw-proxy -schema | -reference | -version | -help\n"
     "\n"
     "  -config FILE    (also -c, --config) run the proxy on this openclaw.yaml; policies/*.lua beside it are live\n"
     "  -check          validate the file and its policies (their selftests run), print every problem with its place, and exit;\n"
     "                  secrets from Vault and AWS are fetched, but with -offline\n"
+    "  -diff FILE      with -check: what changes against this file, an older one, and which of it a reload brings and which a restart\n"
     "  -explain FILE   print what is decided for this request, what each policy does with it, and why, without any network;\n"
     "                  FILE is JSON: a request body, or {\"method\",\"path\",\"headers\",\"body\"}; - is standard input\n"
     "  -replay FILE    decide the requests of a logging.decisions file anew, without any network, and print what would change;\n"
@@ -28,7 +32,7 @@ static const char help[] =
     "exit: 0 clean, 1 configuration, 2 cannot listen, 3 other\n";
 
 struct arguments {
-    const char *config, *explain, *replay;
+    const char *config, *explain, *replay, *diff;
     bool check, offline, health, ready, schema, reference, version, help;
 };
 
@@ -47,6 +51,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         if (s[0] != '-') value = NULL;
         else if (is(s, "config") || is(s, "c")) value = &a->config;
         else if (is(s, "explain")) value = &a->explain;
+        else if (is(s, "diff")) value = &a->diff;
         else if (is(s, "replay")) value = &a->replay;
         else if (is(s, "check")) { a->check = true; continue; }
         else if (is(s, "offline")) { a->offline = true; continue; }
@@ -88,8 +93,41 @@ static int build(const char *config, bool offline, struct claw_generation **out,
     return rc;
 }
 
-static int check(const char *config, bool offline)
+/* Print what is different from the file `old`: the exit status. Nothing of the old one but its text counts: neither its policies nor
+ * its secrets are read. */
+static int diff(const char *old, const struct claw_conf *conf)
 {
+    struct claw_arena arena;
+    struct claw_conf_problems problems;
+    struct claw_secrets *secrets;
+    struct claw_conf *was = NULL;
+    struct claw_buf out;
+    struct claw_shown_diff d = {.out = &out};
+    int code = 1;
+    if (claw_secrets_new(true, NULL, &secrets) != 0) return 3;
+    claw_arena_init(&arena, NULL, 0, PROBLEMS_CAP);
+    claw_conf_problems_init(&problems, &arena);
+    claw_buf_init(&out, 0);
+    int rc = claw_conf_load_with(old, NULL, claw_secrets_keeper(secrets), &was, &problems);
+    if (rc == 0 && was) {
+        rc = claw_shown_diff(&d, was, conf);
+        if (rc == 0 && d.n == 0) rc = claw_buf_add_fmt(&out, "%s: no change\n", old);
+        else if (rc == 0) rc = claw_buf_add_fmt(&out, "%zu change%s, of which %zu need%s a restart\n", d.n, d.n == 1 ? "" : "s", d.sealed, d.sealed == 1 ? "s" : "");
+        code = print(rc, &out);
+    } else {
+        for (struct claw_conf_problem *p = problems.first; p; p = p->next) fprintf(stderr, "%s\n", p->text);
+        if (problems.n == 0) fprintf(stderr, "%s: %s\n", old, claw_err_text(rc));
+    }
+    claw_buf_fini(&out);
+    if (was) claw_conf_free(was);
+    claw_arena_reset(&arena);
+    claw_secrets_free(secrets);
+    return code;
+}
+
+static int check(const char *config, bool offline, const char *old)
+{
+    int code = 1;
     struct claw_buf report;
     struct claw_generation *gen;
     claw_buf_init(&report, 0);
@@ -97,12 +135,13 @@ static int check(const char *config, bool offline)
     if (rc == 0) {
         printf("%s: ok (%zu upstreams, %zu routes)\n", config, gen->conf->upstreams_n, gen->conf->routes_n);
         if (offline && gen->conf->secrets.n) printf("%s: note: %zu secrets from elsewhere were not fetched\n", config, gen->conf->secrets.n);
+        code = old ? diff(old, gen->conf) : 0;
         claw_generation_unref(gen);
     } else {
         fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&report)));
     }
     claw_buf_fini(&report);
-    return rc == 0 ? 0 : 1;
+    return code;
 }
 
 /* -explain, or -replay, of a text: the exit status. */
@@ -179,7 +218,11 @@ int main(int argc, char **argv)
         fputs(help, stderr);
         return 1;
     }
-    if (a.check) return check(a.config, a.offline);
+    if (a.diff && !a.check) {
+        fputs("openclaw-proxy: -diff wants -check beside it (see -help)\n", stderr);
+        return 1;
+    }
+    if (a.check) return check(a.config, a.offline, a.diff);
     if (a.health || a.ready) return claw_probe_run(a.config, a.ready ? "/readyz" : "/healthz");
     if (a.explain || a.replay) return decide(a.config, a.explain ? a.explain : a.replay, !a.explain);
     return claw_control_run(a.config);

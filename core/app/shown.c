@@ -109,14 +109,49 @@ static int by_path(const void *a, const void *b)
     return c ? c : (x->order > y->order) - (x->order < y->order);
 }
 
-static void read_leaves(struct leaves *l, const struct claw_generation *g)
+static void read_leaves(struct leaves *l, const struct claw_conf *conf, const struct claw_policies *policies)
 {
     claw_arena_init(&l->arena, NULL, 0, 64u << 20);
     claw_buf_init(&l->path, 0);
-    walk(l, g->conf->root, 0);
-    claw_policies_each(g->policies, add_source, l);
+    walk(l, conf->root, 0);
+    if (policies) claw_policies_each(policies, add_source, l);
     if (l->n) qsort(l->all, l->n, sizeof *l->all, by_path);
 }
+
+static void leaves_fini(struct leaves *l)
+{
+    free(l->all);
+    claw_buf_fini(&l->path);
+    claw_arena_reset(&l->arena);
+}
+
+/* Who is told of each change: NULL for what is not there before, or after. */
+typedef int (*tell_fn)(void *arg, const struct leaf *before, const struct leaf *after);
+
+static int compare(const struct leaves *from, const struct leaves *to, tell_fn tell, void *arg)
+{
+    size_t i = 0, k = 0;
+    int rc = from->rc ? from->rc : to->rc;
+    while ((i < from->n || k < to->n) && rc == 0) {
+        const struct leaf *a = i < from->n ? &from->all[i] : NULL, *b = k < to->n ? &to->all[k] : NULL;
+        struct leaf x = a ? *a : (struct leaf){.order = 0}, y = b ? *b : (struct leaf){.order = 0};
+        x.order = y.order = 0;
+        int c = !a ? 1 : !b ? -1 : by_path(&x, &y);
+        i += c <= 0;
+        k += c >= 0;
+        if (c != 0 || !claw_str_eq(a->text, b->text)) rc = tell(arg, c <= 0 ? a : NULL, c >= 0 ? b : NULL);
+    }
+    return rc;
+}
+
+static bool either_secret(const struct leaf *before, const struct leaf *after) { return (before && before->secret) || (after && after->secret); }
+
+/* ---- … as JSON ---------------------------------------------------------------------------------------------------------------- */
+
+struct listing {
+    struct claw_buf *out;
+    size_t n;
+};
 
 static int add_value(struct claw_buf *out, const char *key, const struct leaf *l, bool secret)
 {
@@ -125,10 +160,13 @@ static int add_value(struct claw_buf *out, const char *key, const struct leaf *l
     return rc == 0 ? claw_buf_add_json(out, secret ? CLAW_STR("***") : l->text) : rc;
 }
 
-static int add_change(struct claw_buf *out, const struct leaf *before, const struct leaf *after)
+static int list_change(void *arg, const struct leaf *before, const struct leaf *after)
 {
-    bool secret = (before && before->secret) || (after && after->secret);
-    int rc = claw_buf_add_z(out, "{\"path\":");
+    struct listing *l = arg;
+    struct claw_buf *out = l->out;
+    bool secret = either_secret(before, after);
+    if (l->n++ >= CLAW_SHOWN_CHANGES) return 0;
+    int rc = claw_buf_add_z(out, l->n > 1 ? ",{\"path\":" : "{\"path\":");
     if (rc == 0) rc = claw_buf_add_json(out, before ? before->path : after->path);
     if (rc == 0) rc = claw_buf_add_fmt(out, ",\"change\":\"%s\"", !before ? "added" : !after ? "removed" : "changed");
     if (rc == 0) rc = add_value(out, "before", before, secret);
@@ -136,37 +174,99 @@ static int add_change(struct claw_buf *out, const struct leaf *before, const str
     return rc == 0 ? claw_buf_add_z(out, "}") : rc;
 }
 
-static int merge(struct leaves *from, struct leaves *to, struct claw_buf *out)
-{
-    size_t i = 0, k = 0, n = 0;
-    int rc = claw_buf_add_z(out, "\"changes\":[");
-    while ((i < from->n || k < to->n) && rc == 0) {
-        struct leaf *a = i < from->n ? &from->all[i] : NULL, *b = k < to->n ? &to->all[k] : NULL;
-        struct leaf x = a ? *a : (struct leaf){.order = 0}, y = b ? *b : (struct leaf){.order = 0};
-        x.order = y.order = 0;
-        int c = !a ? 1 : !b ? -1 : by_path(&x, &y);
-        i += c <= 0;
-        k += c >= 0;
-        if (c == 0 && claw_str_eq(a->text, b->text)) continue;
-        if (n++ >= CLAW_SHOWN_CHANGES) continue;
-        if (n > 1) rc = claw_buf_add_z(out, ",");
-        if (rc == 0) rc = add_change(out, c <= 0 ? a : NULL, c >= 0 ? b : NULL);
-    }
-    return rc == 0 ? claw_buf_add_fmt(out, "],\"changes_left_out\":%zu", n > CLAW_SHOWN_CHANGES ? n - CLAW_SHOWN_CHANGES : 0) : rc;
-}
-
 int claw_shown_changes(const struct claw_generation *from, const struct claw_generation *to, struct claw_buf *out)
 {
     struct leaves a = {.rc = 0}, b = {.rc = 0};
-    read_leaves(&a, from);
-    read_leaves(&b, to);
-    int rc = a.rc ? a.rc : b.rc ? b.rc : merge(&a, &b, out);
+    struct listing l = {.out = out};
+    read_leaves(&a, from->conf, from->policies);
+    read_leaves(&b, to->conf, to->policies);
+    int rc = claw_buf_add_z(out, "\"changes\":[");
+    if (rc == 0) rc = compare(&a, &b, list_change, &l);
+    if (rc == 0) rc = claw_buf_add_fmt(out, "],\"changes_left_out\":%zu", l.n > CLAW_SHOWN_CHANGES ? l.n - CLAW_SHOWN_CHANGES : 0);
     if (rc == 0) claw_log_redact(out);
-    for (int i = 0; i < 2; i++) {
-        struct leaves *l = i ? &b : &a;
-        free(l->all);
-        claw_buf_fini(&l->path);
-        claw_arena_reset(&l->arena);
+    leaves_fini(&a);
+    leaves_fini(&b);
+    return rc;
+}
+
+/* ---- … as lines --------------------------------------------------------------------------------------------------------------- */
+
+#define VALUE_MOST 200u /* bytes of a value that are shown */
+
+/* What only a restart changes (control says so when it reloads). */
+static bool is_sealed(struct claw_str path)
+{
+    static const char *const sealed[] = {"server.listen_address", "server.listen_port", "server.workers", "admin.listen_address", "admin.listen_port",
+                                         "state.path", "state.keep_days", "caching.secret"};
+    for (unsigned i = 0; i < sizeof sealed / sizeof *sealed; i++)
+        if (claw_str_eqz(path, sealed[i])) return true;
+    return false;
+}
+
+static int put_value(struct claw_buf *out, const struct leaf *l, bool secret)
+{
+    struct claw_str s = secret ? CLAW_STR("***") : l->text;
+    if (s.len > VALUE_MOST) s.len = VALUE_MOST;
+    int rc = 0;
+    for (size_t i = 0; i < s.len && rc == 0; i++) { /* a line each */
+        char c = (unsigned char)s.ptr[i] < ' ' || s.ptr[i] == 0x7f ? ' ' : s.ptr[i];
+        rc = claw_buf_add(out, &c, 1);
     }
+    return rc == 0 && s.len < l->text.len && !secret ? claw_buf_add_z(out, "…") : rc;
+}
+
+static int write_change(void *arg, const struct leaf *before, const struct leaf *after)
+{
+    struct claw_shown_diff *d = arg;
+    struct claw_str path = before ? before->path : after->path;
+    bool secret = either_secret(before, after), sealed = is_sealed(path);
+    d->n++;
+    d->sealed += sealed;
+    int rc = claw_buf_add_fmt(d->out, "%s  %.*s: ", sealed ? "restart" : "live   ", CLAW_STR_FMT(path));
+    if (rc == 0 && (!before || !after)) rc = claw_buf_add_z(d->out, before ? "removed, was " : "added, ");
+    if (rc == 0 && before) rc = put_value(d->out, before, secret);
+    if (rc == 0 && before && after) rc = claw_buf_add_z(d->out, " -> ");
+    if (rc == 0 && after) rc = put_value(d->out, after, secret);
+    return rc == 0 ? claw_buf_add_z(d->out, "\n") : rc;
+}
+
+/* Where one of a name stands in a list; its size when there is none. */
+static size_t place_of(const struct claw_conf_node *list, struct claw_str name)
+{
+    size_t i = 0;
+    while (i < list->n && !claw_str_eq(called(list->entries[i].value), name)) i++;
+    return i;
+}
+
+/* Two that are in both lists, in another order: the file's decides between routes that match equally well. */
+static int write_order(struct claw_shown_diff *d, const struct claw_conf_node *from, const struct claw_conf_node *to)
+{
+    if (!from || !to || from->type != CLAW_CONF_LIST || to->type != CLAW_CONF_LIST) return 0;
+    struct claw_str last = CLAW_STR("");
+    size_t last_was = 0;
+    for (size_t i = 0; i < to->n; i++) {
+        struct claw_str name = called(to->entries[i].value);
+        size_t was = name.len ? place_of(from, name) : from->n;
+        if (was == from->n) continue;
+        if (last.len && was < last_was) {
+            d->n++;
+            return claw_buf_add_fmt(d->out, "live     routes: the order changed, [%.*s] stands before [%.*s] now\n", CLAW_STR_FMT(last), CLAW_STR_FMT(name));
+        }
+        last = name;
+        last_was = was;
+    }
+    return 0;
+}
+
+int claw_shown_diff(struct claw_shown_diff *d, const struct claw_conf *from, const struct claw_conf *to)
+{
+    struct leaves a = {.rc = 0}, b = {.rc = 0};
+    read_leaves(&a, from, NULL);
+    read_leaves(&b, to, NULL);
+    int rc = compare(&a, &b, write_change, d);
+    if (rc == 0) rc = write_order(d, claw_conf_get(from->root, "routes"), claw_conf_get(to->root, "routes"));
+    if (rc == 0) claw_log_redact(d->out);
+    leaves_fini(&a);
+    leaves_fini(&b);
     return rc;
 }

@@ -15,4 +15,12 @@ int claw_shown_add(const struct claw_conf_node *n, struct claw_buf *out) CLAW_MU
  * that holds both. */
 int claw_shown_changes(const struct claw_generation *from, const struct claw_generation *to, struct claw_buf *out) CLAW_MUSTCHECK;
 
+/* The same of two files as text, without policies: a line a change, `live` or `restart` before its path, by path; the caller sets out. */
+struct claw_shown_diff {
+    struct claw_buf *out;
+    size_t n, sealed; /* changes; of these want a restart */
+};
+/* CLAW_ENOMEM. Any thread. */
+int claw_shown_diff(struct claw_shown_diff *d, const struct claw_conf *from, const struct claw_conf *to) CLAW_MUSTCHECK;
+
 #endif

@@ -134,6 +134,38 @@ def test_secrets_are_not_in_problems(write):
     assert done.returncode == 1 and "sk-very-secret-123" not in done.stdout + done.stderr
 
 
+def test_what_changes_between_two_files(write, tmp_path):
+    old = write(GOOD, "old.yaml")
+    first, rest = GOOD[GOOD.index("  - id: first"):GOOD.index("  - id: rest")], GOOD[GOOD.index("  - id: rest"):]
+    text = GOOD.replace(first + rest, rest + first).replace("workers: 1", "workers: 2").replace("input_tokens: 30.0", "input_tokens: 2.5").replace("sk-none-here-1", "sk-none-here-2")
+    new = write(text + "  - id: more\n    match: {path: /more}\n    strategy: {upstream: two}\n")
+    done = run("-config", new, "-check", "-diff", old)
+    assert done.returncode == 0 and done.stdout.splitlines()[1:] == [
+        "live     routes[more].id: added, more",
+        "live     routes[more].match.path: added, /more",
+        "live     routes[more].strategy.upstream: added, two",
+        "restart  server.workers: 1 -> 2",
+        "live     upstreams.one.api_key: *** -> ***",
+        "live     upstreams.one.cost_per_million_input_tokens: 30.0 -> 2.5",
+        "live     routes: the order changed, [rest] stands before [first] now",
+        "7 changes, of which 1 needs a restart"]
+    assert "sk-none" not in done.stdout
+    done = run("-config", old, "-check", "-diff", old)
+    assert done.returncode == 0 and done.stdout.endswith(f"{old}: no change\n")
+
+
+def test_files_that_cannot_be_compared(write, tmp_path):
+    good, bad = write(GOOD, "good.yaml"), write(GOOD.replace("type: failover", "type: [failover"), "bad.yaml")
+    done = run("-config", good, "-check", "-diff", bad)
+    assert done.returncode == 1 and done.stderr.startswith(f"{bad}:") and "change" not in done.stdout
+    done = run("-config", good, "-check", "-diff", tmp_path / "nothing.yaml")
+    assert done.returncode == 1 and "cannot read" in done.stderr
+    done = run("-config", bad, "-check", "-diff", good)
+    assert done.returncode == 1 and done.stderr.startswith(f"{bad}:") and done.stdout == ""
+    done = run("-config", good, "-diff", good)
+    assert done.returncode == 1 and "-check" in done.stderr
+
+
 def test_check_of_policies(write, tmp_path):
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "broken.lua").write_text("return {\n  name = 'broken', api = 1,\n  admit = function(req) if end,\n}\n")
