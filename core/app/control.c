@@ -58,15 +58,17 @@ static enum claw_load refuse(struct claw_control *c, const char *reason)
 /* Settings that only a restart changes are said so, not silently kept. */
 static void say_sealed(const struct claw_conf *old, const struct claw_conf *new)
 {
-    if (strcmp(old->server.listen_address, new->server.listen_address) || old->server.listen_port != new->server.listen_port)
-        claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "server.listen_address, server.listen_port", NULL);
-    if (old->server.workers != new->server.workers) claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "server.workers", NULL);
-    if (strcmp(old->admin.listen_address, new->admin.listen_address) || old->admin.listen_port != new->admin.listen_port)
-        claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "admin.listen_address, admin.listen_port", NULL);
-    if (old->ledger_path && (!new->ledger_path || strcmp(old->ledger_path, new->ledger_path)))
-        claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "state.path", NULL);
-    if (old->ledger_path && old->ledger_keep_days != new->ledger_keep_days)
-        claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", "state.keep_days", NULL);
+    const struct { const char *key; bool changed; } all[] = {
+        {"server.listen_address", strcmp(old->server.listen_address, new->server.listen_address) != 0},
+        {"server.listen_port", old->server.listen_port != new->server.listen_port},
+        {"server.workers", old->server.workers != new->server.workers},
+        {"admin.listen_address", strcmp(old->admin.listen_address, new->admin.listen_address) != 0},
+        {"admin.listen_port", old->admin.listen_port != new->admin.listen_port},
+        {"state.path", old->ledger_path && (!new->ledger_path || strcmp(old->ledger_path, new->ledger_path) != 0)},
+        {"state.keep_days", old->ledger_path && old->ledger_keep_days != new->ledger_keep_days},
+    };
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].changed) claw_log_event(CLAW_LOG_WARN, "a change needs a restart", "key", all[i].key, NULL);
 }
 
 static void say_published(const struct claw_generation *g, const char *reason, uint64_t took_us)
