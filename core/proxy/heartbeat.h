@@ -8,7 +8,7 @@
  * What a beat is depends on who reads it: Anthropic's clients know `ping` events, OpenAI's read over comments; a comment here is a line
  * without an empty line behind it, since some clients take that for an event without data. Google's clients choke on comments, and
  * arrays and lines of JSON have no room for any: these get none, nor do streams of protocols that are not known. Beats are no part of
- * the answer: they are not cached, shared, logged as a body or given to hooks.
+ * the answer: they are not cached, shared, logged as a body or given to hooks. Who gets another request's answer (flight.h) has none.
  *
  * One timer a request, started when a stream's first attempt is sent and stopped with the request. Thread: the request's.
  */
