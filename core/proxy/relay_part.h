@@ -41,7 +41,7 @@ struct claw_relay {
     struct claw_sse sse;
     struct claw_ndjson lines;
     struct claw_event_stream messages;
-    struct claw_buf kept;      /* held bytes */
+    struct claw_buf kept;      /* held bytes; of a stream as the client will get them */
     struct claw_buf made;      /* what event hooks wrote in this batch */
     struct claw_buf tmp;
     struct claw_said *said;    /* EVENTS: since usage was told */
