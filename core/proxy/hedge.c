@@ -21,6 +21,7 @@ struct claw_hedge {
     const char *answer_type;
     struct claw_str dropped;
     struct claw_str out_path;
+    uint32_t commit_at;
     struct claw_conf_header *out_headers;
     size_t out_headers_n, out_headers_cap;
     unsigned candidate, attempt;
@@ -41,6 +42,7 @@ static void exchange(struct claw_req *r, struct claw_hedge *h)
     SWAP(outstanding);
     SWAP(retried_stale);
     SWAP(out_path);
+    SWAP(commit_at);
     SWAP(out_headers);
     SWAP(out_headers_n);
     SWAP(out_headers_cap);

@@ -75,6 +75,7 @@ int claw_pipeline_step_transform(struct claw_req *r)
         claw_buf_clear(&r->out_body);
         r->out_body_set = false;
         r->out_path = CLAW_STR("");
+        r->commit_at = 0;
         r->out_headers_n = 0;
         r->translated = false;
         r->sent_as = r->dialect;
@@ -260,6 +261,7 @@ int claw_pipeline_step_retry(struct claw_req *r)
                           {"to", r->gen->gen->upstreams[r->candidates[r->furthest + 1].upstream].conf->name}, {"kind", labels[1]});
     claw_req_cancel_upstream(r);
     claw_relay_reset(r);
+    r->usage = CLAW_USAGE_NONE; /* what a dropped stream told is not the next one's */
     if (action == CLAW_RETRY_NEXT) r->candidate = ++r->furthest;
     if (after_ms == 0) return CLAW_STEP_TRANSFORM;
     r->wait_from_us = claw_req_elapsed_us(r);

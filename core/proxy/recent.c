@@ -1,6 +1,7 @@
 #include "proxy/recent.h"
 
 #include "proxy/care.h"
+#include "proxy/commit.h"
 #include "proxy/pipeline.h"
 #include "proxy/recall.h"
 #include "proxy/trace.h"
@@ -29,6 +30,7 @@ struct entry {
     uint64_t at_us; /* Unix time of its end */
     uint64_t generation;
     char id[33], trace[33]; /* trace "": none */
+    const char *stream_state; /* NULL: no stream */
     bool stream, translated, poor, estimated, has_caller;
     uint8_t dialect, recalled, step, candidates_n, attempts_n;
     unsigned attempts; /* all of them, also those that are not kept */
@@ -114,6 +116,7 @@ static void fill(struct entry *e, const struct claw_req *r)
     memcpy(e->id, r->id, sizeof e->id);
     memcpy(e->trace, r->trace ? r->trace->id : "", r->trace ? sizeof e->trace : 1);
     e->stream = r->stream;
+    e->stream_state = claw_commit_state(r);
     e->translated = r->translated;
     e->poor = r->poor;
     e->estimated = r->estimated != 0;
@@ -278,6 +281,7 @@ static int write_entry(struct claw_buf *b, const struct entry *e, bool live)
     if (rc == 0) rc = add_text(b, e, "model", e->model);
     if (rc == 0) rc = add_text(b, e, "sent_model", e->sent_model);
     if (rc == 0 && live) rc = claw_buf_add_fmt(b, ",\"step\":\"%s\"", claw_step_row((enum claw_step)e->step)->name);
+    if (rc == 0 && live && e->stream_state) rc = claw_buf_add_fmt(b, ",\"stream_state\":\"%s\"", e->stream_state);
     if (rc == 0 && !live) rc = claw_buf_add_fmt(b, ",\"status\":%d,\"overhead_us\":%u", e->status, e->overhead_us);
     if (rc == 0) rc = add_ms(b, "duration_ms", e->end_us);
     if (rc == 0) rc = add_outcome(b, e);

@@ -4,7 +4,7 @@
  *   WHOLE   a `response` hook applies: kept whole, changed, sent
  *   PLAIN   kept while it is small JSON and not over, so that an upstream that dies in its middle can still be replaced;
  *           from CLAW_RELAY_ERROR_BYTES on, or when it is no JSON, relayed slice by slice
- *   EVENTS  an event stream: whole events only; held until the first one that is no comment
+ *   EVENTS  an event stream: whole events only; held until the first one that is no comment, or longer (commit.h)
  *
  * Slices point into the loop's read buffer and are sent at the latest when the client says that the read is used up.
  */

@@ -3,7 +3,8 @@
  *   head --> hold? --> commit --> bytes …  --> end
  *
  * held      an error status is held with up to CLAW_RELAY_ERROR_BYTES of its body, so that the retry step can look at
- *           it; an event stream is held until its first event, which may be an error; a body that a `response` hook
+ *           it; an event stream is held until its first event, which may be an error, or for as long as a policy wants
+ *           (commit.h), with up to 64 KiB of its events; a body that a `response` hook
  *           is to change is held whole (bounded by server.max_body_mb)
  * commit    the first byte goes to the client; from here nothing is tried again
  * stream    plain bodies go out slice by slice as read, one system call a read. Event streams go out in whole events:

@@ -43,9 +43,36 @@ static int begin_events(struct claw_req *r)
     int rc = claw_relay_reply(r, -1);
     if (rc != 0) return rc;
     if (r->caller) claw_soft_stop_begin(&y->soft, r);
-    if (claw_frame_takes_comments(r)) claw_relay_push(r, claw_buf_str(&y->kept));
+    if (!y->watch.begun) claw_commit_begin(&y->watch, r);
+    claw_relay_push(r, claw_buf_str(&y->kept));
     claw_buf_clear(&y->kept);
     return 0;
+}
+
+/* A policy wants more of it said before the client gets any: does an event wait? For no longer than the head itself may take. Never of an
+ * answer that is here as a whole. */
+static bool waits(struct claw_req *r, struct claw_str data)
+{
+    struct claw_relay *y = r->relay;
+    if (y->replied || !r->commit_at || !y->streams || !r->client) return false;
+    claw_hedge_won(r);
+    return !claw_commit_enough(&y->watch, r, data) && claw_req_elapsed_us(r) - claw_account_last(r)->start_us < (uint64_t)r->client->first_byte_ms * 1000;
+}
+
+/* Hold what the client would get. */
+static int hold(struct claw_req *r, struct claw_str bytes)
+{
+    struct claw_relay *y = r->relay;
+    y->holds = true;
+    int rc = claw_buf_add_str(&y->kept, bytes);
+    return rc == 0 && claw_buf_size(&y->kept) > HELD_EVENTS_BYTES ? begin_events(r) : rc;
+}
+
+/* Nothing more is to come that it could wait for. */
+static int let_go(struct claw_req *r)
+{
+    const struct claw_relay *y = r->relay;
+    return y->holds && !y->replied ? begin_events(r) : 0;
 }
 
 /* Add an event as the client gets it to `made`. */
@@ -77,9 +104,19 @@ static int soft_stop(struct claw_req *r, struct claw_str event)
     return CLAW_ECANCELED;
 }
 
+/* Only until the first one is found, and only where there are tools. */
+static void look_for_calls(struct claw_req *r, struct claw_str event)
+{
+    struct claw_commit_watch *w = &r->relay->watch;
+    if (!w->mark.len || !claw_commit_calls(w, event)) return;
+    r->tool_emitted = true;
+    w->mark = CLAW_STR("");
+}
+
 static int push_raw(struct claw_req *r, struct claw_str raw)
 {
     struct claw_relay *y = r->relay;
+    look_for_calls(r, raw);
     if (!claw_envelope_raw_is_error(raw)) {
         claw_relay_push(r, raw);
         return claw_soft_stop_looks(&y->soft, raw.len) ? soft_stop(r, raw) : 0;
@@ -91,10 +128,19 @@ static int push_raw(struct claw_req *r, struct claw_str raw)
     return rc;
 }
 
+/* `raw`, whose data may say that it waits with the head. */
+static int push_first(struct claw_req *r, struct claw_str data, struct claw_str raw)
+{
+    if (waits(r, data)) return hold(r, raw);
+    int rc = begin_events(r);
+    return rc == 0 ? push_raw(r, raw) : rc;
+}
+
 /* A chunk that the client did not ask for is only for the cache. */
 static int hide_usage(struct claw_req *r, struct claw_str raw)
 {
-    if (!r->recall || !r->relay->replied || !raw.ptr) return 0;
+    int rc = let_go(r);
+    if (rc != 0 || !r->recall || !r->relay->replied || !raw.ptr) return rc;
     claw_relay_flush(r, false); /* what stands before it there */
     uv_buf_t one = uv_buf_init((char *)raw.ptr, (unsigned)raw.len);
     claw_recall_note(r, &one, 1);
@@ -105,9 +151,10 @@ static int hide_usage(struct claw_req *r, struct claw_str raw)
 static int push_events(struct claw_req *r, const struct claw_policy_event *events, int n)
 {
     struct claw_relay *y = r->relay;
-    int rc = n > 0 ? begin_events(r) : 0;
+    bool error = false, hides = r->translated && claw_recall_hides_usage(r), held = n > 0 && !y->replied;
+    for (int i = 0; i < n && held; i++) held = !(hides && claw_usage_only(events[i].data)) && waits(r, events[i].data);
+    int rc = n > 0 && !held ? begin_events(r) : 0;
     claw_buf_clear(&y->made); /* what was cut from it before has left with its push */
-    bool error = false, hides = r->translated && claw_recall_hides_usage(r);
     for (int i = 0; i < n && rc == 0; i++) {
         if (hides && claw_usage_only(events[i].data)) { /* made for the cache */
             claw_relay_push(r, claw_buf_str(&y->made));
@@ -119,9 +166,11 @@ static int push_events(struct claw_req *r, const struct claw_policy_event *event
             continue;
         }
         error |= claw_envelope_is_error(events[i].type, events[i].data);
+        if (!held) look_for_calls(r, events[i].data);
         rc = write_event(r, events[i].type, events[i].data);
     }
     if (error) claw_log_redact(&y->made);
+    if (rc == 0 && held) return hold(r, claw_buf_str(&y->made));
     if (rc == 0) claw_relay_push(r, claw_buf_str(&y->made));
     return rc == 0 && n > 0 && claw_soft_stop_looks(&y->soft, events[n - 1].data.len) ? soft_stop(r, events[n - 1].data) : rc;
 }
@@ -146,9 +195,10 @@ static int run_event_hook(struct claw_req *r, struct claw_str type, struct claw_
     if (rc != 0) return rc;
     if (n < 0 && data.ptr == NULL) return 0;
     if (n < 0 && !raw.ptr) return push_events(r, &same, 1);
-    if (n >= 0) return n > 0 || r->translated ? push_events(r, out, n) : begin_events(r);
-    rc = begin_events(r);
-    return rc == 0 ? push_raw(r, raw) : rc;
+    if (n > 0 || (n == 0 && r->translated)) return push_events(r, out, n);
+    if (n == 0 && r->commit_at) y->holds = true;
+    if (n == 0) return y->holds ? 0 : begin_events(r);
+    return push_first(r, data, raw);
 }
 
 bool claw_relay_event_told(struct claw_req *r)
@@ -174,6 +224,7 @@ static int outstay(struct claw_req *r)
     struct claw_relay *y = r->relay;
     bool begun = y->replied || y->gathered || !r->client;
     if (begun || claw_req_elapsed_us(r) - claw_account_last(r)->start_us < (uint64_t)r->client->first_byte_ms * 1000) return 0;
+    if (y->holds) return begin_events(r);
     if (y->streams && claw_frame_takes_comments(r)) {
         int rc = claw_buf_size(&y->kept) ? 0 : claw_buf_add_z(&y->kept, ": waiting for the upstream\n\n");
         return rc == 0 ? begin_events(r) : rc;
@@ -196,9 +247,7 @@ static int take_event(struct claw_req *r, struct claw_str type, struct claw_str 
         int rc = run_event_hook(r, type, data, raw);
         return rc == 0 && held ? outstay(r) : rc; /* it said nothing that the client would have got */
     }
-    if (!raw.ptr) return push_events(r, &(struct claw_policy_event){type, data}, 1);
-    int rc = begin_events(r);
-    return rc == 0 ? push_raw(r, raw) : rc;
+    return raw.ptr ? push_first(r, data, raw) : push_events(r, &(struct claw_policy_event){type, data}, 1);
 }
 
 static int hold_comment(struct claw_req *r, struct claw_str raw)
@@ -206,7 +255,7 @@ static int hold_comment(struct claw_req *r, struct claw_str raw)
     struct claw_relay *y = r->relay;
     int rc = outstay(r);
     if (rc == 0 && y->replied) claw_relay_push(r, raw);
-    if (rc != 0 || y->replied) return rc;
+    if (rc != 0 || y->replied || !claw_frame_takes_comments(r)) return rc;
     return claw_buf_size(&y->kept) + raw.len > HELD_EVENTS_BYTES ? 0 : claw_buf_add_str(&y->kept, raw);
 }
 
@@ -277,6 +326,7 @@ static int end_made(struct claw_req *r)
     struct claw_str none = {NULL, 0};
     int rc = y->framing == CLAW_RELAY_NDJSON ? claw_ndjson_end(&y->lines, on_line, r) : 0;
     if (rc == 0 && r->translated) rc = run_event_hook(r, CLAW_STR(""), none, none);
+    if (rc == 0) rc = let_go(r);
     if (rc != 0 || !r->array || !y->replied) return rc;
     claw_relay_push(r, y->listed ? CLAW_STR("]") : CLAW_STR("[]"));
     return 0;
@@ -335,6 +385,11 @@ void claw_relay_event_end(struct claw_req *r, bool reusable)
             claw_relay_broken(r, rc);
             return;
         }
+    }
+    int rc = let_go(r);
+    if (rc != 0) {
+        claw_relay_broken(r, rc);
+        return;
     }
     if (!y->replied) {
         if (rest.len == 0 && claw_buf_size(&y->kept) == 0 && y->head->content_length == 0) {

@@ -5,6 +5,7 @@
 #include "http/event_stream.h"
 #include "http/ndjson.h"
 #include "http/sse.h"
+#include "proxy/commit.h"
 #include "proxy/relay.h"
 #include "proxy/said.h"
 #include "proxy/soft_stop.h"
@@ -40,11 +41,13 @@ struct claw_relay {
     struct claw_sse sse;
     struct claw_ndjson lines;
     struct claw_event_stream messages;
-    struct claw_buf kept;      /* held bytes */
+    struct claw_buf kept;      /* held bytes; of a stream as the client will get them */
     struct claw_buf made;      /* what event hooks wrote in this batch */
     struct claw_buf tmp;
     struct claw_said *said;    /* EVENTS: since usage was told */
     struct claw_soft_stop soft;
+    struct claw_commit_watch watch;
+    bool holds;                /* EVENTS: `kept` has some of them, as the client will get them */
 };
 
 /* relay.c: the exchange failed, or its answer is an error (CLAW_OK): the retry step decides. text: for the log. */

@@ -65,7 +65,7 @@ struct claw_req *claw_req_new(struct claw_worker_ctx *ctx, struct claw_conn *c)
     r->serial = next_serial();
     r->route = -1;
     r->cost_micros = -1;
-    r->usage = (struct claw_usage){-1, -1, -1, -1, -1, {0}};
+    r->usage = CLAW_USAGE_NONE;
     r->start_us = claw_loop_clock_us();
     make_id(r->id);
     if (c) memcpy(r->peer, c->peer, sizeof r->peer);

@@ -84,6 +84,7 @@ struct claw_req {
     bool array;             /* a stream goes to the client as a JSON array of its events (Gemini's without alt=sse) */
     bool turned;            /* while the event op is asked: a whole answer is to become events */
     bool hides_usage;       /* this attempt: usage was asked for in the client's stead, and is kept from it */
+    bool tool_emitted;      /* a tool call is on its way to the client */
     struct claw_worker_ctx *ctx;
     struct claw_generation_local *gen;
     struct claw_conn *conn; /* NULL once gone */
@@ -141,6 +142,7 @@ struct claw_req {
     struct claw_str out_path;    /* set by a policy: instead of the client's path behind base_url */
     struct claw_conf_header *out_headers; /* set by policies for this attempt (value.ptr NULL: remove) */
     size_t out_headers_n, out_headers_cap;
+    uint32_t commit_at;          /* this attempt's stream is held until so many characters were said; 0: until its first event */
     struct claw_str dropped;     /* fields the translation left out, with commas between; "": none */
     int answer_status;           /* of the answer instead of the upstream's; 0: the upstream's */
     const char *answer_type;     /* content-type of the answer instead of the upstream's; NULL: the upstream's */

@@ -20,6 +20,8 @@ struct claw_usage {
     } told;
 };
 
+#define CLAW_USAGE_NONE ((struct claw_usage){-1, -1, -1, -1, -1, {0}})
+
 /* Find token counts in a JSON answer or event, or the tail of one: OpenAI's `usage`, Anthropic's and Bedrock's names in it,
  * Gemini's `usageMetadata`. Nothing else of the text is decoded. Counts found replace those in *u; true when there were any. */
 bool claw_usage_read(struct claw_str json, struct claw_usage *u);

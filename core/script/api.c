@@ -358,7 +358,7 @@ static int core_now_us(lua_State *L)
 }
 
 /* outgoing(r): what hooks set of this attempt's head, as a list: name, value (false: removed), name …; credentials as
- * ***. Then the path they set, or nil. */
+ * ***. Then the path they set, or nil, and when they want the stream let go of. */
 static int core_outgoing(lua_State *L)
 {
     const struct claw_req *r = claw_api_check_req(L, 1);
@@ -374,7 +374,8 @@ static int core_outgoing(lua_State *L)
     }
     if (r->out_path.len) lua_pushlstring(L, r->out_path.ptr, r->out_path.len);
     else lua_pushnil(L);
-    return 2;
+    claw_api_push_commit(L, r);
+    return 3;
 }
 
 static int core_hash(lua_State *L)

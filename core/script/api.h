@@ -8,8 +8,8 @@
  *   store    claw.store of one policy (api_store.c)
  *
  * Fields of req: id method path query dialect model stream route status elapsed_ms attempts usage cost_micros, ctx (the
- * policy's own table), body (the original, read-only), client { ip headers header(name) }, upstream { name url model
- * path headers }, answer { headers }; path and these two headers can be assigned. What is not there is nil; assigning
+ * policy's own table), body (the original, read-only), stream_state, client { ip headers header(name) }, upstream { name
+ * url model path commit headers }, answer { headers }; path, commit and these two headers can be assigned. What is not there is nil; assigning
  * to anything else raises.
  */
 #ifndef CLAW_SCRIPT_API_H
@@ -65,6 +65,8 @@ void claw_api_set(lua_State *L, struct claw_req *r, enum claw_api_slot slot);
 void claw_api_push_body(lua_State *L, struct claw_req *r);
 /* Push the answer: a document, or a string. */
 void claw_api_push_answer(lua_State *L, struct claw_req *r);
+/* Push when this attempt's stream is let go of, as policies say it. */
+void claw_api_push_commit(lua_State *L, const struct claw_req *r);
 /* A new attempt: its body is made anew when asked for. */
 void claw_api_begin_attempt(lua_State *L, struct claw_req *r);
 /* The answer response hooks look at from here on. */

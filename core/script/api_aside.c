@@ -12,6 +12,7 @@ struct aside {
     uint64_t serial;   /* of the request */
     struct set out, answer;
     struct claw_str path;
+    uint32_t commit_at;
 };
 
 static const char aside_type[] = "claw.aside";
@@ -40,7 +41,7 @@ static int core_aside(lua_State *L)
     struct claw_req *r = claw_api_check_req(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
     struct aside *a = lua_newuserdata(L, sizeof *a);
-    *a = (struct aside){.serial = r->serial, .path = r->out_path};
+    *a = (struct aside){.serial = r->serial, .path = r->out_path, .commit_at = r->commit_at};
     a->out = copy(L, r, r->out_headers, r->out_headers_n);
     a->answer = copy(L, r, r->answer_headers, r->answer_headers_n);
     luaL_newmetatable(L, aside_type);
@@ -77,7 +78,7 @@ static void undo(lua_State *L, const char *what, const struct set *old, struct c
     *n = old->n;
 }
 
-/* back(req, aside): all is as it was; a list of what the policy had set: "header x-a", "answer header x-b", "path". */
+/* back(req, aside): all is as it was; a list of what the policy had set: "header x-a", "answer header x-b", "path", "commit". */
 static int core_back(lua_State *L)
 {
     struct claw_req *r = claw_api_check_req(L, 1);
@@ -92,6 +93,11 @@ static int core_back(lua_State *L)
         lua_rawseti(L, list, (int)lua_objlen(L, list) + 1);
     }
     r->out_path = a->path;
+    if (a->commit_at != r->commit_at) {
+        lua_pushliteral(L, "commit");
+        lua_rawseti(L, list, (int)lua_objlen(L, list) + 1);
+    }
+    r->commit_at = a->commit_at;
     lua_getfenv(L, 2);
     lua_rawgeti(L, -1, 1);
     swap_ctx(L, r, lua_gettop(L));

@@ -1,5 +1,6 @@
 #include "script/api.h"
 
+#include "proxy/commit.h"
 #include "script/pattern.h"
 
 #include <lauxlib.h>
@@ -377,7 +378,7 @@ static void push_usage(lua_State *L, const struct claw_req *r)
 enum field {
     F_ID = 1, F_METHOD, F_PATH, F_QUERY, F_MODEL, F_STREAM, F_ROUTE, F_STATUS, F_CLIENT, F_BODY, F_UPSTREAM, F_ATTEMPTS,
     F_USAGE, F_COST, F_CTX, F_ELAPSED, F_IP, F_HEADERS, F_HEADER, F_NAME, F_URL, F_DIALECT, F_ANSWER,
-    F_TIER, F_METADATA,
+    F_TIER, F_METADATA, F_STREAM_STATE, F_COMMIT,
 };
 static const struct { const char *name; enum field field; } fields[] = {
     {"id", F_ID}, {"method", F_METHOD}, {"path", F_PATH}, {"query", F_QUERY}, {"model", F_MODEL}, {"stream", F_STREAM},
@@ -385,6 +386,7 @@ static const struct { const char *name; enum field field; } fields[] = {
     {"attempts", F_ATTEMPTS}, {"usage", F_USAGE}, {"cost_micros", F_COST}, {"ctx", F_CTX}, {"elapsed_ms", F_ELAPSED},
     {"ip", F_IP}, {"headers", F_HEADERS}, {"header", F_HEADER}, {"name", F_NAME}, {"url", F_URL}, {"dialect", F_DIALECT},
     {"answer", F_ANSWER}, {"tier", F_TIER}, {"metadata", F_METADATA},
+    {"stream_state", F_STREAM_STATE}, {"commit", F_COMMIT},
 };
 
 static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
@@ -399,6 +401,7 @@ static void push_req_field(lua_State *L, struct claw_req *r, enum field f)
     case F_MODEL: push_str_or_nil(L, r->model); return;
     case F_DIALECT: push_str_or_nil(L, claw_str_of(claw_dialect_name((enum claw_dialect)r->dialect))); return;
     case F_STREAM: lua_pushboolean(L, r->stream); return;
+    case F_STREAM_STATE: lua_pushstring(L, claw_commit_state(r)); return;
     case F_ROUTE: push_str_or_nil(L, claw_req_route_id(r)); return;
     case F_STATUS:
         if (r->status) lua_pushinteger(L, r->status);
@@ -444,6 +447,7 @@ static void push_upstream_field(lua_State *L, struct claw_req *r, enum field f)
     case F_URL: push_str(L, u->conf->url.text); return;
     case F_MODEL: push_str_or_nil(L, claw_req_sent_model(r)); return;
     case F_PATH: push_str(L, r->out_path.len || !r->head ? r->out_path : r->head->path); return;
+    case F_COMMIT: claw_api_push_commit(L, r); return;
     case F_HEADERS: push_slot(L, r->handle, CLAW_API_UPSTREAM_HEADERS); return;
     default: lua_pushnil(L); return;
     }
@@ -592,6 +596,24 @@ static void set_path(lua_State *L, struct claw_req *r)
     r->out_path = (struct claw_str){copy, s.len};
 }
 
+void claw_api_push_commit(lua_State *L, const struct claw_req *r)
+{
+    if (r->commit_at > 1) lua_pushinteger(L, (lua_Integer)r->commit_at);
+    else lua_pushstring(L, r->commit_at ? "token" : "event");
+}
+
+static void set_commit(lua_State *L, struct claw_req *r)
+{
+    double n = lua_type(L, 3) == LUA_TNUMBER ? lua_tonumber(L, 3) : -1;
+    const char *word = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "";
+    if (strcmp(word, "event") == 0) n = 0;
+    else if (strcmp(word, "token") == 0) n = 1;
+    else if (!(n >= 1 && n <= CLAW_COMMIT_MOST && n == (double)(uint32_t)n))
+        luaL_error(L, "req.upstream.commit: must be \"event\", \"token\" or a whole number of characters from 1 to %d", (int)CLAW_COMMIT_MOST);
+    if (r->accounted || r->step >= CLAW_STEP_COMMIT) luaL_error(L, "req.upstream.commit: the answer is committed");
+    r->commit_at = (uint32_t)n;
+}
+
 static void set_header(lua_State *L, struct claw_req *r, enum claw_api_slot slot)
 {
     bool reply = slot == CLAW_API_REPLY_HEADERS;
@@ -614,9 +636,10 @@ static int view_newindex(lua_State *L)
     lua_settop(L, 3);
     if (v->slot == CLAW_API_UPSTREAM_HEADERS || v->slot == CLAW_API_REPLY_HEADERS) return set_header(L, r, v->slot), 0;
     if (v->slot == CLAW_API_UPSTREAM && strcmp(key, "path") == 0) return set_path(L, r), 0;
+    if (v->slot == CLAW_API_UPSTREAM && strcmp(key, "commit") == 0) return set_commit(L, r), 0;
     const char *hint = "use req.ctx for notes of your own";
     if (v->slot == CLAW_API_CLIENT || v->slot == CLAW_API_CLIENT_HEADERS) hint = "what the client sent stays as it came; req.upstream is what goes out";
-    if (v->slot == CLAW_API_UPSTREAM) hint = "only path and headers[name] can be set; the model is body.model";
+    if (v->slot == CLAW_API_UPSTREAM) hint = "only path, commit and headers[name] can be set; the model is body.model";
     if (v->slot == CLAW_API_REPLY) hint = "only headers[name] can be set; the body is what a response hook returns";
     if (v->slot == CLAW_API_REQ && strcmp(key, "body") == 0) hint = "change or return the hook's body argument";
     return luaL_error(L, "%s.%s cannot be assigned: %s", slot_names[v->slot], key, hint);

@@ -74,6 +74,7 @@ static void request_in(lua_State *L, void *arg)
         claw_api_begin_attempt(L, r);
         r->out_headers_n = 0;
         r->out_path = CLAW_STR("");
+        r->commit_at = 0;
         r->out_body_set = r->translated = false;
         r->sent_as = r->dialect;
         claw_policy_push_fn(L, c->p, CLAW_ENGINE_REQUEST);

@@ -52,10 +52,10 @@ local function header_lines(out, old, new)
 end
 
 local function outgoing(core, r)
-    local list, path = core.outgoing(r)
+    local list, path, commit = core.outgoing(r)
     local fields = {}
     for i = 1, #list, 2 do fields[list[i]:lower()] = list[i + 1] end
-    return fields, path
+    return fields, path, commit
 end
 
 local TELLS = {}
@@ -85,9 +85,10 @@ end
 
 function TELLS.request(core, note, answer)
     local lines = diff.texts(note.text, text_of(answer == nil and note.body or answer))
-    local fields, path = outgoing(core, note.self.r)
+    local fields, path, commit = outgoing(core, note.self.r)
     header_lines(lines, note.fields, fields)
     if path ~= note.path then lines[#lines + 1] = "path: " .. tostring(path) end
+    if commit ~= note.commit then lines[#lines + 1] = "commit: " .. tostring(commit) end
     note.lines = lines
     return #lines > 0 and "changes" or "changes nothing"
 end
@@ -106,7 +107,7 @@ function M.new(core, r, out)
         out[note.line] = title(note)
         if hook == "request" then
             note.body, note.text = b, text_of(b)
-            note.fields, note.path = outgoing(core, r)
+            note.fields, note.path, note.commit = outgoing(core, r)
         elseif hook == "route" or hook == "choose" then
             note.list = hook == "route" and b or _
             note.list = { unpack(note.list) }

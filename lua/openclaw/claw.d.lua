@@ -49,6 +49,7 @@
 ---@field ctx table notes of policies to each other, for this request; of a policy to itself: claw.state
 ---@field elapsed_ms number since the request began
 ---@field answer claw.Answer what the client gets
+---@field stream_state string? of a stream: "held" (another upstream may still answer), "committed", "tool_emitted" (a tool call is on its way to the client), "done"; nil: none was asked for. From "committed" on nothing is tried again, whatever a hook says
 
 ---@class claw.Client
 ---@field ip string
@@ -63,6 +64,7 @@
 ---@field url string its base_url
 ---@field model string? what is sent
 ---@field path string can be set: where it goes, behind base_url, of this attempt
+---@field commit "event"|"token"|integer can be set until then: when this attempt's stream is let go of: with its first event (as it is), with the first text (thinking counts, too) or with so many characters of it, 1 to 65536; and at the latest with a tool call, its end, 64 KiB, or when first_byte_timeout_seconds are over. What fails before that is dropped, and the next upstream answers
 ---@field headers table<string, string?> can be set: headers of this attempt; nil takes one away
 
 ---@class claw.Answer

@@ -9,9 +9,9 @@ local M = {}
 -- What each object has; another name is nil, as in the proxy.
 M.FIELDS = {
     req = { "id", "method", "path", "query", "dialect", "model", "stream", "route", "status", "client", "body",
-        "upstream", "attempts", "usage", "cost_micros", "ctx", "elapsed_ms", "answer" },
+        "upstream", "attempts", "usage", "cost_micros", "ctx", "elapsed_ms", "answer", "stream_state" },
     ["req.client"] = { "ip", "name", "tier", "metadata", "headers", "header" },
-    ["req.upstream"] = { "name", "url", "model", "path", "headers" },
+    ["req.upstream"] = { "name", "url", "model", "path", "commit", "headers" },
     ["req.answer"] = { "headers" },
 }
 
@@ -52,11 +52,13 @@ function meta.__index(v, key)
     if what == "req.upstream" then
         if key == "headers" then return r.out.view end
         if key == "path" then return r.out.path or r.path end
+        if key == "commit" then return r.out.commit or "event" end
         return r.upstream[key]
     end
     if what == "req.answer" then return r.answer_headers_view end
     if key == "client" then return r.client end
     if key == "answer" then return r.answer_view end
+    if key == "stream_state" then return r.stream and (r.state or "held") or nil end
     if key == "upstream" then return r.upstream and r.upstream_view end
     if key == "body" then
         if r.original == nil and r.has_json then r.original = document.parse(r.body, true, r) end
@@ -70,6 +72,14 @@ local function check_path(path)
         error("req.upstream.path: must begin with / and hold neither spaces, # nor control characters", 3)
     end
     return path
+end
+
+local function check_commit(value)
+    if value ~= "event" and value ~= "token" and not (type(value) == "number" and value >= 1 and value <= 65536
+        and value == math.floor(value)) then
+        error('req.upstream.commit: must be "event", "token" or a whole number of characters from 1 to 65536', 3)
+    end
+    return value == 1 and "token" or value
 end
 
 local function check_header(what, name, value)
@@ -95,12 +105,15 @@ function meta.__newindex(v, key, value)
     elseif what == "req.upstream" and key == "path" then
         r.out.path = check_path(value)
         return
+    elseif what == "req.upstream" and key == "commit" then
+        r.out.commit = check_commit(value)
+        return
     end
     local hint = "use req.ctx for notes of your own"
     if what:find("^req%.client") then
         hint = "what the client sent stays as it came; req.upstream is what goes out"
     elseif what == "req.upstream" then
-        hint = "only path and headers[name] can be set; the model is body.model"
+        hint = "only path, commit and headers[name] can be set; the model is body.model"
     elseif what == "req.answer" then
         hint = "only headers[name] can be set; the body is what a response hook returns"
     elseif key == "body" then
@@ -171,7 +184,7 @@ local number = 0
 
 -- given: the path of a recorded request, or a table { method, path, headers, query, body (table or text),
 -- client = { ip, name, tier, metadata }, route, upstream = { name, url, model }, status, usage, cost_micros,
--- attempts, id, tokens, model, stream }; all may be left out. Returns the policy's req.
+-- attempts, id, tokens, model, stream, stream_state }; all may be left out. Returns the policy's req.
 function M.new(given)
     if type(given) == "string" then given = recorded(given) end
     given = given or {}
@@ -182,7 +195,7 @@ function M.new(given)
         query = given.query and query_of(given.query) or query, headers = headers_of(given.headers), stream = false,
         ctx = {}, attempts = given.attempts or {}, elapsed_ms = given.elapsed_ms or 0, status = given.status,
         usage = given.usage, cost_micros = given.cost_micros, tokens = given.tokens,
-        route = given.route or "route_1", out = { headers = {} }, body = "",
+        route = given.route or "route_1", state = given.stream_state, out = { headers = {} }, body = "",
     }
     local model, streams
     read_body(r, given.body)

@@ -229,13 +229,13 @@ function run.request(self, entry, req, given)
         r.body = type(given) == "string" and given or document.encode(given)
         r.has_json = document.parse(r.body) ~= nil
     end
-    r.attempt, r.out.path, r.out.headers = nil, nil, {}
+    r.attempt, r.out.path, r.out.commit, r.out.headers = nil, nil, nil, {}
     local steps = engine.steps
     local body = self.core.body(r)
     local made = steps.transformed(env_of(self), steps.check_body(self.core), r, { entry }, "request", body)
     if made == nil and body and document.changed(body) then made = body end
     local out = body_result(made, body or r.body, r.has_json)
-    out.upstream = { path = r.out.path, headers = r.out.headers }
+    out.upstream = { path = r.out.path, commit = r.out.commit, headers = r.out.headers }
     return out
 end
 

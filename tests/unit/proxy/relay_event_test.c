@@ -1,5 +1,6 @@
 /* relay_event: a stream's events given to hooks, to the translation, and to who asked for an array. */
 #include "http/event_stream.h"
+#include "proxy/commit.h"
 
 #include "relay_part.h"
 
@@ -357,6 +358,165 @@ static void an_array_that_is_cut(void **state)
     peer_fini(&c, &loop);
 }
 
+/* ---- held until more was said --------------------------------------------------------------------------------------------- */
+
+#define SAYS(text) "data: {\"choices\":[{\"delta\":{\"content\":\"" text "\"}}]}\n\n"
+#define ROLE "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n"
+#define CALLS "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0}]}}]}\n\n"
+
+/* A stream's client and first upstream, which has said what is not enough. */
+static struct peer *held(struct peer *c, uint32_t commit_at, const char *said)
+{
+    fake.mask |= CLAW_MASK_REQUEST;
+    fake.commit_at = commit_at;
+    fake.candidates = 2;
+    peer_dial(c, &loop, claw_server_port(&server));
+    post(c, "{\"model\":\"m\",\"messages\":[],\"stream\":true,\"tools\":[{}]}");
+    struct peer *u = asked(0);
+    peer_say(u, STREAM_HEAD);
+    chunk(u, said);
+    settle();
+    assert_int_equal(claw_buf_size(&c->in), 0);
+    return u;
+}
+
+static void assert_streamed(struct peer *c, struct peer *u, const char *expected)
+{
+    peer_say(u, "0\r\n\r\n");
+    UNTIL(&loop, peer_ends(c, "\r\n0\r\n\r\n"));
+    assert_body(c, expected);
+    finish_request(1);
+    peer_fini(c, &loop);
+}
+
+static void held_until_enough_was_said(void **state)
+{
+    struct peer c;
+    struct peer *u = held(&c, 5, ": hi\n\n" ROLE SAYS("\\u00e9\xc3\xa9") ": there\n\n" SAYS("ab"));
+    chunk(u, SAYS("c"));
+    UNTIL(&loop, peer_has(&c, "\"c\""));
+    chunk(u, SAYS("d"));
+    assert_streamed(&c, u, ": hi\n\n" ROLE SAYS("\\u00e9\xc3\xa9") ": there\n\n" SAYS("ab") SAYS("c") SAYS("d"));
+}
+
+static void what_was_held_of_one_that_fails_is_dropped(void **state)
+{
+    struct peer c;
+    struct peer *u = held(&c, 40, ROLE "data: {\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\n" SAYS("lost"));
+    reset(u);
+    u = asked(1);
+    peer_say(u, STREAM_HEAD);
+    chunk(u, SAYS("0123456789012345678901234567890123456789"));
+    assert_streamed(&c, u, SAYS("0123456789012345678901234567890123456789"));
+    assert_true(claw_str_eqz(claw_buf_str(&fake.failures), "eof"));
+    assert_true(fake.usage.input != 7);
+}
+
+static void an_error_event_fails_over_while_it_is_held(void **state)
+{
+    struct peer c;
+    struct peer *u = held(&c, 40, SAYS("lost"));
+    chunk(u, "data: {\"error\":{\"message\":\"too busy\"}}\n\n");
+    u = asked(1);
+    peer_say(u, STREAM_HEAD);
+    chunk(u, SAYS("short") "data: [DONE]\n\n"); /* it is over: it waits no longer */
+    UNTIL(&loop, peer_has(&c, "[DONE]"));
+    assert_streamed(&c, u, SAYS("short") "data: [DONE]\n\n");
+    assert_true(claw_str_eqz(claw_buf_str(&fake.failures), "stream_error"));
+}
+
+static void let_go_at_its_end(void **state)
+{
+    struct peer c;
+    struct peer *u = held(&c, 40, SAYS("short"));
+    assert_streamed(&c, u, SAYS("short"));
+}
+
+static void let_go_when_much_is_held(void **state)
+{
+    struct peer c;
+    char *much = malloc((64u << 10) + 32);
+    memset(much, ':', (64u << 10) + 32);
+    struct peer *u = held(&c, 40, SAYS("a"));
+    memcpy(much, "data: {\"x\":\"", 12);
+    memcpy(much + (60u << 10), "\"}\n\n", 5);
+    chunk(u, much);
+    settle();
+    assert_int_equal(claw_buf_size(&c.in), 0);
+    chunk(u, much);
+    UNTIL(&loop, claw_buf_size(&c.in) > 120u << 10);
+    peer_say(u, "0\r\n\r\n");
+    finish_request(1);
+    peer_fini(&c, &loop);
+    free(much);
+}
+
+static void a_tool_call_lets_go(void **state)
+{
+    struct peer c;
+    struct peer *u = held(&c, 40, SAYS("a"));
+    struct claw_req *r = ctx.requests;
+    assert_string_equal(claw_commit_state(r), "held");
+    chunk(u, CALLS);
+    UNTIL(&loop, peer_has(&c, "tool_calls"));
+    assert_string_equal(claw_commit_state(r), "tool_emitted");
+    reset(u);
+    finish_request(1);
+    UNTIL(&loop, c.ended);
+    assert_true(peer_has(&c, "\"code\":\"eof\""));
+    assert_int_equal(fake.calls[RETRY], 0);
+    assert_int_equal(up[1].n, 0);
+    peer_fini(&c, &loop);
+}
+
+static void what_hooks_make_is_held_as_well(void **state)
+{
+    static const struct claw_policy_event made[] = {{CLAW_STR("a"), CLAW_STR("{\"choices\":[{\"delta\":{\"content\":\"two\"}}]}")}};
+    struct peer c;
+    fake.mask = CLAW_MASK_EVENT;
+    fake.events = made;
+    fake.events_n = 1;
+    struct peer *u = held(&c, 5, "data: x\n\n");
+    chunk(u, "data: y\n\n");
+    UNTIL(&loop, peer_has(&c, "data: "));
+    fake.events_n = 0;
+    assert_streamed(&c, u, "event: a\ndata: {\"choices\":[{\"delta\":{\"content\":\"two\"}}]}\n\nevent: a\ndata: {\"choices\":[{\"delta\":{\"content\":\"two\"}}]}\n\n");
+}
+
+static void a_translated_stream_is_held(void **state)
+{
+    struct peer c;
+    translate();
+    struct peer *u = held(&c, 5, SAYS("lost"));
+    reset(u);
+    u = asked(1);
+    peer_say(u, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n" CHUNKED);
+    chunk(u, "{\"choices\":[{\"delta\":{\"content\":\"ab\"}}]}\n");
+    settle();
+    assert_int_equal(claw_buf_size(&c.in), 0);
+    assert_streamed(&c, u, SAYS("ab"));
+}
+
+static void an_array_is_held(void **state)
+{
+    struct peer c;
+    fake.mask = CLAW_MASK_REQUEST;
+    fake.commit_at = 4;
+    fake.candidates = 2;
+    struct peer *u = gemini(&c, "");
+    peer_say(u, STREAM_HEAD);
+    chunk(u, "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"abc\"}]}}]}\n\n");
+    settle();
+    assert_int_equal(claw_buf_size(&c.in), 0);
+    reset(u);
+    u = asked(1);
+    peer_say(u, STREAM_HEAD);
+    chunk(u, ": c\n\ndata: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"xyz\"}]}}]}\n\n");
+    settle();
+    assert_int_equal(claw_buf_size(&c.in), 0);
+    assert_streamed(&c, u, "[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"xyz\"}]}}]}]");
+}
+
 int main(int argc, char **argv)
 {
     alarm(PEER_ALARM_S * 4);
@@ -367,6 +527,9 @@ int main(int argc, char **argv)
         ALL(an_error_at_the_head_is_told_as_its_status), ALL(a_whole_answer_becomes_events),
         ALL(events_become_a_whole_answer), ALL(a_cut_is_told_by_the_translation), ALL(translated_errors_are_whole),
         ALL(an_array_for_who_asks_for_no_events), ALL(events_for_who_asks_for_them), ALL(an_array_that_is_cut),
+        ALL(held_until_enough_was_said), ALL(what_was_held_of_one_that_fails_is_dropped), ALL(an_error_event_fails_over_while_it_is_held),
+        ALL(let_go_at_its_end), ALL(let_go_when_much_is_held), ALL(a_tool_call_lets_go), ALL(what_hooks_make_is_held_as_well),
+        ALL(a_translated_stream_is_held), ALL(an_array_is_held),
     };
     return cmocka_run_group_tests_name("proxy/relay_event", tests, group_open, group_close);
 }

@@ -51,6 +51,7 @@ static struct {
     int64_t cost;
     unsigned strategy;     /* caches */
     bool translated;       /* request: the attempt is */
+    uint32_t commit_at;    /* request: its stream is held so long */
     int end_rc;            /* event: what it says to the stream's end */
     const char *error_type; /* event: events of this type are errors, of the status; NULL: none is */
     int error_status;
@@ -126,6 +127,7 @@ static int fake_request(void *vm, struct claw_req *r, struct claw_policy_error *
     if (fake.calls[REQUEST] == 0 && fake.header.ptr) assert_int_equal(claw_req_set_header(r, CLAW_STR("x-made"), fake.header), 0);
     int rc = begin_op(REQUEST, r, err);
     r->translated = fake.translated;
+    r->commit_at = fake.commit_at;
     if (rc == 0 && fake.out_body.ptr) {
         claw_buf_clear(&r->out_body);
         assert_int_equal(claw_buf_add_str(&r->out_body, fake.out_body), 0);

@@ -151,7 +151,19 @@ static void upstream_fields_can_be_set(void **state)
     }
     raises(r, "req.upstream.path = nil", "string expected");
     raises(r, "req.upstream.model = 'x'", "the model is body.model");
-    raises(r, "req.upstream.headers = {}", "only path and headers[name]");
+    raises(r, "req.upstream.headers = {}", "only path, commit and headers[name]");
+    runs(r, "assert(req.upstream.commit == 'event') req.upstream.commit = 40 assert(req.upstream.commit == 40)");
+    assert_int_equal(r->commit_at, 40);
+    runs(r, "req.upstream.commit = 'token' assert(req.upstream.commit == 'token') req.upstream.commit = 65536 req.upstream.commit = 'event'");
+    assert_int_equal(r->commit_at, 0);
+    for (const char **bad = (const char *[]){"0", "-1", "1.5", "65537", "0/0", "'5'", "'soon'", "true", "{}", "nil", NULL}; *bad; bad++) {
+        char code[80];
+        snprintf(code, sizeof code, "req.upstream.commit = %s", *bad);
+        raises(r, code, "req.upstream.commit: must be \"event\", \"token\" or a whole number of characters from 1 to 65536");
+    }
+    r->step = CLAW_STEP_STREAM;
+    raises(r, "req.upstream.commit = 5", "req.upstream.commit: the answer is committed");
+    r->step = CLAW_STEP_TRANSFORM;
     runs(r, "req.upstream.headers['X-A'] = '1' req.upstream.headers['x-b'] = '2' req.upstream.headers['x-a'] = '3' req.upstream.headers['x-b'] = nil req.upstream.headers['n'] = 5");
     runs(r, "local h = req.upstream.headers assert(h['x-a'] == '3' and h['x-b'] == nil and h['never'] == nil and h.n == '5')");
     assert_int_equal(r->out_headers_n, 3);
@@ -315,8 +327,8 @@ static void a_policy_beside_the_request_changes_nothing(void **state)
     r->candidates_n = 1;
     runs(r, "local h = req.upstream.headers h['x-kept'] = 'old' h['x-gone'] = 'old' req.upstream.path = '/old' req.ctx.note = 1 "
             "local mine = {} local saved = core.aside(req, mine) assert(req.ctx == mine) req.ctx.other = 2 "
-            "for i = 1, 20 do h['x-new-' .. i] = 'n' end h['x-kept'] = 'new' h['x-gone'] = nil req.upstream.path = '/new' "
-            "local list = core.back(req, saved) assert(#list == 23 and list[1] == 'header x-kept' and list[2] == 'header x-gone' and list[23] == 'path') "
+            "for i = 1, 20 do h['x-new-' .. i] = 'n' end h['x-kept'] = 'new' h['x-gone'] = nil req.upstream.path = '/new' req.upstream.commit = 9 "
+            "local list = core.back(req, saved) assert(#list == 24 and list[1] == 'header x-kept' and list[2] == 'header x-gone' and list[23] == 'path' and list[24] == 'commit' and req.upstream.commit == 'event') "
             "assert(h['x-kept'] == 'old' and h['x-gone'] == 'old' and h['x-new-1'] == nil and req.upstream.path == '/old') "
             "assert(req.ctx.note == 1 and req.ctx.other == nil and mine.other == 2) "
             "assert(#core.back(req, core.aside(req, {})) == 0)");
