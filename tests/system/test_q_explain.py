@@ -97,6 +97,7 @@ def test_what_a_request_hook_changes(explain):
         req.upstream.headers["authorization"] = nil
         req.upstream.headers["x-session-token"] = "hidden-1234"
         req.upstream.path = "/messages"
+        req.upstream.commit = 40
     end }""", "b_table": """return { name = "b_table", api = 1, request = function(req, body)
         return { model = "other", key = "%s" }
     end }""" % KEY, "c_nothing": 'return { name = "c_nothing", api = 1, request = function(req, body) return body end }'},
@@ -104,7 +105,7 @@ def test_what_a_request_hook_changes(explain):
     assert done.returncode == 0, done.stdout + done.stderr
     told = lines_of(done)
     for line in ("+ max_tokens: 5", "- temperature: 1", "header x-plain: seen", "header authorization: removed",
-                 "header x-session-token: ***", "path: /messages", '~ model: "m" -> "other"', '+ key: "***"'):
+                 "header x-session-token: ***", "path: /messages", "commit: 40", '~ model: "m" -> "other"', '+ key: "***"'):
         assert line in told, (line, done.stdout)
     changed = next(line for line in told if line.startswith("~ messages[0].content: "))
     assert changed.endswith('-> "' + "x" * 79 + "…")

@@ -36,10 +36,10 @@ def whole(words):
     return lambda ex: ex.stream([*said(words), event(delta(None, "stop")), DONE])
 
 
-def served(start, upstreams, first, second, commit, types=("openai", "openai"), **more):
+def served(start, upstreams, first, second, commit, types=("openai", "openai"), caching=None):
     a, b = upstreams(), upstreams()
     a.default, b.default = first, second
-    p = start({"upstreams": {n: {"type": t, "api_key": "sk-up", "base_url": up.url("" if t == "gemini" else "/v1"), "cooling": False, **more}
+    p = start({**({"caching": caching} if caching else {}), "upstreams": {n: {"type": t, "api_key": "sk-up", "base_url": up.url("" if t == "gemini" else "/v1"), "cooling": False}
                              for n, t, up in (("a", types[0], a), ("b", types[1], b))},
                "retry": {"attempts": 3, "backoff_ms": 1}, "policies": {"always": ["late"]},
                "routes": [{"id": "r", "strategy": {"type": "failover", "upstreams": ["a", "b"]}}]}, policies={"late.lua": POLICY % commit})
@@ -115,3 +115,34 @@ def test_what_is_no_commit_is_told(start, upstreams, value):
     assert ask(p, chat("m", stream=True)).status == 500
     line = p.wait_log(lambda line: "req.upstream.commit" in str(line))
     assert "policies/late.lua:2: req.upstream.commit: must be \"event\", \"token\" or a whole number of characters from 1 to 65536" in str(line.get("error_message") or line)
+
+
+def test_an_event_hook_may_let_go(start, upstreams):
+    """As soon as it has seen enough itself."""
+    go = threading.Event()
+
+    def goes_on(ex):
+        ex.chunk(event(delta("now")))
+        assert go.wait(60)
+        ex.close()
+    p = served(start, upstreams, going(WORDS, goes_on), whole(WORDS),
+               '4000 end, event = function(req, ev) if ev.data:find("now", 1, true) then req.upstream.commit = "event" end')
+    with Raw(p.port) as c:
+        c.send(request(body=chat("m", stream=True)))
+        m = c.head()
+        while b"now" not in m.body:
+            assert c.chunk(m)
+        go.set()
+        with pytest.raises(Cut):
+            c.reader.rest(m)
+    assert m.body.startswith(b"".join(said(WORDS))) and p.b.mark() == 0
+
+
+def test_what_was_held_until_its_end_is_kept_whole(start, upstreams):
+    """With the usage that its client did not ask for: the next one may."""
+    usage = event({**delta(None), "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}})
+    events = [*said(["short"]), event(delta(None, "stop"))]
+    p = served(start, upstreams, lambda ex: ex.stream([*events, usage, DONE]), whole(WORDS), "400", caching={"enabled": True})
+    asked = [ask(p, chat("m", stream=True, temperature=0, stream_options={"include_usage": told})) for told in (False, True)]
+    assert [a.body for a in asked] == [b"".join([*events, DONE]), b"".join([*events, usage, DONE])]
+    assert [p.request_line(a)["cache"] for a in asked] == ["miss", "hit"]
