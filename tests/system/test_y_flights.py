@@ -215,10 +215,10 @@ def test_what_is_on_its_way_has_a_bound(start, upstreams):
 
     def script(ex):
         ex.stream_head()
-        for one in events[:25]:                                         # each in a piece of 64 KB: 1.6 MB
+        for one in events[:28]:                                         # 1.1 MB; at most a piece of 64 KB each, 1.8 MB
             ex.chunk(one)
         go.wait(30)
-        for one in events[25:] + stream_events(0):
+        for one in events[28:] + stream_events(0):
             ex.chunk(one)
         ex.end()
     up.default = script
