@@ -112,7 +112,7 @@ static int diff(const char *old, const struct claw_conf *conf)
     if (rc == 0 && was) {
         rc = claw_shown_diff(&d, was, conf);
         if (rc == 0 && d.n == 0) rc = claw_buf_add_fmt(&out, "%s: no change\n", old);
-        else if (rc == 0) rc = claw_buf_add_fmt(&out, "%zu change%s, of which %zu need%s a restart\n", d.n, d.n == 1 ? "" : "s", d.sealed, d.sealed == 1 ? "s" : "");
+        else if (rc == 0) rc = claw_buf_add_fmt(&out, "%zu changed, %zu of it at a restart\n", d.n, d.sealed);
         code = print(rc, &out);
     } else {
         for (struct claw_conf_problem *p = problems.first; p; p = p->next) fprintf(stderr, "%s\n", p->text);

@@ -9,13 +9,17 @@
 
 static bool holds(const struct claw_conf_node *n) { return n->type == CLAW_CONF_LIST || n->type == CLAW_CONF_MAP; }
 
-/* Of Vault's and AWS' values all are secrets, whatever the key says. */
-static bool is_secret(const struct claw_conf_node *n) { return n->secret || claw_conf_leaf_of(n)->elsewhere; }
+/* Of Vault's and AWS' values all are secrets, whatever the key says, and so are header fields' that come from elsewhere. */
+static bool is_secret(const struct claw_conf_node *n, bool header)
+{
+    const struct claw_conf_leaf *leaf = claw_conf_leaf_of(n);
+    return n->secret || leaf->elsewhere || (header && leaf->expanded);
+}
 
-int claw_shown_add(const struct claw_conf_node *n, struct claw_buf *out)
+static int add_node(const struct claw_conf_node *n, bool header, struct claw_buf *out)
 {
     if (!n || n->type == CLAW_CONF_NULL) return claw_buf_add_z(out, "null");
-    if (is_secret(n)) return claw_buf_add_z(out, "\"***\"");
+    if (is_secret(n, header)) return claw_buf_add_z(out, "\"***\"");
     if (n->type == CLAW_CONF_BOOL) return claw_buf_add_z(out, n->truth ? "true" : "false");
     if (n->type == CLAW_CONF_NUMBER) return claw_buf_add_fmt(out, "%.17g", n->number);
     if (n->type == CLAW_CONF_STRING) return claw_buf_add_json(out, n->text);
@@ -24,10 +28,12 @@ int claw_shown_add(const struct claw_conf_node *n, struct claw_buf *out)
     for (size_t i = 0; i < n->n && rc == 0; i++) {
         if (i) rc = claw_buf_add_z(out, ",");
         if (rc == 0 && map && (rc = claw_buf_add_json(out, n->entries[i].key)) == 0) rc = claw_buf_add_z(out, ":");
-        if (rc == 0) rc = claw_shown_add(n->entries[i].value, out);
+        if (rc == 0) rc = add_node(n->entries[i].value, header || (map && claw_str_eqz(n->entries[i].key, "headers")), out);
     }
     return rc == 0 ? claw_buf_add_z(out, map ? "}" : "]") : rc;
 }
+
+int claw_shown_add(const struct claw_conf_node *n, struct claw_buf *out) { return add_node(n, false, out); }
 
 /* ---- what is different ---------------------------------------------------------------------------------------------------- */
 
@@ -73,11 +79,11 @@ static struct claw_str called(const struct claw_conf_node *n)
     return name && name->type == CLAW_CONF_STRING ? name->text : CLAW_STR("");
 }
 
-static void walk(struct leaves *l, const struct claw_conf_node *n, unsigned depth)
+static void walk(struct leaves *l, const struct claw_conf_node *n, bool header, unsigned depth)
 {
     if (l->rc != 0 || depth > DEPTH) return;
     if (!holds(n) || n->n == 0) {
-        add_leaf(l, holds(n) ? n->type == CLAW_CONF_MAP ? CLAW_STR("{}") : CLAW_STR("[]") : n->text, is_secret(n), false);
+        add_leaf(l, holds(n) ? n->type == CLAW_CONF_MAP ? CLAW_STR("{}") : CLAW_STR("[]") : n->text, is_secret(n, header), false);
         return;
     }
     size_t before = l->path.len;
@@ -86,7 +92,7 @@ static void walk(struct leaves *l, const struct claw_conf_node *n, unsigned dept
         if (n->type == CLAW_CONF_MAP) l->rc = claw_buf_add_fmt(&l->path, "%s%.*s", before ? "." : "", CLAW_STR_FMT(key));
         else if (name.len) l->rc = claw_buf_add_fmt(&l->path, "[%.*s]", CLAW_STR_FMT(name));
         else l->rc = claw_buf_add_fmt(&l->path, "[%zu]", i);
-        walk(l, n->entries[i].value, depth + 1);
+        walk(l, n->entries[i].value, header || claw_str_eqz(key, "headers"), depth + 1);
         l->path.len = before;
     }
 }
@@ -113,7 +119,7 @@ static void read_leaves(struct leaves *l, const struct claw_conf *conf, const st
 {
     claw_arena_init(&l->arena, NULL, 0, 64u << 20);
     claw_buf_init(&l->path, 0);
-    walk(l, conf->root, 0);
+    walk(l, conf->root, false, 0);
     if (policies) claw_policies_each(policies, add_source, l);
     if (l->n) qsort(l->all, l->n, sizeof *l->all, by_path);
 }
@@ -193,14 +199,20 @@ int claw_shown_changes(const struct claw_generation *from, const struct claw_gen
 
 #define VALUE_MOST 200u /* bytes of a value that are shown */
 
-/* What only a restart changes (control says so when it reloads). */
-static bool is_sealed(struct claw_str path)
+struct lines {
+    struct claw_shown_diff *d;
+    const struct claw_conf *from, *to;
+};
+
+/* What only a restart changes (control says so when it reloads). A first ledger is opened at once; a first cache that is shared is not. */
+static bool is_sealed(const struct lines *l, struct claw_str path)
 {
-    static const char *const sealed[] = {"server.listen_address", "server.listen_port", "server.workers", "admin.listen_address", "admin.listen_port",
-                                         "state.path", "state.keep_days", "caching.secret"};
+    static const char *const sealed[] = {"server.listen_address", "server.listen_port", "server.workers", "admin.listen_address", "admin.listen_port"};
     for (unsigned i = 0; i < sizeof sealed / sizeof *sealed; i++)
         if (claw_str_eqz(path, sealed[i])) return true;
-    return false;
+    if (claw_str_eqz(path, "state.path") || claw_str_eqz(path, "state.keep_days")) return l->from->ledger_path != NULL;
+    if (claw_str_eqz(path, "caching.secret")) return l->to->caching.shared;
+    return claw_str_eqz(path, "caching.backend") && l->to->caching.shared && !l->from->caching.shared;
 }
 
 static int put_value(struct claw_buf *out, const struct leaf *l, bool secret)
@@ -217,12 +229,14 @@ static int put_value(struct claw_buf *out, const struct leaf *l, bool secret)
 
 static int write_change(void *arg, const struct leaf *before, const struct leaf *after)
 {
-    struct claw_shown_diff *d = arg;
+    const struct lines *l = arg;
+    struct claw_shown_diff *d = l->d;
     struct claw_str path = before ? before->path : after->path;
-    bool secret = either_secret(before, after), sealed = is_sealed(path);
+    bool secret = either_secret(before, after), sealed = is_sealed(l, path);
     d->n++;
     d->sealed += sealed;
     int rc = claw_buf_add_fmt(d->out, "%s  %.*s: ", sealed ? "restart" : "live   ", CLAW_STR_FMT(path));
+    if (rc == 0 && secret && before && after) return claw_buf_add_z(d->out, "changed\n");
     if (rc == 0 && (!before || !after)) rc = claw_buf_add_z(d->out, before ? "removed, was " : "added, ");
     if (rc == 0 && before) rc = put_value(d->out, before, secret);
     if (rc == 0 && before && after) rc = claw_buf_add_z(d->out, " -> ");
@@ -263,7 +277,7 @@ int claw_shown_diff(struct claw_shown_diff *d, const struct claw_conf *from, con
     struct leaves a = {.rc = 0}, b = {.rc = 0};
     read_leaves(&a, from, NULL);
     read_leaves(&b, to, NULL);
-    int rc = compare(&a, &b, write_change, d);
+    int rc = compare(&a, &b, write_change, &(struct lines){d, from, to});
     if (rc == 0) rc = write_order(d, claw_conf_get(from->root, "routes"), claw_conf_get(to->root, "routes"));
     if (rc == 0) claw_log_redact(d->out);
     leaves_fini(&a);

@@ -226,7 +226,7 @@ static int outstay(struct claw_req *r)
     if (begun || claw_req_elapsed_us(r) - claw_account_last(r)->start_us < (uint64_t)r->client->first_byte_ms * 1000) return 0;
     if (y->holds) return begin_events(r);
     if (y->streams && claw_frame_takes_comments(r)) {
-        int rc = claw_buf_size(&y->kept) ? 0 : claw_buf_add_z(&y->kept, ": waiting for the upstream\n\n");
+        int rc = claw_buf_size(&y->kept) ? 0 : claw_buf_add_z(&y->kept, ": waiting for the upstream\n");
         return rc == 0 ? begin_events(r) : rc;
     }
     return fail_head(r, CLAW_EFIRST_BYTE_TIMEOUT, CLAW_STR(""), CLAW_STR(""), claw_err_text(CLAW_EFIRST_BYTE_TIMEOUT));

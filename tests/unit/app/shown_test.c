@@ -57,6 +57,43 @@ static void by_name(void **state)
     assert_null(strstr(s, "secret"));
 }
 
+static const char *difference(const char *before, const char *after)
+{
+    struct claw_generation *a = made(before), *b = made(after);
+    struct claw_shown_diff d = {.out = &out};
+    claw_buf_clear(&out);
+    assert_int_equal(claw_shown_diff(&d, a->conf, b->conf), 0);
+    assert_int_equal(claw_buf_add_fmt(&out, "%zu %zu", d.n, d.sealed), 0);
+    claw_generation_unref(a);
+    claw_generation_unref(b);
+    return text();
+}
+
+/* Nobody shows what a header field got from a variable, whatever both are called. */
+static void lines_without_secrets(void **state)
+{
+#define HEADED(key, var) "upstreams:\n  u: {type: generic, base_url: 'http://host', api_key: " key ", headers: {x-a: '" var "', x-b: plain}}\nroutes:\n" ROUTE("a")
+    setenv("SHOWN_A", "from-outside-1", 1);
+    setenv("SHOWN_B", "from-outside-2", 1);
+    assert_string_equal(difference(HEADED("first-secret-1", "${SHOWN_A}"), HEADED("other-secret-2", "${SHOWN_B}")),
+                        "live     upstreams.u.api_key: changed\nlive     upstreams.u.headers.x-a: changed\n2 0");
+    assert_null(strstr(changes(HEADED("first-secret-1", "${SHOWN_A}"), HEADED("first-secret-1", "${SHOWN_B}")), "from-outside"));
+    struct claw_generation *g = made(HEADED("first-secret-1", "${SHOWN_A}"));
+    claw_buf_clear(&out);
+    assert_int_equal(claw_shown_add(g->conf->root, &out), 0);
+    assert_non_null(strstr(text(), "\"headers\":{\"x-a\":\"***\",\"x-b\":\"plain\"}"));
+    claw_generation_unref(g);
+}
+
+static void what_wants_a_restart(void **state)
+{
+    assert_string_equal(difference(ONE, ONE "server: {listen_port: 1}\nstate: {path: /x}\n"),
+                        "restart  server.listen_port: added, 1\nlive     state.path: added, /x\n2 1");
+    assert_string_equal(difference(ONE "state: {path: /x}\n", ONE "state: {path: /y}\n"), "restart  state.path: /x -> /y\n1 1");
+    assert_string_equal(difference("upstreams: {u: {type: mock}}\nroutes:\n" ROUTE("a") ROUTE("b"), "upstreams: {u: {type: mock}}\nroutes:\n" ROUTE("b") ROUTE("a")),
+                        "live     routes: the order changed, [b] stands before [a] now\n1 0");
+}
+
 static void bounded(void **state)
 {
     struct claw_buf many;
@@ -84,7 +121,7 @@ static void a_value(void **state)
 int main(void)
 {
     claw_buf_init(&out, 0);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing), cmocka_unit_test(by_name), cmocka_unit_test(bounded), cmocka_unit_test(a_value)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing), cmocka_unit_test(by_name), cmocka_unit_test(lines_without_secrets), cmocka_unit_test(what_wants_a_restart), cmocka_unit_test(bounded), cmocka_unit_test(a_value)};
     int failed = cmocka_run_group_tests_name("app/shown", tests, NULL, NULL);
     claw_buf_fini(&out);
     return failed;
