@@ -115,8 +115,11 @@ static int diff(const char *old, const struct claw_conf *conf)
         else if (rc == 0) rc = claw_buf_add_fmt(&out, "%zu changed, %zu of it at a restart\n", d.n, d.sealed);
         code = print(rc, &out);
     } else {
-        for (struct claw_conf_problem *p = problems.first; p; p = p->next) fprintf(stderr, "%s\n", p->text);
         if (problems.n == 0) fprintf(stderr, "%s: %s\n", old, claw_err_text(rc));
+        rc = 0;
+        for (struct claw_conf_problem *p = problems.first; p && rc == 0; p = p->next) rc = claw_buf_add_fmt(&out, "%s\n", p->text);
+        claw_log_redact(&out); /* a message may quote a value */
+        fprintf(stderr, "%.*s", CLAW_STR_FMT(claw_buf_str(&out)));
     }
     claw_buf_fini(&out);
     if (was) claw_conf_free(was);

@@ -395,7 +395,6 @@ void claw_relay_start(struct claw_req *r, struct claw_client *c)
 /* The client has the head of a stream already: its error is an event, and the end. */
 static void release_event(struct claw_req *r, struct claw_str body)
 {
-    struct claw_relay *y = r->relay;
     struct claw_json_top top;
     struct claw_json_err err;
     struct claw_buf event;
@@ -417,7 +416,6 @@ static void release_event(struct claw_req *r, struct claw_str body)
     r->bytes_out += b.len;
     r->commit = CLAW_DONE;
     r->conn = NULL;
-    y->mode = CLAW_RELAY_ERROR;
     int rc = claw_conn_send(c, &b, 1, true);
     (void)rc; /* queued or broken: the connection looks after itself once the answer ended */
     claw_buf_fini(&event);

@@ -82,8 +82,7 @@ static void set_up(void)
     CLAW_ASSERT(pthread_key_create(&at_exit, end_timer) == 0);
 }
 
-/* Once a thread. Without a timer (RLIMIT_SIGPENDING) there is no bound, so that is tried again at the next call. */
-/* It is tried again at each call; until it works nothing bounds them, and that must not stay unsaid. */
+/* Without a timer (RLIMIT_SIGPENDING) nothing bounds a policy: it is tried again at each call, and must not stay unsaid. */
 static void say_untimed(void)
 {
     static atomic_flag said = ATOMIC_FLAG_INIT;
