@@ -247,7 +247,7 @@ return P
 """
 @pytest.mark.skipif(not INSTRUMENTED, reason="says something only where allocations are watched")
 @pytest.mark.not_under("tsan", reason="looks at memory")
-@pytest.mark.timeout(60 + RELOADS)
+@pytest.mark.timeout(60 + 3 * RELOADS)
 def test_reloads_under_load_leave_nothing_behind(start, upstreams):
     """CLAW_RELOADS of them, every tenth refused; the judge is valgrind or LeakSanitizer, when the process ends."""
     up = upstreams()
