@@ -144,7 +144,7 @@ static void on_stream_close(struct claw_stream *s)
 }
 
 static const struct claw_stream_events stream_events = {
-    on_stream_open, on_stream_read, on_stream_end, on_stream_drain, on_stream_close,
+    on_stream_open, on_stream_read, on_stream_end, on_stream_drain, on_stream_close, NULL,
 };
 
 static size_t unsent(const struct claw_client *c) { return uv_stream_get_write_queue_size((const uv_stream_t *)&c->stream.tcp); }
@@ -229,7 +229,7 @@ int claw_client_write(struct claw_client *c, const uv_buf_t *bufs, unsigned n)
 {
     CLAW_ASSERT(c->magic == CLIENT_MAGIC);
     if (c->state != BUSY) return 0;
-    return claw_stream_write(&c->stream, bufs, n) == CLAW_EAGAIN ? CLAW_EAGAIN : 0;
+    return claw_stream_write_soon(&c->stream, bufs, n) == CLAW_EAGAIN ? CLAW_EAGAIN : 0;
 }
 
 void claw_client_sends(struct claw_client *c)

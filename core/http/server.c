@@ -58,14 +58,31 @@ static void gone(struct claw_conn *c, int code)
     }
 }
 
+/* The client does not take what was sent, for now. */
+static void stall(struct claw_conn *c)
+{
+    if (c->stalled || c->state == DEAD) return;
+    c->stalled = true;
+    c->timer_bytes = uv_stream_get_write_queue_size((uv_stream_t *)&c->stream.tcp);
+    arm(c, c->server->limits.send_timeout_ms);
+}
+
+/* Has the client taken what was sent so far? */
+static bool taken(struct claw_conn *c)
+{
+    if (claw_stream_flush(&c->stream) == CLAW_EAGAIN) stall(c);
+    return !c->stalled;
+}
+
 static void linger(struct claw_conn *c)
 {
+    bool all = taken(c);
     c->state = LINGER;
-    c->timer_bytes = 0;
+    c->lingered = 0;
     claw_buf_clear(&c->pipelined);
     claw_stream_shutdown(&c->stream);
     claw_stream_resume(&c->stream);
-    arm(c, c->stalled ? c->server->limits.send_timeout_ms : LINGER_MS);
+    if (all) arm(c, LINGER_MS);
 }
 
 static void again_run(struct claw_deferred *d);
@@ -186,7 +203,7 @@ static void take(struct claw_conn *c, const char *data, size_t n)
 static void again_run(struct claw_deferred *d)
 {
     struct claw_conn *c = (struct claw_conn *)((char *)d - offsetof(struct claw_conn, again));
-    if (c->state != IDLE || c->stalled || claw_buf_size(&c->pipelined) == 0) return;
+    if (c->state != IDLE || !taken(c) || claw_buf_size(&c->pipelined) == 0) return;
     claw_timer_stop(c->server->loop, &c->timer);
     struct claw_buf waiting = c->pipelined;
     claw_buf_init(&c->pipelined, CLAW_LOOP_READ_BYTES + PIPELINED_MAX);
@@ -214,8 +231,8 @@ static void on_stream_read(struct claw_stream *s, const char *data, size_t n)
         if (!c->refused) wait_in_line(c, data, n);
         return;
     case LINGER:
-        c->timer_bytes += n;
-        if (c->timer_bytes > LINGER_BYTES) die(c, true);
+        c->lingered += n;
+        if (c->lingered > LINGER_BYTES) die(c, true);
         return;
     default: return;
     }
@@ -241,6 +258,8 @@ static void on_stream_end(struct claw_stream *s, int code)
     if (c->request) gone(c, CLAW_ECLIENT_GONE);
     else die(c, false);
 }
+
+static void on_stream_full(struct claw_stream *s) { stall(conn_of(s)); }
 
 static void on_stream_drain(struct claw_stream *s)
 {
@@ -365,16 +384,13 @@ int claw_conn_send(struct claw_conn *c, const uv_buf_t *bufs, unsigned n, bool e
     }
     c->bytes_out += body;
     int rc = 0;
-    if (k) rc = c->chunked && !end ? claw_stream_write_soon(&c->stream, out, k) : claw_stream_write(&c->stream, out, k);
+    bool last = end && (c->close_after || !c->body_done);
+    if (k) rc = last ? claw_stream_write(&c->stream, out, k) : claw_stream_write_soon(&c->stream, out, k);
     if (rc < 0 && rc != CLAW_EAGAIN) {
         if (end) claw_conn_abort(c);
         return CLAW_ECLIENT_GONE;
     }
-    if (rc == CLAW_EAGAIN && !c->stalled) {
-        c->stalled = true;
-        c->timer_bytes = uv_stream_get_write_queue_size((uv_stream_t *)&c->stream.tcp);
-        arm(c, c->server->limits.send_timeout_ms);
-    }
+    if (rc == CLAW_EAGAIN) stall(c);
     if (end) answer_ended(c);
     return rc;
 }
@@ -451,7 +467,7 @@ static void on_stream_close(struct claw_stream *s)
 }
 
 static const struct claw_stream_events stream_events = {
-    on_stream_open, on_stream_read, on_stream_end, on_stream_drain, on_stream_close,
+    on_stream_open, on_stream_read, on_stream_end, on_stream_drain, on_stream_close, on_stream_full,
 };
 
 static void peer_of(struct claw_conn *c)
@@ -599,7 +615,7 @@ void claw_server_drain(struct claw_server *s, void (*on_empty)(struct claw_serve
     for (struct claw_conn *c = s->conns, *next; c; c = next) {
         next = c->next;
         c->close_after = true;
-        if (c->state == IDLE && !c->stalled && !c->again.pending) die(c, false);
+        if (c->state == IDLE && taken(c) && !c->again.pending) die(c, false);
     }
     if (s->listening) uv_close((uv_handle_t *)&s->listener, on_listener_closed);
     else if (s->open == 0 && on_empty) on_empty(s);

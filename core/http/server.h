@@ -84,7 +84,8 @@ struct claw_conn {
     struct claw_str head; /* of the answer, not yet sent */
     int64_t left;        /* of a content-length answer */
     int64_t body_left;   /* of a counted request body; 0: none, or not known */
-    uint64_t timer_bytes; /* what had come when the timer was set */
+    uint64_t timer_bytes; /* what had come, or waited to leave, when the timer was set */
+    size_t lingered;      /* bytes that came behind the last answer */
     uint64_t bytes_in, bytes_out; /* of the present request */
     uint64_t served;     /* requests so far */
     bool head_only;      /* the request was HEAD */
@@ -114,11 +115,10 @@ void claw_server_abort(struct claw_server *s);
  * body, or -1 when it is not known. 204 and 304 and answers to HEAD have no body whatever length says. Nothing is
  * sent yet. 1xx may not be given. */
 void claw_conn_reply(struct claw_conn *c, int status, struct claw_str head, int64_t length);
-/* Send the head if it waits, these bytes of the body (at most 12 slices), and the end when `end`. One system call; a small
- * piece of a chunked answer that goes on leaves at the end of the turn (claw_stream_write_soon).
- * 0, CLAW_EAGAIN (accepted; on_drain follows; do not send more until then), or CLAW_ECLIENT_GONE: broken, on_gone
- * comes from the loop, not from here. After `end` conn->request is forgotten and the next request may begin, but
- * never before this returned. */
+/* Send the head if it waits, these bytes of the body (at most 12 slices), and the end when `end`. One system call, at the
+ * end of the turn when it is little (claw_stream_write_soon). 0, CLAW_EAGAIN (accepted; on_drain follows; do not send more until
+ * then), or CLAW_ECLIENT_GONE: broken, on_gone comes from the loop, not from here. After `end` conn->request is forgotten and
+ * the next request may begin, but never before this returned. */
 int claw_conn_send(struct claw_conn *c, const uv_buf_t *bufs, unsigned n, bool end) CLAW_MUSTCHECK;
 /* The answer is cut short: what was sent goes out, then the connection ends in a way that no client takes for the
  * answer's end (chunked or counted: FIN before the end; else a reset). conn->request is forgotten. */

@@ -16,7 +16,7 @@
 
 #define CLAW_LOOP_READ_BYTES (64u << 10)
 #define CLAW_LOOP_TICK_MS 10u
-#define CLAW_LOOP_SOON_MAX 16u
+#define CLAW_LOOP_SOON_MAX 64u
 #define CLAW_LOOP_SOON_BYTES 2048u
 
 struct claw_loop;

@@ -339,7 +339,7 @@ static void on_open(struct claw_stream *s, int code)
     }
 }
 
-static const struct claw_stream_events stream_events = {on_open, on_read, on_end, NULL, on_link_close};
+static const struct claw_stream_events stream_events = {on_open, on_read, on_end, NULL, on_link_close, NULL};
 
 static void try_address(struct claw_redis *x)
 {

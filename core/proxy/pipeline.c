@@ -20,6 +20,7 @@
 
 #define TO(s) (1u << CLAW_STEP_##s)
 #define ENDS (TO(ACCOUNT))
+#define LONG_BODY 65536u  /* its scan takes longer than a small request does */
 #define ANSWER_ROOM 4096u /* what a request that used up its memory still gets, to say so */
 #define TRIES_MAX 32u /* of one request, whatever a policy says; configuration has 20 at most */
 
@@ -316,6 +317,7 @@ static int step_parse(struct claw_req *r)
     if (body.len == 0 && !object) return CLAW_STEP_ADMIT;
     if (!is_read(r)) return CLAW_STEP_ADMIT;
     struct claw_json_err err;
+    if (body.len > LONG_BODY && r->ctx->loop) claw_stream_flush_all(r->ctx->loop); /* what others are to be sent does not wait for it */
     int rc = claw_json_scan(body, &r->arena, &r->json, &err);
     if (rc == CLAW_EBAD_JSON) return fail_json(r, &err);
     if (rc != 0) return claw_pipeline_fail_step(r, rc, claw_str_of(claw_err_text(rc)));

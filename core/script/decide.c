@@ -1,10 +1,12 @@
 /* decide: struct claw_policy_ops over the engine. Every verdict is checked here once more: what lua/claw hands over
  * is data, and a wrong index or type must not get past these files (decide_route, decide_body, decide_kept, decide_finish). Here: what they share, and the ops admit and retry. */
+#include "net/stream.h"
 #include "script/decide_part.h"
 
 #include <math.h>
 
 #define AFTER_MAX_MS 3600000.0
+#define SLOW_US 500u
 
 struct claw_str claw_decide_keep(lua_State *L, struct claw_decide *c, struct claw_str s)
 {
@@ -52,6 +54,13 @@ void claw_decide_push_candidate(lua_State *L, const struct claw_req *r)
     else lua_pushnil(L);
 }
 
+/* What others are to be sent has waited for a slow hook already: it does not wait for a second one. */
+static void took(struct claw_worker_ctx *ctx, const struct claw_str *hook, uint64_t us)
+{
+    claw_metrics_observe(ctx->metrics, CLAW_METRIC_POLICY_SECONDS, us, 1, hook);
+    if (us > SLOW_US && ctx->loop) claw_stream_flush_all(ctx->loop);
+}
+
 int claw_decide_run(struct claw_decide *c, claw_task_fn fn, const char *hook, struct claw_policy_error *err)
 {
     struct claw_task_error e;
@@ -59,7 +68,7 @@ int claw_decide_run(struct claw_decide *c, claw_task_fn fn, const char *hook, st
     struct claw_str label = claw_str_of(hook);
     uint64_t start = claw_loop_clock_us();
     int done = claw_task_call(c->p->vm, fn, c, &c->r->arena, &e);
-    if (c->p->ctx) claw_metrics_observe(c->p->ctx->metrics, CLAW_METRIC_POLICY_SECONDS, claw_loop_clock_us() - start, 1, &label);
+    if (c->p->ctx) took(c->p->ctx, &label, claw_loop_clock_us() - start);
     if (__builtin_expect(done == CLAW_OK, 1)) return c->rc;
     if (c->r->waiting) claw_task_drop(c->r); /* what it waited for could not be given to it */
     int rc = claw_policy_failed(c->p, c->r, &e, hook, err);

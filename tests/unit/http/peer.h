@@ -41,7 +41,7 @@ static inline void peer_on_end(struct claw_stream *s, int code)
 static inline void peer_on_drain(struct claw_stream *s) { ((struct peer *)s->arg)->drained = true; }
 static inline void peer_on_close(struct claw_stream *s) { ((struct peer *)s->arg)->closed = true; }
 
-static const struct claw_stream_events peer_events = {peer_on_open, peer_on_read, peer_on_end, peer_on_drain, peer_on_close};
+static const struct claw_stream_events peer_events = {peer_on_open, peer_on_read, peer_on_end, peer_on_drain, peer_on_close, NULL};
 
 static inline void peer_init(struct peer *p)
 {

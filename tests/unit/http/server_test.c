@@ -513,6 +513,44 @@ static void who_does_not_read_is_let_go(void **state)
     peer_fini(&p, &loop);
 }
 
+#define LAST_BYTES (32u << 20)
+
+static void say_the_last(struct claw_conn *c)
+{
+    struct request *r = c->request;
+    char *large = calloc(1, LAST_BYTES);
+    uv_buf_t b = uv_buf_init(large, LAST_BYTES);
+    claw_conn_reply(c, 200, CLAW_STR(OK_HEAD), LAST_BYTES);
+    assert_int_equal(claw_conn_send(c, &b, 1, true), CLAW_EAGAIN);
+    forget(r);
+    free(large);
+}
+
+/* The connection ends with this answer: as long as the client takes some of it within each send timeout, it gets all. */
+static void a_slow_reader_of_the_last_answer_gets_it_whole(void **state)
+{
+    struct peer p;
+    app.on_done = say_the_last;
+    peer_dial(&p, &loop, port);
+    claw_stream_pause(&p.stream);
+    peer_say(&p, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    UNTIL(&loop, app.begun == 1);
+    settle();
+    while (!p.ended) {
+        size_t before = claw_buf_size(&p.in);
+        claw_stream_resume(&p.stream);
+        UNTIL(&loop, p.ended || claw_buf_size(&p.in) > before + (6u << 20));
+        claw_stream_pause(&p.stream);
+        settle();
+        claw_loop_advance(&loop, SEND_MS + 1000);
+        settle();
+    }
+    assert_int_equal(p.end_code, CLAW_OK);
+    assert_true(claw_buf_size(&p.in) > LAST_BYTES);
+    peer_fini(&p, &loop);
+    UNTIL(&loop, server->open == 0);
+}
+
 /* ---- answers that are not completed -------------------------------------------------------------------------------- */
 
 static void cut(struct claw_conn *c, int64_t length)
@@ -741,7 +779,7 @@ int main(void)
         TEST(an_answer_goes_on_with_the_connection),
         TEST(who_leaves_is_noticed_once),
         TEST(a_full_socket_is_waited_for),
-        TEST(who_does_not_read_is_let_go),
+        TEST(who_does_not_read_is_let_go), TEST(a_slow_reader_of_the_last_answer_gets_it_whole),
         TEST(no_cut_answer_looks_complete),
         TEST(connections_are_counted),
         TEST(draining_lets_answers_end),

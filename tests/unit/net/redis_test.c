@@ -54,7 +54,7 @@ static void side_read(struct claw_stream *stream, const char *data, size_t n)
 
 static void side_end(struct claw_stream *s, int code) { ((struct side *)s->arg)->ended = true; }
 static void side_close(struct claw_stream *s) { ((struct side *)s->arg)->closed = true; }
-static const struct claw_stream_events side_events = {side_open, side_read, side_end, NULL, side_close};
+static const struct claw_stream_events side_events = {side_open, side_read, side_end, NULL, side_close, NULL};
 
 static void on_connection(uv_stream_t *l, int status)
 {

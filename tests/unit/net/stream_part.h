@@ -20,7 +20,7 @@ static struct claw_tls_server *tls_server;
 /* One end of a connection and what happened to it. */
 struct end {
     struct claw_stream s;
-    int opens, open_code, ends, end_code, drains, closes, reads;
+    int opens, open_code, ends, end_code, drains, fulls, closes, reads;
     char *got;
     size_t got_n;
     bool used;
@@ -95,7 +95,9 @@ static inline void on_close(struct claw_stream *s)
     memset(s, 0xdd, sizeof *s); /* the memory is ours again */
 }
 
-static const struct claw_stream_events events = {on_open, on_read, on_end, on_drain, on_close};
+static inline void on_full(struct claw_stream *s) { end_of(s)->fulls++; }
+
+static const struct claw_stream_events events = {on_open, on_read, on_end, on_drain, on_close, on_full};
 
 static inline void on_shut_handle(uv_handle_t *h) { free(h); }
 

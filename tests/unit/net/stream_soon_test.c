@@ -54,6 +54,31 @@ static void soon_is_the_turns_end(void **state)
     }
 }
 
+/* Before work that takes long: everything goes, and the turn's end finds nothing. */
+static void soon_may_be_flushed(void **state)
+{
+    struct end e[3] = {0};
+    int fds[3];
+    char c[2];
+
+    for (unsigned i = 0; i < 3; i++) fds[i] = raw_connect(&e[i], false);
+    for (unsigned i = 0; i < 3; i++) assert_int_equal(write_soon_z(&e[i], "ab"), 0);
+    assert_int_equal(claw_stream_flush(&e[1].s), 0);
+    assert_true(has_come(fds[1]) && !has_come(fds[0]) && !has_come(fds[2]));
+    claw_stream_flush_all(&loop);
+    assert_int_equal(write_soon_z(&e[1], "cd"), 0);
+    for (unsigned i = 0; i < 3; i++) assert_int_equal(recv(fds[i], c, 2, 0), 2);
+    assert_false(has_come(fds[1]));
+    claw_loop_turn(&loop, false);
+    assert_int_equal(recv(fds[1], c, 2, 0), 2);
+    assert_memory_equal(c, "cd", 2);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(e[i].fulls, 0);
+        end_close(&e[i]);
+        close(fds[i]);
+    }
+}
+
 static void soon_is_bounded(void **state)
 {
     enum { N = CLAW_LOOP_SOON_MAX };
@@ -87,17 +112,21 @@ static void soon_and_backpressure(void **state)
     struct end b = {0};
     uv_buf_t buf = uv_buf_init(part, sizeof part);
     size_t sent = 0, come = 0;
-    int rc = 0, fd = raw_connect(&b, false);
+    int fd = raw_connect(&b, false);
 
     for (unsigned i = 0; i < sizeof part; i++) part[i] = (char)(i * 7);
-    while (rc == 0) {
-        rc = claw_stream_write_soon(&b.s, &buf, 1);
+    assert_int_equal(claw_stream_flush(&b.s), 0);
+    while (!b.fulls) {
+        assert_int_equal(claw_stream_write_soon(&b.s, &buf, 1), 0);
         sent += sizeof part;
         assert_true(sent < 64u << 20);
         claw_loop_turn(&loop, false);
     }
-    assert_int_equal(rc, CLAW_EAGAIN);
-    assert_true(claw_stream_queued(&b.s) <= 2 * sizeof part); /* what the turn's end could not send, and what came then */
+    assert_true(claw_stream_queued(&b.s) <= sizeof part); /* what the turn's end could not send */
+    assert_int_equal(claw_stream_flush(&b.s), CLAW_EAGAIN);
+    assert_int_equal(claw_stream_write_soon(&b.s, &buf, 1), CLAW_EAGAIN);
+    sent += sizeof part;
+    assert_int_equal(b.fulls, 1);
     assert_int_equal(b.drains, 0);
     while (come < sent) {
         ssize_t n = recv(fd, got, sizeof got, MSG_DONTWAIT);
@@ -155,7 +184,7 @@ static void write_and_close(uv_check_t *t)
  * handle's last callback, and nobody is left to be told. */
 static void soon_meets_the_reset_in_a_close(void **state)
 {
-    static const struct claw_stream_events frees = {on_open, on_read, on_end, on_drain, on_close_free};
+    static const struct claw_stream_events frees = {on_open, on_read, on_end, on_drain, on_close_free, on_full};
     struct end *b = calloc(1, sizeof *b);
     uv_check_t behind_poll;
     int fd = raw_connect(b, false);
@@ -173,7 +202,7 @@ static void soon_meets_the_reset_in_a_close(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(soon_is_the_turns_end), TEST(soon_is_bounded), TEST(soon_and_backpressure), TEST(soon_meets_the_reset),
+        TEST(soon_is_the_turns_end), TEST(soon_may_be_flushed), TEST(soon_is_bounded), TEST(soon_and_backpressure), TEST(soon_meets_the_reset),
         TEST(soon_meets_the_reset_in_a_close),
     };
 
