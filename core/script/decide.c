@@ -1,7 +1,8 @@
 /* decide: struct claw_policy_ops over the engine. Every verdict is checked here once more: what lua/claw hands over
  * is data, and a wrong index or type must not get past these files (decide_route, decide_body, decide_kept, decide_finish). Here: what they share, and the ops admit and retry. */
-#include "net/stream.h"
 #include "script/decide_part.h"
+
+#include "net/stream.h"
 
 #include <math.h>
 

@@ -266,5 +266,6 @@ def test_reloads_under_load_leave_nothing_behind(start, upstreams):
         seen = load.stop()
     assert len(seen) > RELOADS and [s for _, s in seen if s != 200] == []
     assert p.metric("openclaw_reloads_total", result="published") == 1 + RELOADS - RELOADS // 10
-    assert p.metric("openclaw_policy_errors_total") == 0
+    failed = [l for l in list(p.lines) if l.get("msg") == "a policy failed"]
+    assert p.metric("openclaw_policy_errors_total") == 0, failed[:3]
     assert eventually(lambda: p.generations()["live"] <= 2, 10 * p.slow)
