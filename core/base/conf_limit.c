@@ -98,7 +98,7 @@ void claw_conf_build_limits(struct claw_conf_builder *b)
     size_t more = 0;
     for (size_t i = 0; i < b->c->upstreams_n; i++) more += b->c->upstreams[i].max_concurrency > 0;
     b->c->limits = claw_conf_take(b, (all ? all->n : 0) + more, sizeof *b->c->limits);
-    for (size_t i = 0; b->c->limits && i < all->n; i++) {
+    for (size_t i = 0; b->c->limits && all && i < all->n; i++) {
         const struct claw_conf_node *n = all->entries[i].value, *m = claw_conf_value_of(n, "match"), *who = claw_conf_value_of(m, "client");
         struct claw_conf_limit *l = &b->c->limits[b->c->limits_n++];
         bool map = who && who->type == CLAW_CONF_MAP;

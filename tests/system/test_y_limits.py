@@ -423,6 +423,28 @@ def test_an_upstreams_own_bound(start, upstreams):
     assert {"id": "upstream:u", "concurrent": 2, "max_wait_ms": 0} in json.loads(p.admin("/limits")[1])["limits"]
 
 
+def test_an_upstreams_bound_where_there_are_no_rate_limits(start, upstreams):
+    """At the start and by a reload."""
+    up = upstreams()
+    go = threading.Event()
+    up.on("slow", lambda ex: (go.wait(20), ex.reply(CHAT)))
+    c = config(up)
+    del c["rate_limits"]
+    running = start(c)
+    c["upstreams"]["u"]["max_concurrency"] = 1
+    c["routes"][0]["strategy"] = {"upstream": "u"}
+    before = running.generation()
+    running.write_config(c)
+    running.wait_generation(before)
+    for p in (running, start(c)):
+        with Raw(p.port) as held:
+            seen = len(up.seen("slow"))
+            held.send(request(body=chat("slow")))
+            up.wait_seen("slow", seen + 1)
+            assert ask(p, chat("m")).status == 429
+    go.set()
+
+
 def test_explained(tmp_path, upstreams):
     c = config(upstreams(), {"id": "few", "requests_per_minute": 3, "per": ["ip", "header:x-team"], "burst": 1, "max_wait_ms": 50},
                {"id": "other", "match": {"model": "other"}, "concurrent": 1}, {"id": "u-only", "match": {"upstream_name": ["u", "v", "w"]}, "tokens_per_day": 7},

@@ -115,6 +115,20 @@ static void defaults(void **state)
     done(&l);
 }
 
+/* An upstream's bound is a limit, where there are no others too. */
+static void an_upstreams_bound_alone(void **state)
+{
+    struct loaded l;
+    static const char yaml[] = "upstreams:\n  a: {type: mock, max_concurrency: 7}\n  b: {type: mock}\nroutes:\n  - {strategy: {upstream: a}}\n";
+    parse(&l, yaml, sizeof yaml - 1);
+    assert_string_equal(l.text, "");
+    const struct claw_conf *c = l.conf;
+    assert_int_equal(c->limits_n, 1);
+    assert_str(c->limits[0].id, "upstream:a");
+    assert_int_equal(c->limits[0].rates.concurrent, 7);
+    done(&l);
+}
+
 /* Nearly every key once. */
 static const char every_key[] =
     "server:\n  listen_address: localhost\n  listen_port: 0\n  timeout_seconds: 0.25\n  workers: 3\n"
@@ -339,7 +353,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(guide_basic), cmocka_unit_test(guide_whole), cmocka_unit_test(defaults),
-        cmocka_unit_test(everything), cmocka_unit_test(looking_up), cmocka_unit_test(variables_for_policies),
+        cmocka_unit_test(everything), cmocka_unit_test(an_upstreams_bound_alone), cmocka_unit_test(looking_up), cmocka_unit_test(variables_for_policies),
         cmocka_unit_test(hashes), cmocka_unit_test(files), cmocka_unit_test(cut_anywhere),
         cmocka_unit_test(where_the_ledger_lies),
     };
