@@ -67,8 +67,8 @@ bool claw_client_still(struct claw_client *c);
 /* Begin an exchange on an open idle connection. The answer's head goes to `arena`. `no_body`: the request is HEAD. */
 void claw_client_exchange(struct claw_client *c, struct claw_arena *arena, bool no_body, unsigned first_byte_ms,
                           unsigned stall_ms, const struct claw_client_events *on, void *arg);
-/* Send bytes of the request, a few of them at the end of the turn (claw_stream_write_soon). 0 or CLAW_EAGAIN (on_drain follows). When broken it returns 0: on_fail comes from
- * the loop, since an answer (a 413, say) may already wait to be read. */
+/* Send bytes of the request, a few of them a moment later (claw_stream_write_soon). 0 or CLAW_EAGAIN (on_drain follows). When
+ * broken it returns 0: on_fail comes from the loop, since an answer (a 413, say) may already wait to be read. */
 int claw_client_write(struct claw_client *c, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
 /* Behind claw_client_exchange: the request is not whole yet. Until claw_client_sent the time for the first byte does not
  * run; an upstream that takes nothing of what is queued for stall_ms fails with CLAW_ESTALL, at the latest in twice that. Where

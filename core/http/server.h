@@ -115,8 +115,8 @@ void claw_server_abort(struct claw_server *s);
  * body, or -1 when it is not known. 204 and 304 and answers to HEAD have no body whatever length says. Nothing is
  * sent yet. 1xx may not be given. */
 void claw_conn_reply(struct claw_conn *c, int status, struct claw_str head, int64_t length);
-/* Send the head if it waits, these bytes of the body (at most 12 slices), and the end when `end`. One system call, at the
- * end of the turn when it is little (claw_stream_write_soon). 0, CLAW_EAGAIN (accepted; on_drain follows; do not send more until
+/* Send the head if it waits, these bytes of the body (at most 12 slices), and the end when `end`. One system call, a
+ * moment later when it is little (claw_stream_write_soon). 0, CLAW_EAGAIN (accepted; on_drain follows; do not send more until
  * then), or CLAW_ECLIENT_GONE: broken, on_gone comes from the loop, not from here. After `end` conn->request is forgotten and
  * the next request may begin, but never before this returned. */
 int claw_conn_send(struct claw_conn *c, const uv_buf_t *bufs, unsigned n, bool end) CLAW_MUSTCHECK;

@@ -240,6 +240,7 @@ static void on_polled(uv_check_t *h)
     struct claw_loop *l = h->data;
 
     l->polling = false;
+    if (l->soon.n) l->soon.due.run(&l->soon.due); /* before the lanes' work and the timers */
     claw_lanes_polled(l);
 }
 

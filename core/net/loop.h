@@ -41,7 +41,7 @@ struct claw_message {
 
 struct claw_stream;
 
-/* Small writes that wait for the end of the turn, one a stream (stream_soon.c). */
+/* Small writes that wait until what one poll brought is done with, or for the end of the turn; one a stream (stream_soon.c). */
 struct claw_soon {
     struct claw_deferred due;
     unsigned n;

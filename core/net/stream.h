@@ -34,7 +34,7 @@ struct claw_stream_events {
     void (*on_drain)(struct claw_stream *s);
     /* Everything is over; the memory of *s may be used again. Comes from the loop, never from within close. */
     void (*on_close)(struct claw_stream *s);
-    /* A write that waited for the end of the turn went out in part; on_drain will tell. May be NULL. It may come from within
+    /* A write that waited (claw_stream_write_soon) went out in part; on_drain will tell. May be NULL. It may come from within
      * another stream's claw_stream_write_soon: note it, and write to nothing. */
     void (*on_full)(struct claw_stream *s);
 };
@@ -78,12 +78,13 @@ int claw_stream_connect(struct claw_stream *s, struct claw_loop *l, const struct
  * will tell. < 0 otherwise: the connection is broken (CLAW_EIO), nothing more will be sent; on_end follows or the
  * user closes. Before on_open(0) it is an error (CLAW_EINVAL). */
 int claw_stream_write(struct claw_stream *s, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
-/* The same, but a small write to a plain stream (CLAW_LOOP_SOON_BYTES) with nothing queued waits for the end of the turn, or
- * until CLAW_LOOP_SOON_MAX streams wait: a turn's writes in a row cost less than reads and writes by turns. Whatever
+/* The same, but a small write to a plain stream (CLAW_LOOP_SOON_BYTES) with nothing queued waits until what the poll brought is
+ * done with (written elsewhere: for the end of the turn), or until CLAW_LOOP_SOON_MAX streams wait: writes in a row wake who
+ * reads them less often than reads and writes by turns. Whatever
  * is done to the stream next, another write, shutdown, close or abort, sends it first. When the kernel then takes less than
  * all, on_full tells; a failure is told as one of the queue is. */
 int claw_stream_write_soon(struct claw_stream *s, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
-/* Send now what waits for the end of the turn. CLAW_EAGAIN: not all that was accepted has left; on_drain will tell. Otherwise 0, also
+/* Send now what claw_stream_write_soon made wait. CLAW_EAGAIN: not all that was accepted has left; on_drain will tell. Otherwise 0, also
  * when the connection is broken. */
 int claw_stream_flush(struct claw_stream *s) CLAW_MUSTCHECK;
 /* The same for every stream of the loop that has something waiting: before or behind work that takes long. */
