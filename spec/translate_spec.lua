@@ -6,7 +6,7 @@ local translate = require("claw.translate")
 local spoken = {
     read_request = function(body, cx)
         if body.bad then cx.refuse("it is bad", "bad") end
-        if body.broken then error("oops") end
+        if body.broken then error(body.broken == true and "oops" or body.broken) end
         if body.odd then cx.drop("odd", body.odd, "nobody knows it") end
         return { text = body.text, include_usage = true }
     end,
@@ -113,6 +113,15 @@ describe("claw.translate", function()
         assert.is_nil(message:find("oops"))
         local line = core.logged[#core.logged]
         assert.truthy(line.fields.error:find("oops") and line.fields.traceback)
+    end)
+
+    it("tells apart what there is no memory for, and logs nothing", function()
+        routed({ broken = "not enough memory (policies.memory_mb)" })
+        local first, code = engine.request(r, 1, "m")
+        assert.same({ false, "too_large" }, { first, code })
+        routed({ broken = "the request needs more memory than it may have" })
+        assert.equal("too_large", (select(2, engine.request(r, 1, "m"))))
+        assert.equal(0, #core.logged)
     end)
 
     it("reads the answer before policies do", function()

@@ -21,6 +21,7 @@
 #define SLICES_MAX 12u
 #define STARVING_MS 50u
 #define ENDING_MS 500u
+#define WATCH_MS 50u
 
 enum { IDLE, HEAD, BODY, FLIGHT, LINGER, DEAD };
 
@@ -43,6 +44,7 @@ static void die(struct claw_conn *c, bool reset)
     if (c->state == DEAD) return;
     c->state = DEAD;
     claw_timer_stop(c->server->loop, &c->timer);
+    claw_timer_stop(c->server->loop, &c->watch);
     if (reset) claw_stream_abort(&c->stream);
     else claw_stream_close(&c->stream);
 }
@@ -72,6 +74,21 @@ static bool taken(struct claw_conn *c)
 {
     if (claw_stream_flush(&c->stream) == CLAW_EAGAIN) stall(c);
     return !c->stalled;
+}
+
+/* Who is not read from would not be seen to leave. */
+static void stop_reading(struct claw_conn *c)
+{
+    claw_stream_pause(&c->stream);
+    if (!claw_timer_running(&c->watch)) claw_timer_start(c->server->loop, &c->watch, WATCH_MS);
+}
+
+static void on_watch_due(struct claw_timer *t)
+{
+    struct claw_conn *c = t->arg;
+    if (!c->stream.paused) return;
+    if (c->request && claw_stream_left(&c->stream)) gone(c, CLAW_ECLIENT_GONE);
+    else claw_timer_start(c->server->loop, t, WATCH_MS);
 }
 
 static void linger(struct claw_conn *c)
@@ -176,7 +193,7 @@ static void wait_in_line(struct claw_conn *c, const char *data, size_t n)
         gone(c, CLAW_ECLIENT_GONE);
         return;
     }
-    if (claw_buf_size(&c->pipelined) >= PIPELINED_MAX) claw_stream_pause(&c->stream);
+    if (claw_buf_size(&c->pipelined) >= PIPELINED_MAX) stop_reading(c);
 }
 
 static void take(struct claw_conn *c, const char *data, size_t n)
@@ -421,7 +438,7 @@ void claw_conn_continue(struct claw_conn *c)
 void claw_conn_pause(struct claw_conn *c)
 {
     c->held = true;
-    claw_stream_pause(&c->stream);
+    stop_reading(c);
 }
 
 void claw_conn_resume(struct claw_conn *c)
@@ -497,6 +514,7 @@ static void accept_waiting(struct claw_server *s)
     c->magic = CONN_MAGIC;
     c->server = s;
     claw_timer_init(&c->timer, on_due, c);
+    claw_timer_init(&c->watch, on_watch_due, c);
     claw_buf_init(&c->pipelined, CLAW_LOOP_READ_BYTES + PIPELINED_MAX);
     claw_h1_init(&c->parser, CLAW_H1_REQUEST, &s->limits.h1, &parser_events, c);
     c->next = s->conns;

@@ -2,7 +2,7 @@
  *
  * A connection reads one request at a time; what a client pipelines behind it waits (at most 64 KB, then reading
  * stops). While a request is in flight the connection keeps reading, so that a client that leaves is noticed in
- * the same turn.
+ * the same turn; where reading has stopped, the socket is asked now and then.
  *
  *   accept -> [idle] -> first byte: on_begin -> on_head -> on_body* -> on_done -> reply, send*, end -> [idle] …
  *                              \-> malformed: on_refused -> reply … end -> lingering close
@@ -78,6 +78,7 @@ struct claw_conn {
     struct claw_conn *prev, *next;
     struct claw_h1 parser;
     struct claw_timer timer;
+    struct claw_timer watch; /* nothing is read: has the client left? */
     struct claw_buf pipelined;
     struct claw_deferred again;
     void *request;       /* the user's, set in on_begin */

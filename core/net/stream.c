@@ -1,5 +1,6 @@
 #include "net/stream_part.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -139,6 +140,13 @@ void claw_stream_resume(struct claw_stream *s)
         later(s, LATER_PUMP);
     else
         claw_stream_set_reading(s);
+}
+
+bool claw_stream_left(const struct claw_stream *s)
+{
+    struct pollfd p = {.events = POLLRDHUP};
+
+    return uv_fileno((const uv_handle_t *)&s->tcp, &p.fd) == 0 && poll(&p, 1, 0) == 1;
 }
 
 /* ---- writing ---------------------------------------------------------------------------------------------- */

@@ -94,6 +94,8 @@ static inline size_t claw_stream_queued(const struct claw_stream *s) { return s-
 /* Stop and go on reading. While paused neither data nor the end is noticed. */
 void claw_stream_pause(struct claw_stream *s);
 void claw_stream_resume(struct claw_stream *s);
+/* Has the peer's end come, a FIN or a reset, whatever stands unread before it? For who paused it. */
+bool claw_stream_left(const struct claw_stream *s);
 /* Send what is queued, then FIN (TLS: close_notify first). Reading goes on. */
 void claw_stream_shutdown(struct claw_stream *s);
 /* Close; what is queued is given up. Idempotent. */

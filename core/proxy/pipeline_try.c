@@ -86,7 +86,7 @@ int claw_pipeline_step_transform(struct claw_req *r)
     if (!(r->candidates[r->candidate].mask & CLAW_MASK_REQUEST)) return CLAW_STEP_UPSTREAM;
     int rc = r->gen->ops->request(r->gen->policy, r, &err);
     if (claw_pipeline_waits(r, rc)) return CLAW_PIPELINE_WAIT;
-    if (rc == 0 && r->error == CLAW_EUNTRANSLATABLE) return step_untranslatable(r);
+    if (rc == 0 && (r->error == CLAW_EUNTRANSLATABLE || r->error == CLAW_EREQ_MEM)) return step_untranslatable(r);
     if (rc == 0 && !r->error && r->out_body_set && claw_upload_streams(r))
         return claw_pipeline_fail_step(r, CLAW_EBODY_TOO_LARGE, CLAW_STR("The form is too large for a policy to put another body in its place (server.upload_hold_kb)."));
     return rc == 0 && !r->error ? CLAW_STEP_UPSTREAM : claw_pipeline_refuse(r, rc, &err);

@@ -265,7 +265,8 @@ static int on_event(void *arg, const struct claw_sse_event *ev)
     struct claw_relay *y = r->relay;
     struct claw_sse_fields f;
     bool held = r->commit == CLAW_HELD && !y->replied;
-    if (r->translated && claw_str_eqz(ev->raw, "\xEF\xBB\xBF")) return 0; /* a byte order mark: the other stream's */
+    /* A byte order mark: the other stream's, or no more at the beginning. */
+    if ((r->translated || r->early) && claw_str_eqz(ev->raw, "\xEF\xBB\xBF")) return 0;
     if (!ev->has_data && held) return hold_comment(r, ev->raw);
     if (!ev->has_data) {
         if (claw_frame_takes_comments(r)) claw_relay_push(r, ev->raw);

@@ -44,13 +44,14 @@ static bool is_untouched(lua_State *L, int idx, struct claw_json_doc *doc)
     return d && d->doc == doc && d->node == claw_json_doc_root(doc) && !claw_json_doc_changed(doc);
 }
 
-/* false, code ("untranslatable" or "translation"), message, field (nil: none) on the stack. */
+/* false, code ("untranslatable", "too_large" or "translation"), message, field (nil: none) on the stack. */
 static void read_untranslatable(lua_State *L, struct claw_decide *c)
 {
-    bool ours = lua_type(L, 2) == LUA_TSTRING && claw_str_eqz(claw_decide_text(L, 2), "translation");
+    struct claw_str code = lua_type(L, 2) == LUA_TSTRING ? claw_decide_text(L, 2) : CLAW_STR("");
     if (lua_type(L, 4) == LUA_TSTRING) c->r->error_param = claw_decide_keep(L, c, claw_decide_text(L, 4));
     if (lua_type(L, 3) == LUA_TSTRING) c->r->error_text = claw_decide_keep(L, c, claw_decide_text(L, 3));
-    c->r->error = ours ? CLAW_ETRANSLATION : CLAW_EUNTRANSLATABLE;
+    if (claw_str_eqz(code, "too_large")) c->r->error = CLAW_EREQ_MEM;
+    else c->r->error = claw_str_eqz(code, "translation") ? CLAW_ETRANSLATION : CLAW_EUNTRANSLATABLE;
 }
 
 /* Behind the body: the protocol it is in, when that is another than the client's, and which fields were left out. */

@@ -12,7 +12,8 @@
 --                                                          may wait, decide is to be called
 --   decide(route, eligible, r, method, path, model, stream)     as route, without a number
 --   request(r, index, model)                               nil | body | body, protocol, dropped (translated) | false,
---                                                          "untranslatable" or "translation", message, field
+--                                                          "untranslatable", "too_large" or "translation", message,
+--                                                          field
 --   response(r, index)                                     nil | body | body, status | false, message (it is none)
 --   error(r, index, status, body)                          the body of a translated attempt's error answer
 --   event(r, index, type, data)                            nil | false | { { type, data }, … } | message, status (it

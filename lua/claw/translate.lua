@@ -45,11 +45,18 @@ local function on_error(err)
     return { message = tostring(err), traceback = debug.traceback("", 2) }
 end
 
+-- What is raised where the request's own memory, or that of Lua, does not suffice.
+local function is_too_large(message)
+    return message:find("needs more memory than it may have", 1, true) or message:find("not enough memory", 1, true)
+end
+
 -- fn(…), or nil and what it raised. A fault of ours is logged with its place: the client is told that there is one.
 local function protected(core, r, what, fn, ...)
     local ok, a, b = xpcall(fn, on_error, ...)
     if ok then return a, b end
-    if a.status ~= 400 then
+    if type(a) ~= "table" then a = { message = tostring(a) } end -- no memory: on_error was not called
+    a.too_large = what == "request" and a.status ~= 400 and is_too_large(a.message)
+    if a.status ~= 400 and not a.too_large then
         core.log("error", "a translation failed", { request_id = core.request_id(r), step = what, error = a.message,
             traceback = a.traceback })
     end
@@ -99,7 +106,8 @@ local function provider_for(pair, model)
 end
 
 -- Returns the attempt, the body, its protocol and the fields that were left out (text or nil); or nil, code, message,
--- field: "untranslatable" is the client's to mend, "translation" ours. body: a document; sent: the model that is sent.
+-- field: "untranslatable" and "too_large" are the client's to mend, "translation" ours. body: a document; sent: the
+-- model that is sent.
 function M.request(core, r, pair, body, sent)
     local req = core.request(r)
     serial = (serial + 1) % 65536
@@ -112,6 +120,9 @@ function M.request(core, r, pair, body, sent)
     local made, more = protected(core, r, "request", write, pair, cx, body, req.stream, recalls)
     if made then return { pair = pair, cx = cx }, made, more or pair.name, context.header(cx) end
     if more and more.status == 400 then return nil, "untranslatable", more.message, more.param end
+    if more and more.too_large then
+        return nil, "too_large", "The request is too large to be translated (policies.memory_mb)."
+    end
     return nil, "translation", "The request could not be translated; the log says why."
 end
 

@@ -86,6 +86,24 @@ def test_leaving_is_noticed_fast(proxy, up, model):
     assert took[98] < 0.1 * proxy.slow, f"median {took[50] * 1000:.1f} ms, p99 {took[98] * 1000:.1f} ms"
 
 
+@pytest.mark.not_under("slowio", reason="fills what is kept of a client's next requests")
+@pytest.mark.parametrize("how", ["fin", "rst", "close"])
+def test_client_leaves_that_is_not_read_from(proxy, up, model, how):
+    """So much is pipelined that reading has stopped: the end behind it is seen all the same."""
+    up.on(model, lambda ex: ex.until_gone())
+    c = Raw(proxy.port)
+    c.send(request(body=chat(model)))
+    ex = up.wait_seen(model)[0]
+    c.send(request(body=chat(model, pad="x" * 100_000)))
+    left = time.monotonic()
+    leave(c, how)
+    assert ex.left.wait(5 * proxy.slow), "the upstream was never told"
+    c.close()
+    assert ex.gone[1] - left < LIMIT * proxy.slow
+    line = proxy.wait_log(lambda l: l.get("msg") == "request" and l.get("model") == model)
+    assert (line["status"], line["error"]) == (499, "client_gone") and len(up.seen(model)) == 1
+
+
 @pytest.mark.parametrize("how", ["fin", "rst", "close"])
 def test_client_leaves_inside_its_body(proxy, up, model, how):
     data = request(body=chat(model, pad="x" * 100000))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from client import Raw, data_of, request
+from client import Raw, ask, data_of, request
 from conftest import UPSTREAM_KEY
 from proxy import Proxy
 from test_u_dialects import ANTHROPIC, CALL, CONTENTS, HI, TEXT, anthropic_events
@@ -136,6 +136,22 @@ def test_a_failure_is_not_told_as_the_clients_fault(two):
     two.up.on("gpt", lambda ex: ex.reply({"error": {"message": "no"}}, status=503))
     answer = chat(two, model="gpt", messages=AUDIO, x_two="2")
     assert answer.status == 503 and answer.json()["error"]["code"] == "no_upstream", answer.body
+
+
+@pytest.mark.parametrize("messages", [[{"role": "user", "content": "x" * 6_000_000}], [{"role": "user", "content": "x"}] * 150_000], ids=["long", "many"])
+def test_what_is_too_large_to_be_translated(start, upstreams, messages):
+    """The client is told so, and not that the proxy made a mistake; who need not be told in other words takes it."""
+    up = upstreams()
+    p = start({"upstreams": {t: {"type": t, "api_key": UPSTREAM_KEY, "base_url": up.url()} for t in ("anthropic", "openai")}, "policies": {"memory_mb": 4},
+               "routes": [{"id": "both", "match": {"headers": {"x-two": "1"}}, "strategy": {"type": "failover", "upstreams": ["anthropic", "openai"]}},
+                          {"id": "one", "strategy": {"type": "failover", "upstreams": ["anthropic"]}}]})
+    answer = ask(p, {"model": "m", "messages": messages})
+    assert answer.status == 413 and answer.json()["error"]["code"] == "request_memory" and up.mark() == 0, answer.body
+    assert "too large to be translated" in answer.json()["error"]["message"]
+    answer = ask(p, {"model": "m", "messages": messages}, headers=[("x-two", "1")])
+    assert (answer.status, answer.get("x-openclaw-upstream"), answer.get("x-openclaw-attempts")) == (200, "openai", "1")
+    assert ask(p, {"model": "m", "messages": [{"role": "user", "content": "small"}]}).status == 200
+    assert not [line for line in p.lines if line["level"] == "error"]
 
 
 # ---- the other way than asked for

@@ -317,6 +317,21 @@ def test_a_client_that_leaves_takes_the_upstream_along(start, taker, how):
     assert line["error"] == "client_gone" and line["status"] == 499 and line["bytes_in"] == 200_000
 
 
+@pytest.mark.not_under("slowio", reason="moves what fills every buffer")
+def test_a_client_that_leaves_while_the_upstream_takes_nothing(start, taker):
+    """Nobody reads from it then: its reset is seen all the same."""
+    up = taker()
+    p = start(config(up.url))
+    body = large(60 << 10)
+    with Raw(p.port, timeout=20 * p.slow) as c:
+        c.send(head_of(body))
+        assert push(c.sock, body, 1) < len(body)
+        up.taken()
+        c.reset()
+    line = p.wait_log(lambda line: line.get("msg") == "request", timeout=5)
+    assert line["error"] == "client_gone" and line["status"] == 499
+
+
 @pytest.mark.parametrize("status", [413, 200])
 def test_an_early_answer_is_relayed(start, taker, status):
     def early(reader, head):

@@ -205,6 +205,20 @@ def test_beats_before_the_answer_and_then_it(start, upstreams, kind):
     assert line["upstream"] == "u0" and line["output_tokens"] > 0
 
 
+def test_a_byte_order_mark_does_not_come_behind_beats(start, upstreams):
+    """It is one at the beginning only: else it would be a part of the first event's first field."""
+    up = upstreams()
+    events = openai_stream()
+    up.default, go = waits(lambda ex: ex.stream([b"\xef\xbb\xbf" + events[0], *events[1:]]))
+    p = start(config(up, before=True))
+    with opened(p) as c:
+        m = c.head()
+        read_until(c, m, COMMENT)
+        go.set()
+        c.reader.rest(m)
+    assert m.body.replace(COMMENT, b"") == b"".join(events)
+
+
 def test_another_upstream_takes_over_behind_beats(start, upstreams):
     up = upstreams()
     first, go = waits(lambda ex: ex.reply(b'{"error":{"message":"no"}}', 500))
