@@ -453,12 +453,13 @@ function M.new(spec)
     function engine.explain(r, method, path, model, stream)
         session = explain.begin(env, decide, r, { method = method, path = path, model = model, stream = stream })
     end
-    function engine.explain_attempt(r) explain.attempt(session, decide, r) end
+    function engine.explain_attempt(r) explain.attempt(session, env, decide, r) end
     function engine.explained(r, kind, status, code, text, policy, hook, number, limits)
+        local attempts = engine.attempts[r]
         engine.attempts[r] = nil
         return explain.finish(session, env, decide, r,
             { kind = kind, status = status, code = code, text = text, policy = policy, hook = hook,
-                number = number or 0, limits = limits })
+                number = number or 0, limits = limits, attempts = attempts })
     end
     return engine
 end
