@@ -30,7 +30,8 @@ local function has_not(text, words)
 end
 
 describe("claw.explain of a translation", function()
-    local FILE = { upstreams = { gpt = { type = "openai", models = { "gpt-4o" } }, claude = { type = "anthropic", models = { "claude-sonnet-4-5" } },
+    local FILE = { upstreams = { gpt = { type = "openai", models = { "gpt-4o" } },
+        claude = { type = "anthropic", models = { "claude-sonnet-4-5" } },
         google = { type = "gemini", models = { "gemini-2.5-flash" } }, strict = { type = "anthropic", lossy = "refuse", models = { "claude-x" } } },
         routes = { { id = "all", strategy = { type = "failover", upstreams = { "gpt", "claude", "google", "strict" } } } } }
 
@@ -45,7 +46,8 @@ describe("claw.explain of a translation", function()
     it("says for each candidate what it speaks and what is dropped, in the client's words", function()
         local text = told({ model = "gpt-4o", seed = 1, stop = { "1", "2", "3", "4", "5", "6" }, logit_bias = { a = 1 } },
             { "gpt", "claude", "google", "strict" })
-        has(text, "translation, of a client that speaks openai_chat:\n  gpt: not translated\n  claude: speaks anthropic_messages; drops seed, logit_bias\n"
+        has(text, "translation, of a client that speaks openai_chat:\n  gpt: not translated\n"
+            .. "  claude: speaks anthropic_messages; drops seed, logit_bias\n"
             .. "  google: speaks gemini_generate; drops stop, logit_bias\n  strict: speaks anthropic_messages; refused: \"seed\" has no counterpart",
             "decision: goes to gpt first")
         has_not(text, "translated for")
@@ -63,7 +65,8 @@ describe("claw.explain of a translation", function()
     it("knows what the first one's hooks made of the body", function()
         local policies = { cut = "return { api = 1, request = function(req, body) body.seed = nil; body.user = 'u' end }" }
         local text = told({ model = "claude-sonnet-4-5", seed = 1, logit_bias = { a = 1 } }, { "claude", "google" }, policies)
-        has(text, "claude: speaks anthropic_messages; drops logit_bias\n", "google: speaks gemini_generate; drops logit_bias\n", "request at claude: cut")
+        has(text, "claude: speaks anthropic_messages; drops logit_bias\n", "google: speaks gemini_generate; drops logit_bias\n",
+            "request at claude: cut")
         policies.cut = "return { api = 1, request = function(req, body) req.set_path = '/own' end }"
         has(told({ model = "claude-sonnet-4-5" }, { "claude" }, policies), "claude: a policy sets its path: not translated")
     end)

@@ -6,7 +6,8 @@
 --                                                          body, content type, policy: who answers
 --   route(r, method, path, model, stream)                  route index, candidates, mask [, number] | false, status,
 --                                                          body [, content type, policy] | nil, code, message |
---                                                          nil, "denied", message, status, code.
+--                                                          nil, "denied", message, status, code. The sixth of all
+--                                                          but the first: the route that matched (nil: none did).
 --                                                          With a number the same three come with it for ever, and
 --                                                          finish is not called. Or true, route, eligible: its hooks
 --                                                          may wait, decide is to be called
