@@ -33,6 +33,39 @@ static inline const char *find_bracket(const char *p, const char *end)
     return p;
 }
 
+#if CLAW_JSON_X86
+static inline uint32_t equal(__m128i x, __m128i y, __m128i to)
+{
+    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(x, to)) | (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(y, to)) << 16;
+}
+
+/* Which bytes of a block are escaped, given its backslashes? As in json_vector.c. */
+static inline uint32_t escaped(uint32_t all, uint32_t *first)
+{
+    const uint32_t odd = 0xaaaaaaaa;
+    uint32_t runs = all & ~*first, shown = (runs + (odd & ~(runs << 1))) ^ odd, escapes = shown ^ (all | *first);
+    *first = (shown & all) >> 31;
+    return escapes;
+}
+
+/* The end of a string from its first escape on, however dense they are. */
+static __attribute__((noinline)) const char *escaped_end(const char *p, const char *end)
+{
+    const __m128i quote = _mm_set1_epi8('"'), back = _mm_set1_epi8('\\');
+    uint32_t first = 0; /* is the block's first byte escaped? */
+    for (; end - p >= 32; p += 32) {
+        __m128i x = _mm_loadu_si128((const __m128i *)p), y = _mm_loadu_si128((const __m128i *)(p + 16));
+        uint32_t open = equal(x, y, quote) & ~escaped(equal(x, y, back), &first);
+        if (open) return p + __builtin_ctz(open) + 1;
+    }
+    for (p += first; p < end; p++) { /* one past end, when a slice that is not JSON ends here */
+        if (*p == '"') return p + 1;
+        if (*p == '\\') p++;
+    }
+    return end;
+}
+#endif
+
 const char *claw_json_string_end(const char *p, const char *end)
 {
 #if CLAW_JSON_X86
@@ -44,15 +77,9 @@ const char *claw_json_string_end(const char *p, const char *end)
         y = _mm_or_si128(_mm_cmpeq_epi8(y, quote), _mm_cmpeq_epi8(y, back));
         uint32_t mask = (uint32_t)_mm_movemask_epi8(x) | (uint32_t)_mm_movemask_epi8(y) << 16;
         p += 32;
-        while (mask) {
-            const char *at = block + __builtin_ctz(mask);
-            if (*at == '"') return at + 1;
-            if (at + 2 >= p) {
-                p = at + 2; /* one past end, when a slice that is not JSON ends here: then nothing below moves */
-                break;
-            }
-            mask &= UINT32_MAX << (at + 2 - block);
-        }
+        if (!mask) continue;
+        const char *at = block + __builtin_ctz(mask);
+        return *at == '"' ? at + 1 : escaped_end(at, end);
     }
 #endif
     for (; p < end; p++) {

@@ -656,6 +656,30 @@ static void decodes_runs_of_every_length(void **state)
     (void)state;
 }
 
+/* Ends of strings as a plain loop finds them, in texts of little but quotes and backslashes, whole and cut. */
+static void ends_of_strings_among_escapes(void **state)
+{
+    static const char letters[] = "\\\\\"\\a\\\\b";
+    uint64_t random = 88172645463325252u;
+    for (unsigned i = 0; i < 20000; i++) {
+        char text[200];
+        for (size_t k = 0; k < sizeof text; k++) {
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+            text[k] = i % 4 == 0 && random % 19 ? 'a' : letters[random >> 8 & 7];
+        }
+        size_t n = random >> 16 & 127;
+        char *p = malloc(n ? n : 1), *want; /* exactly as long, so that a memory checker sees a read past it */
+        assert_non_null(p);
+        memcpy(p, text, n);
+        for (want = p; want < p + n && *want != '"'; want++)
+            if (*want == '\\') want++;
+        want = want < p + n ? want + 1 : p + n;
+        assert_ptr_equal(claw_json_string_end(p, p + n), want);
+        free(p);
+    }
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -665,7 +689,7 @@ int main(void)
         cmocka_unit_test(faults_have_line_and_column), cmocka_unit_test(depth_is_bounded), cmocka_unit_test(nodes_are_bounded),
         cmocka_unit_test(lists_top_members), cmocka_unit_test(memory_is_bounded), cmocka_unit_test(walks),
         cmocka_unit_test(walks_over_strings_at_every_offset), cmocka_unit_test(walks_garbage_safely), cmocka_unit_test(decodes_text),
-        cmocka_unit_test(decodes_runs_of_every_length),
+        cmocka_unit_test(decodes_runs_of_every_length), cmocka_unit_test(ends_of_strings_among_escapes),
         cmocka_unit_test(reads_doubles), cmocka_unit_test(doubles_agree_with_strtod), cmocka_unit_test(reads_ints),
     };
     return cmocka_run_group_tests_name("json", tests, setup, teardown);
