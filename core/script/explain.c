@@ -172,7 +172,8 @@ int claw_explained_open(struct claw_explained *x, struct claw_policy_vm *p, stru
     x->p = p;
     x->r = r;
     x->local = (struct claw_generation_local){.refs = 1, .gen = p->gen, .ops = &claw_policy_ops_lua, .policy = p};
-    claw_arena_init(&r->arena, NULL, 0, ARENA_MAX + request.len);
+    /* What each candidate would be sent is made beside what the request itself needs. */
+    claw_arena_init(&r->arena, NULL, 0, (ARENA_MAX + request.len) * (2 + p->gen->conf->upstreams_n));
     claw_buf_init(&r->body, 0);
     claw_buf_init(&r->out_body, 0);
     r->gen = &x->local;

@@ -73,14 +73,15 @@ end
 
 -- ---- translation
 
--- What becomes of the body at one candidate: a text, and whether it is refused there.
+-- What becomes of the body at one candidate: a text, and whether it is refused there ("translation": the request fails,
+-- nobody else is asked).
 local function crossing(core, r, c, chains, q, body)
     local pair = chains.translate
     if chains.unspoken then return "refused: " .. chains.unspoken, true end
     if not pair then return "not translated" end
     if not body then return "refused: The request's body is no JSON object.", true end
-    local at, _, message = translate.request(core, r, pair, body, c.model or q.model)
-    if not at then return ("speaks %s; refused: %s"):format(pair.name, message), true end
+    local at, code, message = translate.request(core, r, pair, body, c.model or q.model)
+    if not at then return ("speaks %s; refused: %s"):format(pair.name, message), code end
     local dropped = context.header(at.cx)
     return ("speaks %s; drops %s"):format(pair.name, dropped and dropped:gsub(",", ", ") or "nothing")
 end
@@ -184,9 +185,13 @@ local function decision(self, outcome, list)
     if not list then return "decision: made" end
     local told = self.crossings
     for i, c in ipairs(list) do
-        if not (told and told.refused[i]) then return ("decision: goes to %s first"):format(c.name) end
+        local refused = told and told.refused[i]
+        if not refused then return ("decision: goes to %s first"):format(c.name) end
+        if refused == "translation" then
+            return "decision: refused, translation: " .. told[i]:gsub("^.-refused: ", "")
+        end
     end
-    return ("decision: refused, untranslatable: %s"):format(told[#list]:gsub("^.*refused: ", ""))
+    return "decision: refused, untranslatable: " .. told[#list]:gsub("^.-refused: ", "")
 end
 
 local function add_hedge(out, route, list)
