@@ -144,7 +144,7 @@ describe("claw.engine", function()
         it("may answer behind the route too", function()
             local engine = build.engine({ policies = { a = policy("admit = function() return { answer = 'x' } end") }, conf = {
                 upstreams = { a = {} }, routes = { { id = "r", strategy = { upstreams = { "a" } }, policies = { "a" } } } } })
-            assert.same({ false, 200, "x", "text/plain; charset=utf-8", "a" }, { engine.route({}, "POST", "/x", nil, false) })
+            assert.same({ false, 200, "x", "text/plain; charset=utf-8", "a", 1 }, { engine.route({}, "POST", "/x", nil, false) })
         end)
 
         for body, expected in pairs({ ["{ deny = 200 }"] = "from 400 to 599", ["{ deny = '403' }"] = "from 400 to 599",

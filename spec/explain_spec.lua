@@ -29,6 +29,49 @@ local function has_not(text, words)
     assert.falsy(text:find(words, 1, true), words .. "\nin\n" .. text)
 end
 
+describe("claw.explain of a translation", function()
+    local FILE = { upstreams = { gpt = { type = "openai", models = { "gpt-4o" } },
+        claude = { type = "anthropic", models = { "claude-sonnet-4-5" } },
+        google = { type = "gemini", models = { "gemini-2.5-flash" } }, strict = { type = "anthropic", lossy = "refuse", models = { "claude-x" } } },
+        routes = { { id = "all", strategy = { type = "failover", upstreams = { "gpt", "claude", "google", "strict" } } } } }
+
+    local function told(body, order, policies, path)
+        FILE.routes[1].strategy.upstreams = order
+        local made = build.engine({ conf = FILE, policies = policies })
+        body.messages = body.messages or { { role = "user", content = "q" } }
+        local dialect = path and "anthropic_messages" or "openai_chat"
+        return (explain(made, { body = body, dialect = dialect, stream = false }, "POST", path or "/v1/chat/completions", body.model, false))
+    end
+
+    it("says for each candidate what it speaks and what is dropped, in the client's words", function()
+        local text = told({ model = "gpt-4o", seed = 1, stop = { "1", "2", "3", "4", "5", "6" }, logit_bias = { a = 1 } },
+            { "gpt", "claude", "google", "strict" })
+        has(text, "translation, of a client that speaks openai_chat:\n  gpt: not translated\n"
+            .. "  claude: speaks anthropic_messages; drops seed, logit_bias\n"
+            .. "  google: speaks gemini_generate; drops stop, logit_bias\n  strict: speaks anthropic_messages; refused: \"seed\" has no counterpart",
+            "decision: goes to gpt first")
+        has_not(text, "translated for")
+        text = told({ model = "claude-sonnet-4-5", max_tokens = 9 }, { "claude", "gpt" }, nil, "/v1/messages")
+        has(text, "of a client that speaks anthropic_messages:\n  claude: not translated\n  gpt: speaks openai_chat; drops nothing\n")
+    end)
+
+    it("says who is asked instead of one that cannot be told, and that nobody can", function()
+        local text = told({ model = "claude-x", seed = 1 }, { "strict", "google" })
+        has(text, "strict: speaks anthropic_messages; refused: ", "decision: goes to google first")
+        text = told({ model = "claude-x", seed = 1 }, { "strict" })
+        has(text, "decision: refused, untranslatable: \"seed\" has no counterpart")
+    end)
+
+    it("knows what the first one's hooks made of the body", function()
+        local policies = { cut = "return { api = 1, request = function(req, body) body.seed = nil; body.user = 'u' end }" }
+        local text = told({ model = "claude-sonnet-4-5", seed = 1, logit_bias = { a = 1 } }, { "claude", "google" }, policies)
+        has(text, "claude: speaks anthropic_messages; drops logit_bias\n", "google: speaks gemini_generate; drops logit_bias\n",
+            "request at claude: cut")
+        policies.cut = "return { api = 1, request = function(req, body) req.set_path = '/own' end }"
+        has(told({ model = "claude-sonnet-4-5" }, { "claude" }, policies), "claude: a policy sets its path: not translated")
+    end)
+end)
+
 describe("claw.explain", function()
     local config = guide()
     config.upstreams["openai-gpt4"].cost_per_million_input_tokens = 30

@@ -33,6 +33,39 @@ static inline const char *find_bracket(const char *p, const char *end)
     return p;
 }
 
+#if CLAW_JSON_X86
+static inline uint32_t equal(__m128i x, __m128i y, __m128i to)
+{
+    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(x, to)) | (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(y, to)) << 16;
+}
+
+/* Which bytes of a block are escaped, given its backslashes? As in json_vector.c. */
+static inline uint32_t escaped(uint32_t all, uint32_t *first)
+{
+    const uint32_t odd = 0xaaaaaaaa;
+    uint32_t runs = all & ~*first, shown = (runs + (odd & ~(runs << 1))) ^ odd, escapes = shown ^ (all | *first);
+    *first = (shown & all) >> 31;
+    return escapes;
+}
+
+/* The end of a string from its first escape on, however dense they are. */
+static __attribute__((noinline)) const char *escaped_end(const char *p, const char *end)
+{
+    const __m128i quote = _mm_set1_epi8('"'), back = _mm_set1_epi8('\\');
+    uint32_t first = 0; /* is the block's first byte escaped? */
+    for (; end - p >= 32; p += 32) {
+        __m128i x = _mm_loadu_si128((const __m128i *)p), y = _mm_loadu_si128((const __m128i *)(p + 16));
+        uint32_t open = equal(x, y, quote) & ~escaped(equal(x, y, back), &first);
+        if (open) return p + __builtin_ctz(open) + 1;
+    }
+    for (p += first; p < end; p++) { /* one past end, when a slice that is not JSON ends here */
+        if (*p == '"') return p + 1;
+        if (*p == '\\') p++;
+    }
+    return end;
+}
+#endif
+
 const char *claw_json_string_end(const char *p, const char *end)
 {
 #if CLAW_JSON_X86
@@ -44,15 +77,9 @@ const char *claw_json_string_end(const char *p, const char *end)
         y = _mm_or_si128(_mm_cmpeq_epi8(y, quote), _mm_cmpeq_epi8(y, back));
         uint32_t mask = (uint32_t)_mm_movemask_epi8(x) | (uint32_t)_mm_movemask_epi8(y) << 16;
         p += 32;
-        while (mask) {
-            const char *at = block + __builtin_ctz(mask);
-            if (*at == '"') return at + 1;
-            if (at + 2 >= p) {
-                p = at + 2; /* one past end, when a slice that is not JSON ends here: then nothing below moves */
-                break;
-            }
-            mask &= UINT32_MAX << (at + 2 - block);
-        }
+        if (!mask) continue;
+        const char *at = block + __builtin_ctz(mask);
+        return *at == '"' ? at + 1 : escaped_end(at, end);
     }
 #endif
     for (; p < end; p++) {
@@ -95,21 +122,21 @@ unsigned claw_json_height(struct claw_str raw)
 
 /* ---- escapes ---------------------------------------------------------------------------------------------- */
 
+/* A hex digit's value and one; 0: it is none. */
+static const uint8_t digits[256] = {
+    ['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8, ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12,
+    ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16, ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16};
+
 /* Four hex digits at p; -1 when they are not there. */
-static long hex4(const char *p, const char *end)
+static inline long hex4(const char *p, const char *end)
 {
-    long n = 0;
     if (end - p < 4) return -1;
-    for (int i = 0; i < 4; i++) {
-        char c = p[i], low = (char)(c | 0x20);
-        if (c >= '0' && c <= '9') n = n * 16 + c - '0';
-        else if (low >= 'a' && low <= 'f') n = n * 16 + low - 'a' + 10;
-        else return -1;
-    }
-    return n;
+    unsigned a = digits[(uint8_t)p[0]], b = digits[(uint8_t)p[1]], c = digits[(uint8_t)p[2]], d = digits[(uint8_t)p[3]];
+    if (!a || !b || !c || !d) return -1;
+    return (long)((a - 1) << 12 | (b - 1) << 8 | (c - 1) << 4 | (d - 1));
 }
 
-static size_t put_utf8(char *out, long u)
+static inline size_t put_utf8(char *out, long u)
 {
     if (u < 0x80) {
         out[0] = (char)u;
@@ -135,17 +162,17 @@ static size_t put_utf8(char *out, long u)
 
 /* Decode the escape at *p (a backslash) into out, at most 4 bytes and never more than it is long itself; moves *p
  * past it. */
-static size_t decode_escape(const char **p, const char *end, char out[4])
+static inline size_t decode_escape(const char **p, const char *end, char out[4])
 {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    static const char letters[256] = {['b'] = '\b', ['f'] = '\f', ['n'] = '\n', ['r'] = '\r', ['t'] = '\t'};
     const char *at = *p;
     if (end - at < 2) {
         *p = end;
         return 0;
     }
     if (at[1] != 'u') {
-        const char *which = memchr(from, at[1], sizeof from - 1);
-        out[0] = which ? to[which - from] : at[1];
+        char letter = letters[(uint8_t)at[1]];
+        out[0] = letter ? letter : at[1];
         *p = at + 2;
         return 1;
     }
@@ -277,6 +304,29 @@ bool claw_json_text_is(struct claw_json_value v, struct claw_str s)
     return v.type == CLAW_JSON_STRING && raw_is(inside(v), s);
 }
 
+/* Copy up to the next backslash, or to the end; moves both on. `to` has room for all that is left. A run may be short and there
+ * may be millions, so that a call for each would cost more than the copying. */
+static inline void copy_run(const char **from, const char *end, char **to)
+{
+    const char *p = *from;
+    char *q = *to;
+#if CLAW_JSON_X86
+    const __m128i back = _mm_set1_epi8('\\');
+    for (; end - p >= 16; p += 16, q += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)p);
+        unsigned mask = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, back));
+        _mm_storeu_si128((__m128i *)q, x);
+        if (!mask) continue;
+        *from = p + __builtin_ctz(mask);
+        *to = q + __builtin_ctz(mask);
+        return;
+    }
+#endif
+    while (p < end && *p != '\\') *q++ = *p++;
+    *from = p;
+    *to = q;
+}
+
 int claw_json_key_text(struct claw_str raw_key, struct claw_arena *a, struct claw_str *out)
 {
     *out = raw_key;
@@ -285,18 +335,13 @@ int claw_json_key_text(struct claw_str raw_key, struct claw_arena *a, struct cla
     if (!back) return 0;
     char *to = claw_arena_alloc(a, raw_key.len), *q = to;
     if (!to) return CLAW_EREQ_MEM;
-    while (back) {
-        char one[4];
-        memcpy(q, p, (size_t)(back - p));
-        q += back - p;
-        p = back;
-        size_t n = decode_escape(&p, end, one);
-        memcpy(q, one, n);
-        q += n;
-        back = memchr(p, '\\', (size_t)(end - p));
+    memcpy(q, p, (size_t)(back - p));
+    q += back - p;
+    p = back;
+    while (p < end) { /* no escape is shorter than what it stands for */
+        if (*p == '\\') q += decode_escape(&p, end, q);
+        else copy_run(&p, end, &q);
     }
-    memcpy(q, p, (size_t)(end - p));
-    q += end - p;
     *out = (struct claw_str){to, (size_t)(q - to)};
     return 0;
 }

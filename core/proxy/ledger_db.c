@@ -1,6 +1,7 @@
 /* ledger_db: the ledger in SQLite. One thread at a time: the writer's, after opening. */
 #include "proxy/ledger_part.h"
 
+#include "base/log.h"
 #include "proxy/spend.h"
 
 #include <sqlite3.h>
@@ -102,16 +103,19 @@ int claw_ledger_db_restore(struct claw_ledger_db *db, int64_t now)
 {
     sqlite3_stmt *s;
     int step;
+    bool ahead = false;
     if (sqlite3_prepare_v2(db->db, "SELECT client, per, start, cost_micros FROM spend", -1, &s, NULL) != SQLITE_OK) return fail(db);
     while ((step = sqlite3_step(s)) == SQLITE_ROW) {
         enum claw_spend_per per;
         int64_t start = sqlite3_column_int64(s, 2);
-        if (!claw_spend_per_of(column(s, 1), &per) || start != claw_spend_start(per, now)) continue;
+        if (!claw_spend_per_of(column(s, 1), &per) || start < claw_spend_start(per, now)) continue;
+        ahead |= start > claw_spend_start(per, now); /* the clock was set back: the later period stays */
         struct claw_spend *spend = claw_spend_of(column(s, 0));
         if (spend) claw_spend_restore(spend, per, start, sqlite3_column_int64(s, 3));
     }
     int rc = step == SQLITE_DONE ? 0 : fail(db);
     sqlite3_finalize(s);
+    if (ahead) claw_log_event(CLAW_LOG_WARN, "the clock is behind the ledger: budgets stay in the later period", NULL);
     return rc;
 }
 

@@ -169,7 +169,7 @@ static void fail_now(struct claw_req *r, int code, struct claw_str text)
     claw_pipeline_stop(r);
     bool started = r->commit == CLAW_COMMITTED || (r->conn && r->conn->replied);
     if (started) {
-        if (r->conn && claw_recall_answers(r)) claw_recall_cut(r, code, r->error_text);
+        if (r->conn && (claw_recall_answers(r) || (r->early && !r->relay))) claw_recall_cut(r, code, r->error_text);
         claw_relay_cut(r, code, r->error_text);
     } else if (r->conn) {
         r->arena.cap += ANSWER_ROOM;

@@ -1,20 +1,20 @@
 #include "proxy/recall.h"
 
-#include "base/canon.h"
 #include "proxy/account.h"
 #include "proxy/answer.h"
 #include "proxy/care.h"
 #include "proxy/cache_part.h"
 #include "proxy/flight.h"
 #include "proxy/frame.h"
+#include "proxy/heartbeat.h"
 #include "proxy/pipeline.h"
+#include "proxy/recall_part.h"
 #include "proxy/relay.h"
 #include "proxy/transcript.h"
 
 #define SLICES 8u
 #define PIECE (64u << 10)
 #define TAIL 4096u /* of a stream, where its last word stands */
-#define SCRATCH ((size_t)64 << 20)
 
 struct claw_recall {
     struct claw_req *r;
@@ -38,6 +38,7 @@ struct claw_recall {
     bool lags;                             /* it is slower than those who listen, and fed from the flight like them */
     bool hides_usage;                      /* a client of OpenAI's streams that did not ask for it */
     bool filters;                          /* … and what is sent is a stream */
+    uint32_t tail;                         /* the last four bytes that were sent; 0: none were */
     struct claw_sse sse;                   /* of that, on its way into made */
 };
 
@@ -84,102 +85,13 @@ static bool may_recall(const struct claw_req *r)
     return claw_str_eqz(r->head->method, "POST") && !is_given(r, "conversation") && !is_given(r, "background");
 }
 
-/* ---- the key ----------------------------------------------------------------------------------------------------------- */
-
-/* What does not change an answer. Whether a stream is wanted is told apart where one cannot be made of the other. */
-static const struct claw_str insignificant[] = {
-    {"stream", 6}, {"stream_options", 14}, {"user", 4}, {"metadata", 8}, {"safety_identifier", 17}, {"prompt_cache_key", 16}, {"prompt_cache_retention", 22},
-};
-
-static void add_field(struct claw_canon *c, const struct claw_header *h)
-{
-    char low[64];
-    size_t n = 0;
-    for (; n < h->name.len && n < sizeof low; n++) low[n] = h->name.ptr[n] >= 'A' && h->name.ptr[n] <= 'Z' ? (char)(h->name.ptr[n] + 32) : h->name.ptr[n];
-    claw_canon_add(c, (struct claw_str){low, n});
-    claw_canon_add(c, h->value);
-}
+/* ---- what the request says of caching ------------------------------------------------------------------------------------ */
 
 static bool begins(struct claw_str s, const char *with)
 {
     size_t n = strlen(with);
     return s.len >= n && strncasecmp(s.ptr, with, n) == 0;
 }
-
-/* The providers' own fields say which version of an answer is wanted. */
-static void add_fields(struct claw_canon *c, const struct claw_head *h)
-{
-    for (size_t i = 0; i < h->n; i++)
-        if (begins(h->headers[i].name, "anthropic-") || begins(h->headers[i].name, "openai-")) add_field(c, &h->headers[i]);
-}
-
-/* Without the client's key, and without how a stream is framed. */
-static void add_query(struct claw_canon *c, struct claw_str query)
-{
-    struct claw_h1_parameter one;
-    while (claw_h1_next_parameter(&query, &one))
-        if (!claw_str_eqz(one.name, "key") && !claw_str_eqz(one.name, "alt")) claw_canon_add(c, one.whole);
-}
-
-static struct claw_str query_key(struct claw_str query)
-{
-    struct claw_h1_parameter one;
-    while (claw_h1_next_parameter(&query, &one))
-        if (claw_str_eqz(one.name, "key")) return one.value;
-    return CLAW_STR("");
-}
-
-/* Who asks, as well as can be known. */
-static void add_client(struct claw_canon *c, const struct claw_req *r)
-{
-    static const enum claw_header_id keys[] = {CLAW_H_AUTHORIZATION, CLAW_H_X_API_KEY, CLAW_H_API_KEY, CLAW_H_X_GOOG_API_KEY};
-    if (r->caller) {
-        claw_canon_add(c, CLAW_STR("client"));
-        claw_canon_add(c, r->caller->name);
-        return;
-    }
-    bool found = false;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const struct claw_header *h = claw_head_find(r->head, keys[i]);
-        if (h) claw_canon_add(c, h->value);
-        found |= h != NULL;
-    }
-    struct claw_str key = query_key(r->head->query);
-    if (key.len) claw_canon_add(c, key);
-    if (!found && key.len == 0) claw_canon_add(c, claw_str_of(r->peer));
-}
-
-static int make_key(struct claw_recall *y)
-{
-    const struct claw_req *r = y->r;
-    struct claw_canon c;
-    struct claw_arena scratch;
-    char first[8192] __attribute__((aligned(16)));
-    struct claw_str path = r->head->path;
-    if (claw_dialect_is_gemini(r->dialect)) /* the verb says how the answer is framed */
-        while (path.len && path.ptr[path.len - 1] != ':') path.len--;
-    claw_canon_begin(&c);
-    claw_canon_add_number(&c, y->per_client);
-    if (y->per_client) add_client(&c, r);
-    claw_canon_add(&c, claw_req_route_id(r));
-    claw_canon_add_number(&c, claw_req_conf(r)->routes[r->route].hash);
-    claw_canon_add_number(&c, r->gen->gen->policies_hash);
-    claw_canon_add_number(&c, r->dialect);
-    claw_canon_add_number(&c, recasts(r) ? 0 : 1u + r->stream + 2u * r->array);
-    claw_canon_add(&c, path);
-    claw_canon_add(&c, r->model);
-    add_query(&c, r->head->query);
-    claw_canon_add(&c, CLAW_STR("fields"));
-    add_fields(&c, r->head);
-    claw_canon_add(&c, CLAW_STR("body"));
-    claw_arena_init(&scratch, first, sizeof first, SCRATCH);
-    int rc = claw_canon_add_json(&c, claw_buf_str(&r->body), r->json.nodes, insignificant, sizeof insignificant / sizeof *insignificant, &scratch);
-    claw_arena_reset(&scratch);
-    claw_canon_end(&c, y->key.bytes);
-    return rc;
-}
-
-/* ---- what the request says of caching ------------------------------------------------------------------------------------ */
 
 static struct claw_str next_word(struct claw_str *list)
 {
@@ -220,10 +132,11 @@ static int begin_answer(struct claw_recall *y, int status, struct claw_str type,
     r->dropped = dropped;
     int rc = claw_answer_head(r, status, NULL, type, &head);
     r->dropped = CLAW_STR("");
+    if (rc == 0 && r->early && !y->stream) rc = CLAW_EBAD_RESPONSE; /* the client was promised one */
     if (rc != 0) return rc;
     r->status = status;
     y->began = true;
-    claw_conn_reply(r->conn, status, head, length);
+    if (!r->early) claw_conn_reply(r->conn, status, head, length);
     return 0;
 }
 
@@ -271,6 +184,20 @@ static unsigned next_piece(struct claw_recall *y, uv_buf_t *to, bool *end)
     return n > 0;
 }
 
+static void note_tail(struct claw_recall *y, const uv_buf_t *sent, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        for (size_t at = sent[i].len > 4 ? sent[i].len - 4 : 0; at < sent[i].len; at++) y->tail = y->tail << 8 | (uint8_t)sent[i].base[at];
+}
+
+bool claw_recall_between(const struct claw_req *r)
+{
+    const struct claw_recall *y = r->recall;
+    if (!y || !y->began) return true;
+    uint32_t two = y->tail & 0xffff;
+    return y->stream && !y->paused && !y->has_whole && (y->tail == 0 || two == 0x0a0a || two == 0x0d0d || (y->tail & 0xffffff) == 0x0a0d0a);
+}
+
 /* As much as the client takes. */
 static void send_on(struct claw_recall *y)
 {
@@ -286,6 +213,8 @@ static void send_on(struct claw_recall *y)
         for (unsigned i = 0; i < n; i++) r->bytes_out += out[i].len;
         if (r->transcript) claw_transcript_said(r, out, n);
         r->commit = CLAW_COMMITTED;
+        note_tail(y, out, n);
+        r->sent_ms = claw_loop_now_ms(r->ctx->loop);
         int rc = claw_conn_send(r->conn, out, n, end);
         if (end) {
             r->commit = CLAW_DONE;
@@ -506,7 +435,7 @@ static int begin(struct claw_req *r)
     rc = ask_strategies(y, &wanted);
     if (rc != 0 || !wanted) return rc == CLAW_EREQ_MEM ? rc : 0; /* logged where it failed */
     if (y->keeps) y->purges = claw_cache_purges(r->gen->gen->cache);
-    rc = make_key(y);
+    rc = claw_recall_key(r, y->per_client, recasts(r), &y->key);
     if (rc != 0) return 0; /* more than can be compared */
     r->recall = y;
     if (y->keeps && !y->fresh && (rc = answer_kept(y, false)) != 0) return rc;
@@ -602,6 +531,7 @@ static int take_seat(struct claw_recall *y)
     y->joined++;
     if (!y->seat.leads) {
         claw_care_let_go(r);
+        claw_heartbeat_begin(r);
         return listen_on(y);
     }
     if (y->joined > 1) claw_care_arrange(r, 0);
@@ -629,7 +559,7 @@ bool claw_recall_drained(struct claw_req *r)
 void claw_recall_cut(struct claw_req *r, int code, struct claw_str text)
 {
     struct claw_recall *y = r->recall;
-    if (!y || !y->began || !y->stream || r->array || kinds[r->dialect].last[0] == 0) return;
+    if (!y || !(r->early || (y->began && y->stream)) || r->array || kinds[r->dialect].last[0] == 0) return;
     struct claw_buf json, event;
     struct claw_str type;
     struct claw_envelope e = claw_answer_envelope_of(r, claw_err_status(code), text, claw_err_type(code), claw_err_kind(code));
@@ -699,7 +629,7 @@ static int on_kept_event(void *arg, const struct claw_sse_event *ev)
     struct claw_arena scratch;
     struct claw_json_top top;
     struct claw_json_err err;
-    claw_arena_init(&scratch, NULL, 0, SCRATCH);
+    claw_arena_init(&scratch, NULL, 0, CLAW_RECALL_SCRATCH);
     bool object = claw_json_scan(f.data, &scratch, &top, &err) == 0 && top.root.type == CLAW_JSON_OBJECT;
     struct claw_json_value type = object ? claw_json_top_get(&top, CLAW_STR("type")) : (struct claw_json_value){{NULL, 0}, CLAW_JSON_NONE};
     e->fails |= claw_str_eqz(f.type, "error") || claw_json_text_is(type, CLAW_STR("error")) || (object && tells(&top, "error"));
@@ -734,7 +664,7 @@ static bool is_complete(const struct claw_recall *y, struct claw_str body)
     }
     if (y->streams) return is_complete_stream(body, last);
     struct claw_arena scratch;
-    claw_arena_init(&scratch, NULL, 0, SCRATCH);
+    claw_arena_init(&scratch, NULL, 0, CLAW_RECALL_SCRATCH);
     bool good = claw_json_scan(body, &scratch, &top, &err) == 0 && top.root.type == CLAW_JSON_OBJECT;
     good = good && !tells(&top, "error") && tells(&top, kinds[r->dialect].whole);
     if (good && r->dialect == CLAW_DIALECT_OPENAI_RESPONSES) good = claw_json_text_is(claw_json_top_get(&top, CLAW_STR("status")), CLAW_STR("completed"));

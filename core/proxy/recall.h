@@ -40,7 +40,9 @@ static inline bool claw_recall_answers(const struct claw_req *r) { return r->rec
 int claw_recall_look(struct claw_req *r) CLAW_MUSTCHECK;
 /* The client takes bytes again. True: they are sent from here. */
 bool claw_recall_drained(struct claw_req *r);
-/* An answer that came from here can go no further: an error event where a stream began. Before the connection is cut. */
+/* Of a client that is sent an answer from here: may a beat (heartbeat.h) go now, between two events? True for all others. */
+bool claw_recall_between(const struct claw_req *r);
+/* An answer that came from here, or was to, can go no further: an error event where a stream began. Before the connection is cut. */
 void claw_recall_cut(struct claw_req *r, int code, struct claw_str text);
 
 /* The relay's, of a request that leads: its answer begins, goes on, ended well. */

@@ -105,6 +105,7 @@ void claw_relay_interject(struct claw_req *r, struct claw_str s)
     const struct claw_relay *y = r->relay;
     if (r->conn->stalled) return;
     if (y && (y->paused || y->in_over || y->n || (y->replied && !y->streams) || (r->recall && claw_recall_lags(r)))) return;
+    if (!claw_recall_between(r)) return;
     uv_buf_t b = uv_buf_init((char *)s.ptr, (unsigned)s.len);
     r->bytes_out += s.len;
     r->sent_ms = claw_loop_now_ms(r->ctx->loop);

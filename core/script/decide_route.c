@@ -186,7 +186,15 @@ static bool decide_waits(lua_State *L, struct claw_decide *c)
         lua_settop(L, 3);
         push_question(L, c->r);
     }
-    return claw_decide_waits(L, c, "route", 7, 5);
+    return claw_decide_waits(L, c, "route", 7, 6);
+}
+
+/* Who refuses or answers in an upstream's place says which route matched, if one did: log and metrics name it. */
+static void read_matched(lua_State *L, struct claw_decide *c)
+{
+    if (lua_isnil(L, 6)) return;
+    if (!claw_decide_is_whole(L, 6, 1, (double)c->p->gen->conf->routes_n)) claw_task_raise(L, "route", "route index %s is none", claw_decide_show(L, 6));
+    c->r->route = (int)lua_tointeger(L, 6) - 1;
 }
 
 static void route_in(lua_State *L, void *arg)
@@ -195,14 +203,18 @@ static void route_in(lua_State *L, void *arg)
     if (!c->r->waiting) {
         claw_policy_push_fn(L, c->p, CLAW_ENGINE_ROUTE);
         push_question(L, c->r);
-        lua_call(L, 5, 5);
+        lua_call(L, 5, 6);
     }
     if ((c->r->waiting || (lua_isboolean(L, 1) && lua_toboolean(L, 1))) && decide_waits(L, c)) return;
     switch (lua_type(L, 1)) {
     case LUA_TNUMBER: read_decision(L, c); return;
-    case LUA_TNIL: read_refusal(L, c); return;
+    case LUA_TNIL:
+        read_matched(L, c);
+        read_refusal(L, c);
+        return;
     case LUA_TBOOLEAN:
         if (lua_toboolean(L, 1)) break;
+        read_matched(L, c);
         claw_decide_read_answer(L, c, "route");
         return;
     default: break;

@@ -160,7 +160,9 @@ static int decide(struct claw_explained *x, bool attempt)
     }
     if (!attempt || answer.body.ptr || r->error != CLAW_OK || !(r->candidates[0].mask & CLAW_MASK_REQUEST)) return CLAW_OK;
     rc = call(x, attempt_in);
-    return rc == CLAW_OK ? ops->request(x->p, r, &x->err) : rc;
+    if (rc == CLAW_OK) rc = ops->request(x->p, r, &x->err);
+    if (rc == CLAW_OK && r->error == CLAW_EUNTRANSLATABLE) x->text = r->error_text; /* still routed: the next one may be told */
+    return rc;
 }
 
 int claw_explained_open(struct claw_explained *x, struct claw_policy_vm *p, struct claw_str request)
@@ -170,7 +172,8 @@ int claw_explained_open(struct claw_explained *x, struct claw_policy_vm *p, stru
     x->p = p;
     x->r = r;
     x->local = (struct claw_generation_local){.refs = 1, .gen = p->gen, .ops = &claw_policy_ops_lua, .policy = p};
-    claw_arena_init(&r->arena, NULL, 0, ARENA_MAX + request.len);
+    /* What each candidate would be sent is made beside what the request itself needs. */
+    claw_arena_init(&r->arena, NULL, 0, (ARENA_MAX + request.len) * (2 + p->gen->conf->upstreams_n));
     claw_buf_init(&r->body, 0);
     claw_buf_init(&r->out_body, 0);
     r->gen = &x->local;

@@ -6,7 +6,8 @@
 --                                                          body, content type, policy: who answers
 --   route(r, method, path, model, stream)                  route index, candidates, mask [, number] | false, status,
 --                                                          body [, content type, policy] | nil, code, message |
---                                                          nil, "denied", message, status, code.
+--                                                          nil, "denied", message, status, code. The sixth of all
+--                                                          but the first: the route that matched (nil: none did).
 --                                                          With a number the same three come with it for ever, and
 --                                                          finish is not called. Or true, route, eligible: its hooks
 --                                                          may wait, decide is to be called
@@ -454,12 +455,13 @@ function M.new(spec)
     function engine.explain(r, method, path, model, stream)
         session = explain.begin(env, decide, r, { method = method, path = path, model = model, stream = stream })
     end
-    function engine.explain_attempt(r) explain.attempt(session, decide, r) end
+    function engine.explain_attempt(r) explain.attempt(session, env, decide, r) end
     function engine.explained(r, kind, status, code, text, policy, hook, number, limits)
+        local attempts = engine.attempts[r]
         engine.attempts[r] = nil
         return explain.finish(session, env, decide, r,
             { kind = kind, status = status, code = code, text = text, policy = policy, hook = hook,
-                number = number or 0, limits = limits })
+                number = number or 0, limits = limits, attempts = attempts })
     end
     return engine
 end

@@ -1,11 +1,13 @@
 -- explain: the decision for one request as a text: each route and why (not), what each policy decided and changed,
--- candidates in order, hooks, cost.
+-- candidates in order, what a translation would drop at each, hooks, cost.
 
 local caching = require("claw.caching")
 local candidates = require("claw.candidates")
+local context = require("claw.protocols.context")
 local dry = require("claw.dry")
 local hooks = require("claw.hooks")
 local match = require("claw.match")
+local translate = require("claw.translate")
 local witness = require("claw.witness")
 
 local M = {}
@@ -57,8 +59,6 @@ end
 
 local function later_hooks(out, list)
     for _, c in ipairs(list) do
-        local pair = list.plan[c.index].translate
-        if pair then out[#out + 1] = ("  translated for %s: to %s"):format(c.name, pair.name) end
         for _, hook in ipairs(CHAINS) do
             local chain = list.plan[c.index][hook]
             if #chain > 0 then
@@ -69,6 +69,60 @@ local function later_hooks(out, list)
     for _, hook in ipairs({ "cost", "log" }) do
         if #list.plan[hook] > 0 then out[#out + 1] = ("  %s: %s"):format(hook, hook_names(list.plan[hook])) end
     end
+end
+
+-- ---- translation
+
+-- What becomes of the body at one candidate: a text, and whether it is refused there ("translation": the request fails,
+-- nobody else is asked).
+local function crossing(core, r, c, chains, q, body)
+    local pair = chains.translate
+    if chains.unspoken then return "refused: " .. chains.unspoken, true end
+    if not pair then return "not translated" end
+    if not body then return "refused: The request's body is no JSON object.", true end
+    local at, code, message = translate.request(core, r, pair, body, c.model or q.model)
+    if not at then return ("speaks %s; refused: %s"):format(pair.name, message), code end
+    local dropped = context.header(at.cx)
+    return ("speaks %s; drops %s"):format(pair.name, dropped and dropped:gsub(",", ", ") or "nothing")
+end
+
+-- For each of the list, of the body as the client sent it: before a policy changes it for the first one.
+local function crossings(env, r, q, list)
+    local out = { refused = {} }
+    local core, body = env.core, nil
+    for i, c in ipairs(list) do
+        local chains = list.plan[c.index]
+        if chains.translate then body = body or core.body(r) or false end
+        out[i], out.refused[i] = crossing(core, r, c, chains, q, body)
+        out.translates = out.translates or chains.translate ~= nil or chains.unspoken ~= nil
+    end
+    return out
+end
+
+-- The first candidate's, when its request hooks ran: `at` is the attempt they led to, nil when there is none; refused:
+-- why it could not be translated.
+local function after_hooks(self, env, r, list, at, refused)
+    local chains, told = list.plan[list[1].index], self.crossings
+    if not self.witness.at or not (chains.translate or chains.unspoken) or #chains.request == 0 then return end
+    if env.core.rewritten(r) then
+        told[1], told.refused[1] = "a policy sets its path: not translated", nil
+    elseif at then
+        local dropped = context.header(at.cx)
+        local names = dropped and dropped:gsub(",", ", ") or "nothing"
+        told[1], told.refused[1] = ("speaks %s; drops %s"):format(chains.translate.name, names), nil
+    elseif refused and chains.translate then
+        told[1], told.refused[1] = ("speaks %s; refused: %s"):format(chains.translate.name, refused), true
+    end
+end
+
+local function add_translation(out, self, env, r, list, outcome)
+    local dialect = env.core.request(r).dialect
+    if not dialect then return end
+    self.crossings = self.crossings or crossings(env, r, self.q, list)
+    local at = outcome.attempts and outcome.attempts[list[1].index]
+    after_hooks(self, env, r, list, at, outcome.text)
+    out[#out + 1] = ("translation, of a client that speaks %s:"):format(dialect)
+    for i, c in ipairs(list) do out[#out + 1] = ("  %s: %s"):format(c.name, self.crossings[i]) end
 end
 
 local function left_out(out, env, route, q)
@@ -109,8 +163,9 @@ function M.begin(env, router, r, q)
 end
 
 -- The first candidate's turn: its request hooks run next.
-function M.attempt(self, router, r)
+function M.attempt(self, env, router, r)
     local list = router.state[r]
+    if list then self.crossings = crossings(env, r, self.q, list) end
     self.witness.at = list and list[1] and list[1].name
 end
 
@@ -127,7 +182,16 @@ local function decision(self, outcome, list)
     elseif kind == "answered" then
         return ("decision: answered by the proxy with status %d"):format(outcome.status)
     end
-    return list and ("decision: goes to %s first"):format(list[1].name) or "decision: made"
+    if not list then return "decision: made" end
+    local told = self.crossings
+    for i, c in ipairs(list) do
+        local refused = told and told.refused[i]
+        if not refused then return ("decision: goes to %s first"):format(c.name) end
+        if refused == "translation" then
+            return "decision: refused, translation: " .. told[i]:gsub("^.-refused: ", "")
+        end
+    end
+    return "decision: refused, untranslatable: " .. told[#list]:gsub("^.-refused: ", "")
 end
 
 local function add_hedge(out, route, list)
@@ -148,16 +212,17 @@ local function add_candidates(self, out, env, r, list)
     left_out(out, env, chosen, q)
 end
 
-local function add_hooks(out, env, list)
+local function add_hooks(out, env, list, translates)
     out[#out + 1] = "hooks:"
     local before = #out
     later_hooks(out, list)
-    if #out == before then out[before] = "hooks: none; the body goes out as it came" end
+    if #out == before then out[before] = translates and "hooks: none" or "hooks: none; the body goes out as it came" end
     out[#out + 1] = ("estimated input: %d tokens"):format(env.facts.input_tokens())
 end
 
 -- The whole report. outcome: { kind = "routed" | "denied" | "refused" | "answered" | "failed", status, code, text,
--- policy, hook, number (of the list; 0: none), limits (lines of those that count it; nil: none do) }.
+-- policy, hook, number (of the list; 0: none), limits (lines of those that count it; nil: none do),
+-- attempts (those that were translated, by upstream; nil: none were) }.
 function M.finish(self, env, router, r, outcome)
     local q, list = self.q, router.state[r] or router.quiet[outcome.number]
     router.state[r] = nil
@@ -170,7 +235,8 @@ function M.finish(self, env, router, r, outcome)
     if self.chosen and (outcome.kind == "refused" or list) then add_candidates(self, out, env, r, list) end
     if list then
         out[#out + 1] = caching.told(env.conf, env.strategies, r, self.chosen, q)
-        add_hooks(out, env, list)
+        if outcome.kind == "routed" then add_translation(out, self, env, r, list, outcome) end
+        add_hooks(out, env, list, self.crossings and self.crossings.translates)
     end
     if outcome.limits then out[#out + 1] = "limits:\n" .. outcome.limits:sub(1, -2) end
     out[#out + 1] = decision(self, outcome, list)

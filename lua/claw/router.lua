@@ -283,8 +283,10 @@ local function slow(self, route, eligible, r, method, path, model, stream)
     if route.shadow and route.shadow.admit then
         shadow.admit(self.core, route.shadow.admit, self.request_of(r), said)
     end
-    if said and said.answered then return false, said.status, said.body, said.content_type, said.policy end
-    if said then return nil, "denied", said.message, said.status, said.code end
+    if said and said.answered then
+        return false, said.status, said.body, said.content_type, said.policy, route.index
+    end
+    if said then return nil, "denied", said.message, said.status, said.code, route.index end
     local list, reasons = eligible.candidates, eligible.reasons
     self.bind(r, model, stream)
     if route.filters.dynamic then list, reasons = candidates.now(eligible, route.filters, self.facts) end
@@ -298,12 +300,13 @@ local function slow(self, route, eligible, r, method, path, model, stream)
     end
     if #list == 0 then
         local none = candidates.reasons_text(reasons)
-        return nil, "no_upstream", #reasons > 0 and none or none .. ": nobody was chosen"
+        local message = #reasons > 0 and none or none .. ": nobody was chosen"
+        return nil, "no_upstream", message, nil, nil, route.index
     end
     if route.only_first then list = { list[1] } end
     local spoken = method == "POST" and path:sub(-5) == "okens" and dialect.of(path)
     local count = COUNTS[spoken] and counted(self, spoken, r, list[1])
-    if count then return false, 200, count end
+    if count then return false, 200, count, nil, nil, route.index end
     list = finished(list, plan_now(route, eligible.view, r, method, path, model))
     self.state[r] = list
     return route.index, list, list.plan.mask
@@ -384,7 +387,7 @@ function M.new(env)
         local eligible = view.unnamed
         if model then eligible = view.eligible[model] end
         eligible = eligible or eligible_for(self, route, view, model)
-        if eligible.code then return nil, eligible.code, eligible.message end
+        if eligible.code then return nil, eligible.code, eligible.message, nil, nil, route.index end
         if not route.simple then
             if route.waits then return true, route, eligible end
             return slow(self, route, eligible, r, method, path, model, stream)
@@ -393,9 +396,11 @@ function M.new(env)
         bind(r, model, stream)
         local list = route.choose(eligible.candidates, facts, random)
         local first = list[1]
-        if not first then return nil, "no_upstream", "No upstream available: every weight is 0" end
+        if not first then
+            return nil, "no_upstream", "No upstream available: every weight is 0", nil, nil, route.index
+        end
         local count = bucket.counts and counted(self, bucket.dialect, r, first)
-        if count then return false, 200, count end
+        if count then return false, 200, count, nil, nil, route.index end
         if route.only_first then list = first.alone end
         local quiet = list.quiet or numbered(self, view.plan, list)
         if quiet > 0 then return route.index, list, 0, quiet end

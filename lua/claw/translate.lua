@@ -115,6 +115,7 @@ function M.request(core, r, pair, body, sent)
         lossy = pair.lossy, decode = json.decode, model = sent, asked = req.model, provider = provider_for(pair, sent),
         parse = function(text) return core.parse(r, text) end, now = os.time(),
         unique = ("%s%04x"):format(core.request_id(r):sub(1, 16), serial),
+        wording = pair.from.wording, body = body,
     })
     local recalls = core.recalls and core.recalls(r)
     local made, more = protected(core, r, "request", write, pair, cx, body, req.stream, recalls)

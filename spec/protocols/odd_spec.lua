@@ -137,11 +137,12 @@ describe("an odd request", function()
             local _, dropped = sent(from, "cohere_chat", body)
             return dropped
         end
-        assert.equal("tools.input_examples", lost("anthropic_messages", { name = "f", input_schema = { type = "object" },
+        assert.equal("tools[0].input_examples", lost("anthropic_messages", { name = "f", input_schema = { type = "object" },
             input_examples = { { a = 1 } }, defer_loading = false }))
-        assert.equal("tools.defer_loading", lost("openai_responses", { type = "function", name = "f", defer_loading = true }))
-        assert.equal("tools.x", lost("openai_chat", { type = "function", ["function"] = { name = "f", x = 1 } }))
-        assert.equal("tools.behavior", lost("gemini", { functionDeclarations = { { name = "f", behavior = "NON_BLOCKING" } } }))
+        assert.equal("tools[0].defer_loading", lost("openai_responses", { type = "function", name = "f", defer_loading = true }))
+        assert.equal("tools[0].function.x", lost("openai_chat", { type = "function", ["function"] = { name = "f", x = 1 } }))
+        assert.equal("tools[0].functionDeclarations[0].behavior", lost("gemini",
+            { functionDeclarations = { { name = "f", behavior = "NON_BLOCKING" } } }))
     end)
 
     it("lists what else an output was to be", function()

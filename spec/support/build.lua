@@ -47,9 +47,9 @@ end
 local function decided(made)
     local route = made.route
     function made.route(...)
-        local first, second, third, fourth, fifth = route(...)
+        local first, second, third, fourth, fifth, sixth = route(...)
         if first == true then return made.decide(second, third, ...) end
-        return first, second, third, fourth, fifth
+        return first, second, third, fourth, fifth, sixth
     end
     return made
 end

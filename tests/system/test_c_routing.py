@@ -94,13 +94,16 @@ def test_guide_models_that_nobody_lists(guide):
     assert answer.status == 404 and error["code"] == "model_not_found" and error["param"] is None
     assert "gpt-4o" in error["message"] and "claude-3-opus-20240229" in error["message"]
     assert openai.seen("mistral") == anthropic.seen("mistral") == []
+    assert answer.get("x-openclaw-route") == "default_chat_route" == p.request_line(answer)["route"]
+    assert p.metric("openclaw_requests_total", route_id="default_chat_route", status="404", method="POST") == 1
 
 
 def test_guide_no_route(guide):
     p, _, _ = guide
     answer = ask(p, chat("gpt-4"), path="/v1/embeddings")
     assert answer.status == 404 and answer.json()["error"]["code"] == "no_route"
-    assert p.request_line(answer)["status"] == 404
+    line = p.request_line(answer)
+    assert line["status"] == 404 and line["route"] == "" and answer.get("x-openclaw-route") is None
 
 
 class House:

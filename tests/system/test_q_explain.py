@@ -34,11 +34,12 @@ def explain(tmp_path):
         listener.listen()
         listener.settimeout(0)
 
-        def one(policies, request=None, strategy="failover", more="", stdin=False):
+        def one(policies, request=None, strategy="failover", more="", stdin=False, upstreams="", order='"one", "two"'):
             for name, text in policies.items():
                 (tmp_path / "policies" / f"{name}.lua").write_text(text)
             config = tmp_path / "openclaw.yaml"
-            config.write_text(CONFIG.replace("{port}", str(listener.getsockname()[1])).replace("STRATEGY", strategy) + more)
+            config.write_text(CONFIG.replace("{port}", str(listener.getsockname()[1])).replace("STRATEGY", strategy).replace("routes:", upstreams + "routes:")
+                              .replace('"one", "two"', order) + more)
             question = tmp_path / "request.json"
             question.write_text(json.dumps(request if request is not None else chat("m")))
             if stdin:
@@ -111,6 +112,26 @@ def test_what_a_request_hook_changes(explain):
     assert changed.endswith('-> "' + "x" * 79 + "…")
     assert "request at one, c_nothing: changes nothing" in done.stdout
     assert KEY not in done.stdout + done.stderr and "hidden-1234" not in done.stdout
+
+
+def test_what_a_translation_drops(explain):
+    other = "  three: {type: anthropic, api_key: k}\n  four: {type: anthropic, api_key: k, lossy: refuse}\n"
+    said = {**chat("m"), "seed": 1, "stop": [" "]}
+    done = explain({}, said, upstreams=other, order="one, three, four")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = lines_of(done)
+    at = told.index("translation, of a client that speaks openai_chat:")
+    assert told[at + 1:at + 3] == ["one: not translated", "three: speaks anthropic_messages; drops stop, seed"], told
+    assert told[at + 3].startswith('four: speaks anthropic_messages; refused: "stop" has no counterpart'), told
+    assert told[-1] == "decision: goes to one first"
+    done = explain({"p": """return { name = "p", api = 1, request = function(req, body) body.seed = nil end }"""}, said, upstreams=other, order="three, one")
+    told = lines_of(done)
+    assert "three: speaks anthropic_messages; drops stop" in told and "- seed: 1" in told, told
+    done = explain({"p": """return { name = "p", api = 1, request = function(req, body) body.n = 2 end }"""}, chat("m"), upstreams=other, order="three, one")
+    assert any(line.startswith('three: speaks anthropic_messages; refused: "n" has no counterpart') for line in lines_of(done)), done.stdout
+    assert lines_of(done)[-1] == "decision: goes to one first"
+    done = explain({}, {"path": "/v2/chat", "body": chat("m")}, upstreams=other, order="three")
+    assert lines_of(done)[-1].startswith("decision: refused, untranslatable: cohere_chat is not translated"), done.stdout
 
 
 def test_what_policies_say_and_would_do(explain):

@@ -177,6 +177,20 @@ def test_openai_client_at_anthropic(dialects, openai_sdk):
     assert (line["input_tokens"], line["cached_tokens"], line["output_tokens"]) == (16, 4, 7)
 
 
+def test_what_is_dropped_is_told_in_the_words_of_the_client(dialects, openai_sdk, anthropic_sdk):
+    dialects.up.on("claude-1d", lambda ex: ex.reply(ANTHROPIC))
+    got = openai_sdk.chat.completions.with_raw_response.create(model="claude-1d", messages=HI, max_tokens=9, stop=[" "])
+    assert got.headers["x-openclaw-dropped"] == "stop"
+    dialects.up.on("gpt", lambda ex: ex.reply(CHAT))
+    got = anthropic_sdk.messages.with_raw_response.create(model="gpt", max_tokens=5, messages=HI, stop_sequences=list("abcdef"))
+    assert got.headers["x-openclaw-dropped"] == "stop_sequences"
+    ask = {"contents": [{"parts": [{"text": "Hi"}]}], "generation_config": {"stop_sequences": list("abcdef"), "top_k": 3}}
+    answer = post(dialects, "/v1beta/models/gpt:generateContent", ask)
+    assert answer.get("x-openclaw-dropped") == "generation_config.stop_sequences,generation_config.top_k"
+    refused = post(dialects, "/v1beta/models/claude-1d:generateContent", {**ask, "generation_config": {"candidate_count": 2}})
+    assert refused.status == 400 and "generation_config.candidate_count" in refused.json()["error"]["message"], refused.body
+
+
 @pytest.mark.parametrize("usage", [False, True])
 def test_openai_client_streams_from_anthropic(dialects, openai_sdk, usage):
     dialects.up.on("claude-2", lambda ex: ex.stream(anthropic_events(TEXT)))

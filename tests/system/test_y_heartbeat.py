@@ -155,6 +155,56 @@ def test_a_kept_answer_has_none(start, upstreams):
     assert again.body == b"".join(openai_stream())
 
 
+@pytest.mark.parametrize("kind", STREAMS)
+def test_who_shares_an_answer_has_them_too(start, upstreams, kind):
+    beat, events = STREAMS[kind]
+    up = upstreams()
+    up.default, go = halting(events)
+    p = start({**config(up, (kind,)), "caching": ALL})
+    with opened(p, kind) as leader:
+        first = leader.head()
+        read_until(leader, first, events[0])
+        with opened(p, kind) as c:
+            m = c.head()
+            assert m.get("x-openclaw-cache") == "coalesced"
+            read_until(c, m, beat, 2)
+            read_until(leader, first, beat, 2)
+            go.set()
+            for one in ((c, m), (leader, first)):
+                one[0].reader.rest(one[1])
+    assert len(up.exchanges) == 1
+    for answer in (m, first):
+        assert answer.body.replace(beat, b"") == b"".join(events) and answer.body.startswith(events[0] + beat)
+    assert p.wait_log(lambda line: line.get("cache") == "coalesced")["bytes_out"] == len(m.body)
+
+
+def test_who_shares_an_answer_has_them_before_it_too(start, upstreams):
+    up = upstreams()
+    up.default, go = halting(openai_stream(), at=0)
+    p = start({**config(up, before=True), "caching": ALL})
+    with opened(p) as leader, opened(p) as c:
+        m, first = c.head(), leader.head()
+        read_until(c, m, COMMENT, 2)
+        go.set()
+        c.reader.rest(m)
+        leader.reader.rest(first)
+    assert m.body.replace(COMMENT, b"") == b"".join(openai_stream()) == first.body.replace(COMMENT, b"")
+
+
+def test_who_shares_a_failure_behind_a_beat_is_told_by_an_event(start, upstreams):
+    up = upstreams()
+    go = threading.Event()
+    up.default = lambda ex: go.wait(60) and ex.reply(b'{"error":{"message":"no"}}', 400)
+    p = start({**config(up, before=True), "caching": ALL})
+    with opened(p) as leader, opened(p) as c:
+        m, first = c.head(), leader.head()
+        read_until(c, m, COMMENT)
+        read_until(leader, first, COMMENT)
+        go.set()
+        for one in ((c, m), (leader, first)):
+            assert one[0].reader.rest(one[1]).body.replace(COMMENT, b"") == b'data: {"error":{"message":"no"}}\n\n'
+
+
 def test_the_official_clients_read_over_them(start, upstreams):
     up = upstreams()
     for kind in STREAMS:

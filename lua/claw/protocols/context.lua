@@ -5,6 +5,8 @@
 --   "allow"     listed                listed
 --   "refuse"    refused               refused
 
+local wording = require("claw.protocols.wording")
+
 local M = {}
 
 local LISTED = 32     -- fields in cx.dropped
@@ -32,30 +34,44 @@ local function ids(unique)
     end
 end
 
--- What a refused request raises: a 400 for the client, naming the field.
-local function refuse(message, param)
-    error({ status = 400, message = message, param = param }, 0)
+local function clean(field)
+    return (tostring(field):gsub("[^%w_.%[%]-]", "?"):sub(1, FIELD))
 end
 
 -- spec: lossy (nil, "allow", "refuse"); parse(text), decode(text); model, asked, provider, now, wants_usage, request;
 -- unique: text that no other attempt has (ids are made of its letters and digits).
+-- wording, body (nil: none): the client's protocol's and its request, by which fields are named (wording.lua).
 -- The result has `dropped`: { field, class, why } in order, each field once, at most 32.
 -- Set `answering` once the request is sent: what an answer loses is only listed, for there is nothing to refuse then.
 function M.new(spec)
     local cx = { parse = spec.parse, decode = spec.decode, model = spec.model, asked = spec.asked,
         provider = spec.provider or {}, now = spec.now or 0, wants_usage = spec.wants_usage, request = spec.request,
-        refuse = refuse, id = ids(spec.unique or ""), dropped = {} }
+        id = ids(spec.unique or ""), dropped = {} }
     cx.each = spec.parse("[]").each -- a document's own each() may be hidden by a member of that name
-    local lossy, seen = spec.lossy, {}
+    local lossy, seen, words, body = spec.lossy, {}, spec.wording, spec.body
 
-    function cx.drop(field, class, why)
-        field = tostring(field):gsub("[^%w_.%[%]-]", "?"):sub(1, FIELD)
-        if not cx.answering and lossy ~= "allow" and (class ~= "hint" or lossy == "refuse") then
+    local function named(field)
+        if not words or cx.answering then return field end
+        return wording.path(words, body, field)
+    end
+
+    -- What a refused request raises: a 400 for the client, naming the field.
+    function cx.refuse(message, param)
+        error({ status = 400, message = message, param = param and named(param) }, 0)
+    end
+
+    function cx.drop(given, class, why)
+        local refused = not cx.answering and lossy ~= "allow" and (class ~= "hint" or lossy == "refuse")
+        if not refused and (seen[given] or #cx.dropped >= LISTED) then return end
+        local field = clean(named(tostring(given)))
+        if refused then
             local said = why and " (" .. why .. ")" or ""
-            refuse(('"%s" has no counterpart at the upstream this request goes to%s'):format(field, said), field)
+            local message = ('"%s" has no counterpart at the upstream this request goes to%s'):format(field, said)
+            error({ status = 400, message = message, param = field }, 0)
         end
-        if seen[field] or #cx.dropped >= LISTED then return end
-        seen[field] = true
+        local listed = seen[field]
+        seen[given], seen[field] = true, true
+        if listed then return end
         cx.dropped[#cx.dropped + 1] = { field = field, class = class, why = why }
     end
 

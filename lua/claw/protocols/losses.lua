@@ -59,6 +59,11 @@ function M.bounded(v, least, most, field, cx)
     return near
 end
 
+-- A tool that a provider runs, where the target has none of its kind.
+function M.server(tool, cx)
+    cx.drop("tools." .. tostring(tool.spelt or tool.kind), "tool", "only its own provider runs it")
+end
+
 -- Tools as the target's `spell(tool)` has them, those that only another provider runs lost; nil when there are none.
 -- A tool_choice that names one leaves only that when `only`.
 function M.tools(r, cx, spell, only)
@@ -66,7 +71,7 @@ function M.tools(r, cx, spell, only)
     local name = only and choice and choice.mode == "tool" and choice.name
     for _, tool in ipairs(r.tools or {}) do
         if tool.server then
-            cx.drop("tools." .. tostring(tool.kind), "tool", "only its own provider runs it")
+            M.server(tool, cx)
         elseif not name or tool.name == name then
             out[#out + 1] = spell(tool)
         end
@@ -74,14 +79,7 @@ function M.tools(r, cx, spell, only)
     return out[1] and out or nil
 end
 
--- A client's tool says more than the vocabulary does. tool: an object; known: a set.
-function M.unknown(tool, known, cx)
-    for name, v in cx.each(tool) do
-        if not known[name] and v ~= false and fields.says(v) then cx.drop("tools." .. name, "hint") end
-    end
-end
-
--- Members of a message, or of a part of one, that the vocabulary has no name for: given up by their path.
+-- Members of a message or a tool, or of a part of one, that the vocabulary has no name for: given up by their path.
 -- given: an object; known: a set; path: a pattern for the numbers behind it ("messages[%d].content[%d]").
 function M.extra(given, known, cx, path, ...)
     if type(given) ~= "userdata" then return end
@@ -119,7 +117,8 @@ function M.settings(tool, known, cx)
             v = type(v) == "string" and v or fields.fields(v).file_ids
         end
         if name ~= "type" and name ~= "name" and not known[name] and fields.says(v) then
-            cx.drop(("tools.%s.%s"):format(tool.kind or "server", name), NARROWS[name] and "tool" or "hint")
+            local class = NARROWS[name] and "tool" or "hint"
+            cx.drop(("tools.%s.%s"):format(tool.spelt or tool.kind or "server", name), class)
         end
     end
 end

@@ -36,6 +36,8 @@ describe("a request of Gemini's", function()
                 .. '99,"include_thoughts":true}},'
             .. '"tool_config":{"function_calling_config":{"mode":"ANY","allowed_function_names":["f"]}},'
             .. '"tools":[{"function_declarations":[{"name":"f","parameters_json_schema":{"type":"object"}}]},{"google_search":{}}]}')
+        assert.same({ "googleSearch", "google_search" }, { camel.tools[2].spelt, snake.tools[2].spelt })
+        snake.tools[2].spelt = camel.tools[2].spelt
         assert.same(meaning.plain(camel), meaning.plain(snake))
         assert.same({ text("Be brief.") }, camel.system)
         assert.equal("assistant", camel.turns[2].role)

@@ -618,6 +618,68 @@ static void reads_ints(void **state)
     assert_int_equal(claw_json_int(claw_json_value_of((struct claw_str){text, sizeof text}), &n), CLAW_EINVAL);
 }
 
+/* Escapes with plain runs of every length between them, in slices of exactly their size: nothing is read or written past them. */
+static void decodes_runs_of_every_length(void **state)
+{
+    static const struct { const char *raw, *is; } escapes[] = {{"\\n", "\n"}, {"\\u0041", "A"}, {"\\ud83d\\ude00", "\xf0\x9f\x98\x80"}, {"\\\\", "\\"}};
+    for (size_t run = 0; run <= 40; run++) {
+        for (size_t e = 0; e < sizeof escapes / sizeof *escapes; e++) {
+            size_t raw_n = strlen(escapes[e].raw), is_n = strlen(escapes[e].is), n = 0, m = 0;
+            char *raw = malloc(5 * (raw_n + run)), *is = malloc(5 * (is_n + run));
+            assert_non_null(raw);
+            assert_non_null(is);
+            for (unsigned times = 0; times < 5; times++) {
+                memcpy(raw + n, escapes[e].raw, raw_n);
+                memset(raw + n + raw_n, 'a' + (char)times, run);
+                memcpy(is + m, escapes[e].is, is_n);
+                memset(is + m + is_n, 'a' + (char)times, run);
+                n += raw_n + run;
+                m += is_n + run;
+            }
+            struct claw_str out;
+            assert_int_equal(claw_json_key_text((struct claw_str){raw, n}, &arena, &out), 0);
+            assert_int_equal(out.len, m);
+            assert_memory_equal(out.ptr, is, m);
+            for (size_t cut = 1; cut < n; cut++) { /* what is no JSON's is read safely, too */
+                char *part = malloc(cut);
+                assert_non_null(part);
+                memcpy(part, raw, cut);
+                assert_int_equal(claw_json_key_text((struct claw_str){part, cut}, &arena, &out), 0);
+                assert_true(out.len <= cut);
+                free(part);
+            }
+            free(raw);
+            free(is);
+            claw_arena_reset(&arena);
+        }
+    }
+    (void)state;
+}
+
+/* Ends of strings as a plain loop finds them, in texts of little but quotes and backslashes, whole and cut. */
+static void ends_of_strings_among_escapes(void **state)
+{
+    static const char letters[] = "\\\\\"\\a\\\\b";
+    uint64_t random = 88172645463325252u;
+    for (unsigned i = 0; i < 20000; i++) {
+        char text[200];
+        for (size_t k = 0; k < sizeof text; k++) {
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+            text[k] = i % 4 == 0 && random % 19 ? 'a' : letters[random >> 8 & 7];
+        }
+        size_t n = random >> 16 & 127;
+        char *p = malloc(n ? n : 1), *want; /* exactly as long, so that a memory checker sees a read past it */
+        assert_non_null(p);
+        memcpy(p, text, n);
+        for (want = p; want < p + n && *want != '"'; want++)
+            if (*want == '\\') want++;
+        want = want < p + n ? want + 1 : p + n;
+        assert_ptr_equal(claw_json_string_end(p, p + n), want);
+        free(p);
+    }
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -627,6 +689,7 @@ int main(void)
         cmocka_unit_test(faults_have_line_and_column), cmocka_unit_test(depth_is_bounded), cmocka_unit_test(nodes_are_bounded),
         cmocka_unit_test(lists_top_members), cmocka_unit_test(memory_is_bounded), cmocka_unit_test(walks),
         cmocka_unit_test(walks_over_strings_at_every_offset), cmocka_unit_test(walks_garbage_safely), cmocka_unit_test(decodes_text),
+        cmocka_unit_test(decodes_runs_of_every_length), cmocka_unit_test(ends_of_strings_among_escapes),
         cmocka_unit_test(reads_doubles), cmocka_unit_test(doubles_agree_with_strtod), cmocka_unit_test(reads_ints),
     };
     return cmocka_run_group_tests_name("json", tests, setup, teardown);

@@ -133,6 +133,21 @@ static void outlives_the_process(void **state)
     claw_ledger_close(l);
 }
 
+/* A clock that was set back over a restart: the later period's money is not given a second time. */
+static void outlives_a_clock_set_back(void **state)
+{
+    int64_t now = (int64_t)time(NULL), later = now + 2 * 86400;
+    struct claw_spend *s = claw_spend_of(CLAW_STR("back"));
+    struct claw_ledger *l = open_at(path);
+    add(claw_ledger_page_of(l, 1), "back", "m", 300, later);
+    claw_ledger_close(l);
+    assert_int_equal(claw_spend_in(s, CLAW_SPEND_DAY, now), 300);
+    l = open_at(path); /* known in this process already, so that it counts twice */
+    assert_int_equal(claw_spend_in(s, CLAW_SPEND_DAY, now), 600);
+    assert_int_equal(claw_spend_in(s, CLAW_SPEND_DAY, later + 86400), 0);
+    claw_ledger_close(l);
+}
+
 /* Killed in mid-load: never more than was added, never less than what was added a moment before. */
 static void killed(void **state)
 {
@@ -267,7 +282,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(sums), TEST(hostile_names), TEST(outlives_the_process), TEST(killed), TEST(many_models), TEST(a_database_that_is_locked),
+        TEST(sums), TEST(hostile_names), TEST(outlives_the_process), TEST(outlives_a_clock_set_back), TEST(killed), TEST(many_models), TEST(a_database_that_is_locked),
         TEST(forgets), TEST(refuses), TEST(from_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@ local writer = require("claw.protocols.anthropic_messages.writer")
 
 return {
     read_request = request.read,
+    wording = request.wording,
     write_request = outgoing.write,
     read_answer = answer.read,
     write_answer = answer.write,

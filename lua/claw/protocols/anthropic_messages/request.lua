@@ -3,6 +3,7 @@
 local content = require("claw.protocols.anthropic_messages.content")
 local fields = require("claw.protocols.fields")
 local losses = require("claw.protocols.losses")
+local wording = require("claw.protocols.wording")
 
 local M = {}
 
@@ -14,6 +15,14 @@ for name in ([[model stream system messages tools tool_choice max_tokens tempera
     thinking output_config output_format service_tier]]):gmatch("%S+") do
     KNOWN[name] = true
 end
+
+local EFFORTS = { "thinking", "output_config.effort" }
+
+M.wording = { stop = "stop_sequences", reasoning = EFFORTS, reasoning_effort = EFFORTS,
+    response_format = { "output_config.format", "output_format" }, user = "metadata.user_id",
+    parallel_tool_calls = "tool_choice.disable_parallel_tool_use",
+    ["messages.tool_call_id"] = "messages.content.tool_use_id",
+    ["messages.prefill"] = wording.last("messages"), ["messages.system"] = wording.late_system("messages") }
 
 local ROLES = { user = true, assistant = true, system = true }
 
@@ -48,7 +57,7 @@ local function read_tools(body, cx)
         if tool and (not kind or kind == "custom") then
             out[#out + 1] = { name = text_of(tool.name) or "", description = word(tool.description),
                 schema = object(tool.input_schema), strict = fields.flag(tool.strict), cache = content.mark(tool) }
-            losses.unknown(tool, TOOL, cx)
+            losses.extra(tool, TOOL, cx, "tools[%d]", i - 1)
         elseif tool then
             out[#out + 1] = { server = tool, kind = kind, origin = "anthropic" }
         end

@@ -10,10 +10,12 @@ local errors = require("claw.protocols.gemini.error")
 local outgoing = require("claw.protocols.gemini.outgoing")
 local reader = require("claw.protocols.gemini.reader")
 local request = require("claw.protocols.gemini.request")
+local wording = require("claw.protocols.gemini.wording")
 local writer = require("claw.protocols.gemini.writer")
 
 return {
     read_request = request.read,
+    wording = wording,
     write_request = outgoing.write,
     read_answer = answer.read,
     write_answer = answer.write,

@@ -4,8 +4,12 @@ local json = require("claw.json")
 
 local null = json.null
 
+local function snake_of(name)
+    return (name:gsub("%u", function(c) return "_" .. c:lower() end))
+end
+
 local SNAKE = setmetatable({}, { __index = function(t, name)
-    local snake = name:gsub("%u", function(c) return "_" .. c:lower() end)
+    local snake = snake_of(name)
     t[name] = snake
     return snake
 end })
@@ -21,6 +25,11 @@ function M.get(o, name)
     end
     if v == null then return nil end
     return v
+end
+
+-- A camelCase name in snake_case. It may be a client's own: nothing is kept of it.
+function M.snake(name)
+    return snake_of(name)
 end
 
 -- A name in camelCase.

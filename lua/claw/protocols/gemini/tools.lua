@@ -18,10 +18,10 @@ local KIND = { googleSearch = "web_search", googleSearchRetrieval = "web_search"
 local DECLARATION = { name = true, description = true, parameters = true, parametersJsonSchema = true,
     parameters_json_schema = true }
 
-local function declaration(f, cx)
+local function declaration(f, cx, at, i)
     local name = object(f) and word(get(f, "name"))
     if not name then return nil end
-    losses.unknown(f, DECLARATION, cx)
+    losses.extra(f, DECLARATION, cx, "tools[%d].functionDeclarations[%d]", at, i)
     return { name = name, description = word(get(f, "description")),
         schema = object(get(f, "parametersJsonSchema")) or schema.read(get(f, "parameters"), cx) }
 end
@@ -32,12 +32,12 @@ local function read_tools(given, cx)
     for i = 1, #all do
         local tool = object(all[i])
         local functions = list(tool and get(tool, "functionDeclarations"))
-        for j = 1, #functions do out[#out + 1] = declaration(functions[j], cx) end
+        for j = 1, #functions do out[#out + 1] = declaration(functions[j], cx, i - 1, j - 1) end
         for name, value in cx.each(tool or cx.parse("{}")) do
             local camel = spelling.camel(name)
             if camel ~= "functionDeclarations" and fields.object(value) then
                 out[#out + 1] = { server = cx.parse(json.encode({ [camel] = value })), kind = KIND[camel] or camel,
-                    origin = "gemini" }
+                    spelt = name, origin = "gemini" }
             end
         end
     end
@@ -93,7 +93,7 @@ local function server(tool, cx)
         return { codeExecution = cx.parse("{}") }
     end
     if kind:find("^web_fetch") then return { urlContext = cx.parse("{}") } end
-    cx.drop("tools." .. kind, "tool", "a tool of another provider")
+    losses.server(tool, cx)
 end
 
 function M.write(r, body, cx)

@@ -2,6 +2,7 @@
 
 local fields = require("claw.protocols.fields")
 local losses = require("claw.protocols.losses")
+local wording = require("claw.protocols.wording")
 
 local M = {}
 
@@ -9,6 +10,13 @@ local word, text_of, number, count, flag = fields.word, fields.text, fields.numb
 local list, object = fields.list, fields.object
 
 local KNOWN = losses.set("model messages tools format options stream think logprobs top_logprobs")
+
+M.wording = { max_tokens = "options.num_predict", temperature = "options.temperature", top_p = "options.top_p",
+    top_k = "options.top_k", seed = "options.seed", stop = "options.stop", stop_sequences = "options.stop",
+    presence_penalty = "options.presence_penalty", frequency_penalty = "options.frequency_penalty",
+    reasoning = "think", reasoning_effort = "think", response_format = "format",
+    ["messages.content.image"] = "messages.images", ["system.image"] = "messages.images", system = "messages",
+    ["messages.prefill"] = wording.last("messages"), ["messages.system"] = wording.late_system("messages") }
 
 -- ---- messages
 
@@ -117,8 +125,8 @@ local function read_tools(body, cx)
         if named then
             out[#out + 1] = { name = text_of(named.name) or "", description = word(named.description),
                 schema = object(named.parameters), strict = flag(named.strict) }
-            losses.unknown(tool, TOOL, cx)
-            losses.unknown(named, FUNCTION, cx)
+            losses.extra(tool, TOOL, cx, "tools[%d]", i - 1)
+            losses.extra(named, FUNCTION, cx, "tools[%d].function", i - 1)
         elseif tool then
             out[#out + 1] = { server = tool, kind = text_of(tool.type) or "untyped", origin = "ollama" }
         end

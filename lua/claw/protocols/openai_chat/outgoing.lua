@@ -124,7 +124,7 @@ local function write_tools(r, cx)
         elseif tool.origin == "openai_chat" then
             out[#out + 1] = tool.server
         else
-            cx.drop("tools." .. tostring(tool.kind), "tool", "only its own provider runs it")
+            losses.server(tool, cx)
         end
     end
     return out[1] and out or nil

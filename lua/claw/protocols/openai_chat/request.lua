@@ -3,6 +3,7 @@
 local content = require("claw.protocols.openai_chat.content")
 local fields = require("claw.protocols.fields")
 local losses = require("claw.protocols.losses")
+local wording = require("claw.protocols.wording")
 
 local M = {}
 
@@ -20,6 +21,16 @@ end
 
 local EFFORT = { none = "none", minimal = "minimal", low = "low", medium = "medium", high = "high", xhigh = "xhigh",
     max = "xhigh" }
+
+local EFFORTS = { "reasoning_effort", "reasoning", "thinking" }
+
+M.wording = { max_tokens = { "max_completion_tokens", "max_tokens" }, stop_sequences = "stop",
+    reasoning = EFFORTS, reasoning_effort = EFFORTS, tool_choice = { "tool_choice", "function_call" },
+    tools = { "tools", "functions" }, ["messages.content.image"] = "messages.content.image_url",
+    ["messages.content.document"] = "messages.content.file", ["messages.content.video"] = "messages.content.video_url",
+    ["messages.content.audio"] = "messages.content.input_audio", system = "messages.content",
+    ["system.image"] = "messages.content.image_url", ["system.document"] = "messages.content.file",
+    ["messages.prefill"] = wording.last("messages"), ["messages.system"] = wording.late_system("messages") }
 
 -- ---- messages
 
@@ -121,8 +132,8 @@ local function read_tools(body, request, cx)
         if named then
             tools[#tools + 1] = read_function(named)
             tools[#tools].cache = content.mark(tool)
-            losses.unknown(tool, TOOL, cx)
-            losses.unknown(named, FUNCTION, cx)
+            losses.extra(tool, TOOL, cx, "tools[%d]", i - 1)
+            losses.extra(named, FUNCTION, cx, "tools[%d].function", i - 1)
         elseif tool then
             tools[#tools + 1] = { server = tool, kind = text_of(tool.type) or "untyped", origin = "openai_chat" }
         end

@@ -18,6 +18,8 @@ local SAME = { "model", "stream", "max_tokens", "temperature", "top_p", "top_k",
 local KNOWN = { prompt = true, suffix = true, echo = true, best_of = true, logprobs = true }
 for _, name in ipairs(SAME) do KNOWN[name] = true end
 
+M.wording = { stop_sequences = "stop", reasoning = "reasoning_effort", messages = "prompt" }
+
 local function read_prompt(body, cx)
     local prompt = body.prompt
     local list = fields.array(prompt)

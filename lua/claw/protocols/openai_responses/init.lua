@@ -14,6 +14,7 @@ local writer = require("claw.protocols.openai_responses.writer")
 
 return {
     read_request = request.read,
+    wording = request.wording,
     write_request = outgoing.write,
     read_answer = answer.read,
     write_answer = answer.write,

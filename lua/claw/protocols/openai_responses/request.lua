@@ -4,6 +4,7 @@ local content = require("claw.protocols.openai_responses.content")
 local fields = require("claw.protocols.fields")
 local losses = require("claw.protocols.losses")
 local tools = require("claw.protocols.openai_responses.tools")
+local wording = require("claw.protocols.wording")
 
 local M = {}
 
@@ -14,6 +15,27 @@ local KNOWN = { model = true, input = true, instructions = true, stream = true, 
     max_output_tokens = true, temperature = true, top_p = true, top_logprobs = true, parallel_tool_calls = true,
     text = true, reasoning = true, metadata = true, service_tier = true, store = true, user = true, include = true,
     previous_response_id = true, conversation = true, prompt = true, stream_options = true, safety_identifier = true }
+
+-- What stands among the turns, but is a field of its own, an item or a part of one.
+local STATE = { previous_response_id = true, conversation = true, prompt = true }
+
+local function place(_, more)
+    local kind = more:match("^%.([^.]*)") or ""
+    if STATE[kind] then return more:sub(2) end
+    local part = kind == "" or kind == "is_error" or kind == "refusal"
+        or kind:find("^%a+_text$") or kind:find("^input_")
+    return (part and "input.content" or "input") .. more
+end
+
+local REASONING = { "reasoning.effort", "reasoning" }
+
+M.wording = { max_tokens = "max_output_tokens", response_format = "text.format", verbosity = "text.verbosity",
+    reasoning = REASONING, reasoning_effort = REASONING, logprobs = { "top_logprobs", "include" }, messages = "input",
+    ["messages.content"] = place, ["messages.content.image"] = "input.content.input_image",
+    ["messages.content.document"] = "input.content.input_file", ["messages.tool_call_id"] = "input.call_id",
+    ["messages.content.audio"] = "input.content.input_audio", system = "input.content",
+    ["system.image"] = "input.content.input_image", ["system.document"] = "input.content.input_file",
+    ["messages.prefill"] = wording.last("input"), ["messages.system"] = wording.late_system("input") }
 
 -- ---- items
 

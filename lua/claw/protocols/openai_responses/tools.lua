@@ -23,17 +23,17 @@ end
 
 local FUNCTION = { type = true, name = true, description = true, parameters = true, strict = true }
 
-local function read_tool(tool, cx)
+local function read_tool(tool, cx, at)
     local kind = word(tool.type) or "function"
     if kind == "function" then
         local f = object(tool["function"]) or tool
         if not word(f.name) then return nil end
-        losses.unknown(f, FUNCTION, cx)
+        losses.extra(f, FUNCTION, cx, "tools[%d]", at)
         return { name = f.name, description = word(f.description), schema = object(f.parameters),
             strict = fields.flag(f.strict) }
     elseif kind == "custom" and word(tool.name) then
         if word(members(tool.format).type) == "grammar" then
-            cx.drop("tools.format", "schema", "a grammar has no counterpart")
+            cx.drop(("tools[%d].format"):format(at), "schema", "a grammar has no counterpart")
         end
         return { name = tool.name, description = word(tool.description), schema = cx.parse(CUSTOM), custom = true }
     end
@@ -67,7 +67,7 @@ end
 function M.read(body, r, cx)
     local out, all = {}, list(body.tools)
     for i = 1, #all do
-        if object(all[i]) then out[#out + 1] = read_tool(all[i], cx) end
+        if object(all[i]) then out[#out + 1] = read_tool(all[i], cx, i - 1) end
     end
     r.tools = out[1] and out or nil
     r.tool_choice = read_choice(body.tool_choice, r, cx)
@@ -104,7 +104,7 @@ local function write_server(tool, cx)
         losses.settings(tool, NOTHING, cx)
         return { type = "code_interpreter", container = { type = "auto" } }
     end
-    cx.drop("tools." .. kind, "tool", "only its own provider runs it")
+    losses.server(tool, cx)
 end
 
 local function write_choice(r)
