@@ -80,12 +80,11 @@ int claw_stream_connect(struct claw_stream *s, struct claw_loop *l, const struct
 int claw_stream_write(struct claw_stream *s, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
 /* The same, but a small write to a plain stream (CLAW_LOOP_SOON_BYTES) with nothing queued waits until what the poll brought is
  * done with (written elsewhere: for the end of the turn), or until CLAW_LOOP_SOON_MAX streams wait: writes in a row wake who
- * reads them less often than reads and writes by turns. Whatever
- * is done to the stream next, another write, shutdown, close or abort, sends it first. When the kernel then takes less than
- * all, on_full tells; a failure is told as one of the queue is. */
+ * reads them less often than reads and writes by turns. Whatever is done to the stream next, another write, shutdown, close or
+ * abort, sends it first. When the kernel then takes less than all, on_full tells; a failure is told as one of the queue is. */
 int claw_stream_write_soon(struct claw_stream *s, const uv_buf_t *bufs, unsigned n) CLAW_MUSTCHECK;
-/* Send now what claw_stream_write_soon made wait. CLAW_EAGAIN: not all that was accepted has left; on_drain will tell. Otherwise 0, also
- * when the connection is broken. */
+/* Send now what claw_stream_write_soon made wait. CLAW_EAGAIN: not all that was accepted has left; on_drain will tell. Otherwise
+ * 0, also when the connection is broken. */
 int claw_stream_flush(struct claw_stream *s) CLAW_MUSTCHECK;
 /* The same for every stream of the loop that has something waiting: before or behind work that takes long. */
 void claw_stream_flush_all(struct claw_loop *l);

@@ -11,7 +11,8 @@
  * the answer: they are not cached, shared, logged as a body or given to hooks. Who gets another request's answer
  * (flight.h) has its own.
  *
- * One timer a request, started when a stream's first attempt is sent, or when it waits for another's answer, and stopped with the request. Thread: the request's.
+ * One timer a request, started when a stream's first attempt is sent, or when it waits for another's answer, and stopped with the
+ * request. Thread: the request's.
  */
 #ifndef CLAW_PROXY_HEARTBEAT_H
 #define CLAW_PROXY_HEARTBEAT_H

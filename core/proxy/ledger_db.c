@@ -10,6 +10,7 @@
 #include <time.h>
 
 #define BUSY_MS 1000
+#define AHEAD_S (31 * 86400) /* a period that begins later is a clock's that was wrong once: its budgets would stay shut until then */
 #define FORM 1 /* of the tables, in the file's user_version */
 
 struct claw_ledger_db {
@@ -108,7 +109,7 @@ int claw_ledger_db_restore(struct claw_ledger_db *db, int64_t now)
     while ((step = sqlite3_step(s)) == SQLITE_ROW) {
         enum claw_spend_per per;
         int64_t start = sqlite3_column_int64(s, 2);
-        if (!claw_spend_per_of(column(s, 1), &per) || start < claw_spend_start(per, now)) continue;
+        if (!claw_spend_per_of(column(s, 1), &per) || start < claw_spend_start(per, now) || start > now + AHEAD_S) continue;
         ahead |= start > claw_spend_start(per, now); /* the clock was set back: the later period stays */
         struct claw_spend *spend = claw_spend_of(column(s, 0));
         if (spend) claw_spend_restore(spend, per, start, sqlite3_column_int64(s, 3));

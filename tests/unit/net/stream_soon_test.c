@@ -79,6 +79,35 @@ static void soon_may_be_flushed(void **state)
     }
 }
 
+static struct claw_deferred before;
+static int raw;
+static int came; /* -1: not looked yet */
+
+static void look(struct claw_deferred *d) { came = has_come(raw); }
+
+/* What was put off to the turn's end before it was written finds it sent. */
+static void put_off_and_write(struct claw_stream *s, const char *data, size_t n)
+{
+    claw_loop_defer(&loop, &before, look);
+    assert_int_equal(write_soon_z(end_of(s), "ab"), 0);
+    assert_false(has_come(raw));
+}
+
+static void soon_is_behind_the_poll(void **state)
+{
+    static const struct claw_stream_events answers = {on_open, put_off_and_write, on_end, on_drain, on_close, on_full};
+    struct end b = {0};
+
+    raw = raw_connect(&b, false);
+    b.s.on = &answers;
+    came = -1;
+    assert_int_equal(send(raw, "x", 1, 0), 1);
+    UNTIL(came >= 0);
+    assert_int_equal(came, 1);
+    end_close(&b);
+    close(raw);
+}
+
 static void soon_is_bounded(void **state)
 {
     enum { N = CLAW_LOOP_SOON_MAX };
@@ -202,7 +231,7 @@ static void soon_meets_the_reset_in_a_close(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(soon_is_the_turns_end), TEST(soon_may_be_flushed), TEST(soon_is_bounded), TEST(soon_and_backpressure), TEST(soon_meets_the_reset),
+        TEST(soon_is_the_turns_end), TEST(soon_may_be_flushed), TEST(soon_is_behind_the_poll), TEST(soon_is_bounded), TEST(soon_and_backpressure), TEST(soon_meets_the_reset),
         TEST(soon_meets_the_reset_in_a_close),
     };
 

@@ -148,6 +148,24 @@ static void outlives_a_clock_set_back(void **state)
     claw_ledger_close(l);
 }
 
+/* A clock that was years ahead once does not shut budgets until then. */
+static void forgets_a_clock_far_ahead(void **state)
+{
+    int64_t now = (int64_t)time(NULL);
+    struct claw_spend *s = claw_spend_of(CLAW_STR("ahead"));
+    struct claw_ledger *l = open_at(path);
+    add(claw_ledger_page_of(l, 1), "far", "m", 300, now + 40 * 86400); /* another's: this process has its own memory of it */
+    claw_ledger_close(l);
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "UPDATE spend SET client = 'ahead'", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    l = open_at(path);
+    assert_int_equal(claw_spend_in(s, CLAW_SPEND_DAY, now), 0);
+    assert_int_equal(claw_spend_in(s, CLAW_SPEND_TOTAL, now), 300);
+    claw_ledger_close(l);
+}
+
 /* Killed in mid-load: never more than was added, never less than what was added a moment before. */
 static void killed(void **state)
 {
@@ -282,7 +300,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(sums), TEST(hostile_names), TEST(outlives_the_process), TEST(outlives_a_clock_set_back), TEST(killed), TEST(many_models), TEST(a_database_that_is_locked),
+        TEST(sums), TEST(hostile_names), TEST(outlives_the_process), TEST(outlives_a_clock_set_back), TEST(forgets_a_clock_far_ahead), TEST(killed), TEST(many_models), TEST(a_database_that_is_locked),
         TEST(forgets), TEST(refuses), TEST(from_many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
